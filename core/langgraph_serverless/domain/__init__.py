@@ -1,0 +1,1 @@
+"""Pure rules: frozen dataclasses, enums, transition tables. No I/O, no clock, no framework."""

@@ -1,0 +1,66 @@
+"""Assistants: a graph id with config, context, metadata and a name, versioned."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from langgraph_serverless.errors import BadRequestError
+
+DEFAULT_NAME = "Untitled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assistant:
+    """The current version of an assistant."""
+
+    assistant_id: uuid.UUID
+    graph_id: str
+    name: str
+    description: str | None
+    config: Mapping[str, Any]
+    context: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    #: The version that runs use; not always the highest.
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssistantVersion:
+    """One version of an assistant, as it was when it was made."""
+
+    assistant_id: uuid.UUID
+    version: int
+    graph_id: str
+    name: str
+    description: str | None
+    config: Mapping[str, Any]
+    context: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    created_at: datetime
+
+
+def mirror_context(
+    config: Mapping[str, Any], context: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Copy ``config.configurable`` into ``context`` or the other way round, whichever was given.
+
+    Raises:
+        BadRequestError: if both were given and neither is empty.
+    """
+    merged = dict(config)
+    configurable = merged.get("configurable") or {}
+    if configurable and context:
+        raise BadRequestError(
+            "Cannot specify both configurable and context. Prefer setting context alone. "
+            "Context was introduced in LangGraph 0.6.0 and is the long term planned replacement for configurable."
+        )
+    if context:
+        merged["configurable"] = dict(context)
+        return merged, dict(context)
+    return merged, dict(configurable)

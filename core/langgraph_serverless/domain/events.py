@@ -1,0 +1,42 @@
+"""Events: what a run emits, in the form in which it is stored and sent.
+
+An event's data is JSON text, made once by the worker; nobody parses it again on its way to a reader. The last event of
+every run is the end marker, which readers act on and never send: it carries the run's final status and its output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+#: Name of the end marker.
+END = "__end__"
+#: Opens a run's stream: ``{"run_id", "attempt"}``.
+METADATA = "metadata"
+#: Last event of a run that failed: ``{"error", "message"}``.
+ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a run.
+
+    ``name`` is the SSE event name (``values``, ``updates|child:...``), ``data`` compact JSON. ``id`` is given by the
+    event log and looks like ``1795328168774-0``; it is empty before the event has been appended.
+    """
+
+    name: str
+    data: bytes
+    id: str = ""
+
+    @property
+    def is_end(self) -> bool:
+        return self.name == END
+
+
+def end_marker(*, status: str, output: Any) -> Event:
+    """The event that closes a run's stream. ``output`` is JSON text or a JSON document: what wait and join answer."""
+    body = output if isinstance(output, bytes) else orjson.dumps(output)
+    return Event(END, b'{"status":' + orjson.dumps(status) + b',"output":' + body + b"}")

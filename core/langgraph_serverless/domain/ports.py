@@ -1,0 +1,53 @@
+"""The small interfaces through which adapters and services see each other.
+
+An adapter never imports another one; where the runner needs the event log, or a service the bell, it is given one of
+these. Each has one conformance suite under ``tests/integration`` that every implementation passes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from langgraph_serverless.domain.events import Event
+from langgraph_serverless.domain.runs import Lease
+
+
+class EventAppender(Protocol):
+    """The worker's side of the event log."""
+
+    async def append(self, lease: Lease, events: Sequence[Event]) -> None:
+        """Append in order, in one round trip.
+
+        Raises:
+            LeaseLostError: if a later epoch of the run has appended already.
+            UnavailableError: if the log is out of reach; the run goes on without it.
+        """
+
+    async def expire(self, run_id: uuid.UUID, seconds: float) -> None:
+        """Keep the run's events for this long from now on."""
+
+
+class EventReader(Protocol):
+    """A reader's side of the event log."""
+
+    def read(self, run_id: uuid.UUID, after: str) -> AsyncIterator[Event | None]:
+        """Events after this id, live, up to and including the end marker.
+
+        ``after`` is an event id; ``"0-0"`` means from the first one, ``"$"`` from now on. Yields None at least every
+        few seconds while nothing happens, so that the caller can send a keep-alive and look at the run's row.
+        """
+
+    async def exists(self, run_id: uuid.UUID) -> bool:
+        """Whether the log still has events of this run."""
+
+
+class Bell(Protocol):
+    """Says "look at the queue"; losing a ring costs latency, never a run."""
+
+    async def ring(self, count: int = 1) -> None:
+        """Wake workers for this many new runs. Never raises: a lost ring is found by polling."""
+
+    async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:
+        """Tell the workers that cancels of these runs have been recorded. Never raises."""

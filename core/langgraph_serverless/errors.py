@@ -1,0 +1,118 @@
+"""Every error that this package raises on purpose.
+
+The tree::
+
+    ServerError
+    ├── SettingsError            the environment is wrong (command line: one sentence, exit code 1)
+    ├── ProjectError             the user's langgraph.json or graphs are wrong (the same)
+    ├── StartupError             a server cannot be reached or started (the same)
+    ├── InvalidInputError        422, names the field
+    │   └── BadRequestError      400, the request cannot be carried out as it is
+    ├── NotFoundError            404
+    │   └── GraphNotFoundError
+    ├── ConflictError            409
+    ├── TooLargeError            413
+    ├── UnavailableError         503, with Retry-After
+    └── LeaseLostError           a worker no longer owns its run; never reaches a client
+
+``code`` is stable and meant for programs, ``status`` is the HTTP status, ``str(error)`` is the sentence that a person
+reads. The HTTP mapping is by class in ``http/errors.py``; no other module knows status codes in prose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class ServerError(Exception):
+    """Catch this for everything that this package raises on purpose."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+    @property
+    def detail(self) -> str:
+        """The sentence for the client."""
+        return str(self)
+
+
+class SettingsError(ServerError):
+    """The environment has missing or wrong values; all of them are reported together."""
+
+    code = "invalid_settings"
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class ProjectError(ServerError):
+    """The user's project cannot be loaded. The message is one sentence that says what to mend."""
+
+    code = "invalid_project"
+
+
+class StartupError(ServerError):
+    """A server that is needed cannot be started or reached."""
+
+    code = "startup_failed"
+
+
+class InvalidInputError(ServerError):
+    """The request is malformed. The message names the field."""
+
+    code = "invalid_input"
+    status = 422
+
+
+class BadRequestError(InvalidInputError):
+    """The request is well formed but contradicts itself or the state it applies to."""
+
+    code = "bad_request"
+    status = 400
+
+
+class NotFoundError(ServerError):
+    """The named thing does not exist, or is hidden from this caller."""
+
+    code = "not_found"
+    status = 404
+
+
+class GraphNotFoundError(NotFoundError):
+    """No graph of this id is in ``langgraph.json``."""
+
+    code = "graph_not_found"
+
+    def __init__(self, graph_id: str, known: Iterable[str]) -> None:
+        self.graph_id = graph_id
+        super().__init__(f"Graph '{graph_id}' not found. Expected one of: {sorted(known)}")
+
+
+class ConflictError(ServerError):
+    """The request collides with what is already there."""
+
+    code = "conflict"
+    status = 409
+
+
+class TooLargeError(ServerError):
+    """The request's body is larger than the server takes."""
+
+    code = "too_large"
+    status = 413
+
+
+class UnavailableError(ServerError):
+    """A database is out of reach or too busy. The client should try again after ``retry_after`` seconds."""
+
+    code = "unavailable"
+    status = 503
+    retry_after: ClassVar[int] = 1
+
+
+class LeaseLostError(ServerError):
+    """This worker's lease on the run has ended; another owner's writes count from now on."""
+
+    code = "lease_lost"

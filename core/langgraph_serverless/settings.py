@@ -1,0 +1,240 @@
+"""What the environment says, read once.
+
+``Settings.from_env`` reads every variable, reports all wrong values together in one ``SettingsError`` and gives a frozen
+object; nothing else in the package reads ``os.environ``. The names are those of the official server wherever one exists,
+so that a deployment moves without edits. Times are in seconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from langgraph_serverless.errors import SettingsError
+
+DURABILITIES = ("sync", "async", "exit")
+
+
+def _text(value: str) -> str:
+    return value.strip()
+
+
+def _path(value: str) -> Path:
+    return Path(value).expanduser()
+
+
+def _flag(value: str) -> bool:
+    word = value.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("must be true or false")
+
+
+def _whole(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        number = int(value)
+        if number < minimum or (maximum is not None and number > maximum):
+            upper = f" and at most {maximum}" if maximum is not None else ""
+            raise ValueError(f"must be at least {minimum}{upper}")
+        return number
+
+    return parse
+
+
+def _seconds(minimum: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        number = float(value)
+        if not number >= minimum:
+            raise ValueError(f"must be at least {minimum:g}")
+        return number
+
+    return parse
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return value
+
+    return parse
+
+
+def _postgres_uri(value: str) -> str:
+    uri = value.strip()
+    if "+" in uri.split("://", 1)[0]:  # the SQLAlchemy spelling, which peers of ours ask for
+        scheme, rest = uri.split("://", 1)
+        uri = f"{scheme.split('+', 1)[0]}://{rest}"
+    if not uri.startswith(("postgres://", "postgresql://")):
+        raise ValueError("must start with postgresql://")
+    return uri
+
+
+def _redis_uri(value: str) -> str:
+    uri = value.strip()
+    if uri and not uri.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must start with redis://, rediss:// or unix://")
+    return uri
+
+
+def _setting(names: str, parse: Callable[[str], Any], default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"names": tuple(names.split()), "parse": parse, "doc": doc})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one process. Each field says which variables it is read from and what it means."""
+
+    database_uri: str = _setting(
+        "DATABASE_URI POSTGRES_URI_CUSTOM POSTGRES_URI", _postgres_uri, "", "Postgres 15.8 or later; required."
+    )
+    redis_uri: str = _setting(
+        "REDIS_URI_CUSTOM REDIS_URI",
+        _redis_uri,
+        "",
+        "Redis 7 or Valkey. Empty: no bell and no event log; runs are found by polling and streams fall back to snapshots.",
+    )
+    redis_key_prefix: str = _setting("REDIS_KEY_PREFIX", _text, "lgs", "First part of every Redis key.")
+    config_path: Path | None = _setting("LANGGRAPH_CONFIG", _path, None, "Path of the project's langgraph.json.")
+    manifest_path: Path | None = _setting(
+        "LANGGRAPH_MANIFEST", _path, None, "Path of the manifest that the build wrote; API functions read it."
+    )
+    n_jobs_per_worker: int = _setting(
+        "N_JOBS_PER_WORKER", _whole(1, 1000), 10, "Runs that one worker executes at once."
+    )
+    run_timeout: float = _setting(
+        "BG_JOB_TIMEOUT_SECS", _seconds(1), 3600.0, "A run that takes longer ends in `timeout`."
+    )
+    shutdown_grace: float = _setting(
+        "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS",
+        _seconds(0),
+        10.0,
+        "On shutdown, how long runs may take to reach a superstep boundary before they are released as they are.",
+    )
+    default_durability: str = _setting(
+        "DEFAULT_DURABILITY", _choice(*DURABILITIES), "async", "Durability of runs whose request names none."
+    )
+    lease_duration: float = _setting(
+        "LEASE_DURATION_SECS", _seconds(1), 30.0, "How long a claim holds without a heartbeat."
+    )
+    heartbeat_interval: float = _setting("HEARTBEAT_INTERVAL_SECS", _seconds(0.05), 10.0, "Time between heartbeats.")
+    max_attempts: int = _setting(
+        "MAX_RUN_ATTEMPTS", _whole(1, 100), 3, "A run that lost its worker this often ends in `error`."
+    )
+    poll_interval: float = _setting(
+        "QUEUE_POLL_INTERVAL_SECS",
+        _seconds(0.05),
+        5.0,
+        "How often an idle worker looks at the queue although no bell rang.",
+    )
+    sweep_interval: float = _setting(
+        "SWEEP_INTERVAL_SECS", _seconds(0.05), 5.0, "How often a worker takes back expired leases."
+    )
+    scheduler_interval: float = _setting(
+        "SCHEDULER_INTERVAL_SECS",
+        _seconds(0.05),
+        5.0,
+        "How often the laptop's scheduler ticks; on Lambda a schedule does.",
+    )
+    stream_retention: float = _setting(
+        "RESUMABLE_STREAM_TTL_SECONDS",
+        _seconds(1),
+        600.0,
+        "How long a run's events stay readable after its last event.",
+    )
+    stream_max_events: int = _setting(
+        "STREAM_MAX_EVENTS", _whole(100), 100_000, "Events kept per run; older ones are dropped first."
+    )
+    stream_keepalive: float = _setting(
+        "STREAM_KEEPALIVE_SECS", _seconds(0.05), 5.0, "Time between keep-alive bytes of silent streams and waits."
+    )
+    temporary_retention: float = _setting(
+        "TEMPORARY_THREAD_RETENTION_SECS",
+        _seconds(0),
+        600.0,
+        "How long the hidden row of a finished stateless run stays, so that a wait can still fetch its result.",
+    )
+    pool_min_size: int = _setting("DATABASE_POOL_MIN_SIZE", _whole(0), 1, "Connections kept open by a process.")
+    pool_max_size: int = _setting(
+        "LANGGRAPH_POSTGRES_POOL_MAX_SIZE DATABASE_POOL_MAX_SIZE", _whole(1), 20, "Most connections of one process."
+    )
+    pool_timeout: float = _setting(
+        "DATABASE_POOL_TIMEOUT_SECS", _seconds(0.1), 5.0, "Longest wait for a connection: then 503."
+    )
+    prepared_statements: bool = _setting(
+        "DATABASE_PREPARED_STATEMENTS",
+        _flag,
+        True,
+        "Turn off behind RDS Proxy or PgBouncer, where they pin connections.",
+    )
+    max_body_bytes: int = _setting("MAX_REQUEST_BODY_BYTES", _whole(1024), 20 * 2**20, "Larger request bodies get 413.")
+    mask_errors: bool = _setting(
+        "MASK_RUN_ERRORS",
+        _flag,
+        True,
+        "Show the text of well-known exceptions only; others read `An internal error occurred`.",
+    )
+    worker_function_name: str = _setting(
+        "WORKER_FUNCTION_NAME",
+        _text,
+        "",
+        "Lambda function that is invoked when a run waits and no worker has a free slot.",
+    )
+    worker_idle_grace: float = _setting(
+        "WORKER_IDLE_GRACE_SECS",
+        _seconds(0),
+        20.0,
+        "How long a worker function stays for further runs when it has none.",
+    )
+    worker_deadline_margin: float = _setting(
+        "WORKER_DEADLINE_MARGIN_SECS",
+        _seconds(1),
+        60.0,
+        "A worker function hands its runs on when less time than this is left.",
+    )
+    log_level: str = _setting("LOG_LEVEL", _text, "INFO", "DEBUG, INFO, WARNING or ERROR.")
+    log_json: bool = _setting("LOG_JSON", _flag, False, "Log one JSON object per line. Functions always do.")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], **overrides: Any) -> Settings:
+        """Read all settings from ``environ``; ``overrides`` (by field name) win.
+
+        Raises:
+            SettingsError: with every problem found, not just the first.
+        """
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for setting in fields(cls):
+            if setting.name in overrides:
+                values[setting.name] = overrides[setting.name]
+                continue
+            for name in setting.metadata["names"]:
+                raw = environ.get(name)
+                if raw is None or raw == "":
+                    continue
+                try:
+                    values[setting.name] = setting.metadata["parse"](raw)
+                except ValueError as error:
+                    # the value itself may hold a password
+                    problems.append(f"{name} is not valid: {error}")
+                break
+        unknown = overrides.keys() - {setting.name for setting in fields(cls)}
+        if unknown:
+            raise TypeError(f"unknown settings: {sorted(unknown)}")
+        if not values.get("database_uri") and not any("DATABASE_URI" in problem for problem in problems):
+            problems.append("DATABASE_URI is not set")
+        lease = values.get("lease_duration", cls.lease_duration)
+        if values.get("heartbeat_interval", cls.heartbeat_interval) * 2 > lease:
+            problems.append("HEARTBEAT_INTERVAL_SECS must be at most half of LEASE_DURATION_SECS")
+        if problems:
+            raise SettingsError(problems)
+        return cls(**values)
+
+    @classmethod
+    def variables(cls) -> Mapping[str, str]:
+        """Every variable that is read, with its sentence; documentation and tests are made from it."""
+        return {name: setting.metadata["doc"] for setting in fields(cls) for name in setting.metadata["names"]}
