@@ -1,0 +1,96 @@
+"""What the API functions know about graphs without importing langgraph: schemas, drawings and subgraphs as plain JSON.
+
+Promises: ``from_json(to_json())`` gives an equal manifest, and ``hash`` depends on the content only. ``drawing`` and
+``subgraphs_at`` answer like langgraph itself would.
+
+Relies on nothing. ``execution/manifest.py`` builds manifests; never built here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: between the parts of a subgraph's namespace, as in langgraph
+NAMESPACE_SEPARATOR = "|"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphManifest:
+    """One graph, described."""
+
+    graph_id: str
+    description: str | None
+    #: built anew for each use: what is here was made with an empty config
+    is_factory: bool
+    #: input_schema, output_schema, state_schema, config_schema, context_schema; None for what cannot be generated
+    schemas: Mapping[str, Any]
+    #: "false", "true" and, for graphs nested deeper than one level, "1", "2"...; empty if it cannot be drawn
+    drawings: Mapping[str, Any]
+    #: every subgraph at any depth: "child|grandchild" to its schemas
+    subgraphs: Mapping[str, Any]
+
+    def drawing(self, xray: bool | int) -> Any | None:
+        """The drawing with subgraphs shown to the depth `xray`; None if the graph cannot be drawn."""
+        # True == 1 to Python: the string forms keep "all levels" and "one level" apart.
+        return self.drawings.get(str(xray).lower(), self.drawings.get("true"))
+
+    def subgraphs_at(self, namespace: str | None, *, recurse: bool) -> dict[str, Any]:
+        """The schemas of the subgraph at exactly `namespace`, or of all; nested ones only with `recurse`."""
+        return {
+            name: schemas
+            for name, schemas in self.subgraphs.items()
+            if (namespace is None or name == namespace) and (recurse or NAMESPACE_SEPARATOR not in name)
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "graph_id": self.graph_id,
+            "description": self.description,
+            "is_factory": self.is_factory,
+            "schemas": dict(self.schemas),
+            "drawings": dict(self.drawings),
+            "subgraphs": dict(self.subgraphs),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> GraphManifest:
+        """The inverse of ``to_json``; a missing key is a KeyError."""
+        return cls(
+            graph_id=value["graph_id"],
+            description=value["description"],
+            is_factory=value["is_factory"],
+            schemas=value["schemas"],
+            drawings=value["drawings"],
+            subgraphs=value["subgraphs"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Every graph of a project, described."""
+
+    graphs: Mapping[str, GraphManifest]
+    #: changes when, and only when, a description changes
+    hash: str
+
+    @classmethod
+    def of(cls, graphs: Mapping[str, GraphManifest]) -> Manifest:
+        """A manifest with the hash of its content."""
+        content = {graph_id: graph.to_json() for graph_id, graph in graphs.items()}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return cls(graphs=dict(graphs), hash=hashlib.sha256(canonical.encode()).hexdigest())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"hash": self.hash, "graphs": {graph_id: graph.to_json() for graph_id, graph in self.graphs.items()}}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Manifest:
+        """The inverse of ``to_json``."""
+        graphs = {graph_id: GraphManifest.from_json(graph) for graph_id, graph in value["graphs"].items()}
+        return cls(graphs=graphs, hash=value["hash"])

@@ -1,0 +1,218 @@
+"""The user's project: what ``langgraph.json`` says, checked.
+
+``read_project`` promises a frozen ``ProjectConfig`` in which every path is absolute, exists and lies under the project
+root, or a one-sentence ``ProjectError`` that names the file and the key. ``env`` holds the values themselves, whether
+the file gives them as a map or names a dotenv file.
+
+Relies on: the file system. Never imports the user's code (``loader.py`` does) and never touches ``os.environ``: the
+caller decides when ``apply_env`` happens. The sections ``store``, ``checkpointer``, ``http``, ``auth`` and
+``webhooks`` are passed on as they are to whoever implements them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.execution.targets import parse_target, resolve_inside
+
+#: every key that the MIT command line documents; others are ignored with a warning
+KNOWN_KEYS = frozenset(
+    [
+        "$schema",
+        "api_version",
+        "auth",
+        "base_image",
+        "checkpointer",
+        "dependencies",
+        "dockerfile_lines",
+        "encryption",
+        "env",
+        "graphs",
+        "http",
+        "image_distro",
+        "keep_pkg_tools",
+        "node_version",
+        "pip_config_file",
+        "pip_installer",
+        "priority",
+        "python_version",
+        "source",
+        "store",
+        "ui",
+        "ui_config",
+        "webhooks",
+    ]
+)
+#: characters that need no escaping in a URL's path
+_URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphSpec:
+    """One entry of ``graphs``."""
+
+    graph_id: str
+    #: ``./file.py:name`` or ``package.module:name``
+    target: str
+    #: becomes the description of the graph's default assistant
+    description: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectConfig:
+    """A read and checked ``langgraph.json``."""
+
+    #: the folder of ``langgraph.json``; every relative path in it starts here
+    root: Path
+    config_path: Path
+    graphs: Mapping[str, GraphSpec]
+    #: folders that the project imports from
+    local_dependencies: tuple[Path, ...] = ()
+    #: ``dependencies`` as written, with pip requirements
+    dependencies: tuple[str, ...] = ()
+    #: not in ``repr``: it may hold secrets
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    store: Mapping[str, Any] | None = None
+    checkpointer: Mapping[str, Any] | None = None
+    http: Mapping[str, Any] | None = None
+    auth: Mapping[str, Any] | None = None
+    webhooks: Mapping[str, Any] | None = field(default=None, repr=False)
+    #: top-level keys that nobody knows, for a warning
+    unknown_keys: tuple[str, ...] = ()
+
+    def apply_env(self, environ: MutableMapping[str, str]) -> None:
+        """Set the project's variables in `environ`; a variable that is already set wins."""
+        for name, value in self.env.items():
+            environ.setdefault(name, value)
+
+
+def read_project(config_path: Path) -> ProjectConfig:
+    """Read and check the ``langgraph.json`` at `config_path`."""
+    config_path = config_path.expanduser().resolve()
+    raw = _read_json(config_path)
+    root = config_path.parent
+    dependencies = _dependencies(raw, config_path)
+    return ProjectConfig(
+        root=root,
+        config_path=config_path,
+        graphs=_graphs(raw, root, config_path),
+        local_dependencies=_local_dependencies(dependencies, root, config_path),
+        dependencies=dependencies,
+        env=_env(raw, root, config_path),
+        store=_section(raw, "store", config_path),
+        checkpointer=_section(raw, "checkpointer", config_path),
+        http=_section(raw, "http", config_path),
+        auth=_section(raw, "auth", config_path),
+        webhooks=_section(raw, "webhooks", config_path),
+        unknown_keys=tuple(sorted(set(raw) - KNOWN_KEYS)),
+    )
+
+
+def _read_json(config_path: Path) -> dict[str, Any]:
+    if not config_path.is_file():
+        raise ProjectError(f"The configuration file {config_path} does not exist.")
+    try:
+        raw = json.loads(config_path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ProjectError(f"{config_path}, line {error.lineno}: not valid JSON ({error.msg}).") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{config_path} cannot be read: {error}.") from error
+    if not isinstance(raw, dict):
+        raise ProjectError(f"{config_path} must hold a JSON object with a 'graphs' key.")
+    return raw
+
+
+def _graphs(raw: Mapping[str, Any], root: Path, config_path: Path) -> dict[str, GraphSpec]:
+    entries = raw.get("graphs")
+    if entries is None:
+        raise ProjectError(f"{config_path}: the key 'graphs' is missing.")
+    if not isinstance(entries, dict):
+        raise ProjectError(f"{config_path}: 'graphs' must map graph ids to './file.py:name'.")
+    if not entries:
+        raise ProjectError(f"{config_path}: 'graphs' is empty; name at least one graph.")
+    return {graph_id: _graph(graph_id, entry, root, config_path) for graph_id, entry in entries.items()}
+
+
+def _graph(graph_id: str, entry: object, root: Path, config_path: Path) -> GraphSpec:
+    key = f"{config_path}: graphs.{graph_id}"
+    if not _URL_SAFE.fullmatch(graph_id):
+        raise ProjectError(
+            f"{config_path}: the graph id '{graph_id}' must be URL-safe: letters, digits, '-', '_', '.' and '~'."
+        )
+    target, description = entry, None
+    if isinstance(entry, dict):
+        target, description = entry.get("path"), entry.get("description")
+        if description is not None and not isinstance(description, str):
+            raise ProjectError(f"{key}.description must be a string.")
+    if not isinstance(target, str):
+        raise ProjectError(f"{key} must be './file.py:name' or an object with a 'path' of that form.")
+    parse_target(root, target, key=key)
+    return GraphSpec(graph_id=graph_id, target=target, description=description)
+
+
+def _dependencies(raw: Mapping[str, Any], config_path: Path) -> tuple[str, ...]:
+    entries = raw.get("dependencies") or []
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise ProjectError(f"{config_path}: 'dependencies' must be a list of strings.")
+    return tuple(entries)
+
+
+def _local_dependencies(entries: tuple[str, ...], root: Path, config_path: Path) -> tuple[Path, ...]:
+    """The folders among the dependencies: as in the official command line, those that begin with a dot.
+
+    Unlike graphs they may lie beside the project ("../../libs/shared"), which is how the official documentation lays
+    out a monorepo. An absolute path outside the project is refused: it could not be packaged.
+    """
+    folders = []
+    for entry in entries:
+        key = f"{config_path}: dependencies"
+        if entry.startswith("/"):
+            folder = resolve_inside(root, entry, key=key)
+        elif entry.startswith("."):
+            try:
+                folder = (root / entry).resolve()
+            except (ValueError, OSError, RuntimeError) as error:
+                raise ProjectError(f"{key}: {entry!r} is not a usable path ({error}).") from error
+        else:
+            continue
+        if not folder.is_dir():
+            raise ProjectError(f"{key}: the folder '{entry}' does not exist.")
+        folders.append(folder)
+    return tuple(folders)
+
+
+def _env(raw: Mapping[str, Any], root: Path, config_path: Path) -> dict[str, str]:
+    key, value = f"{config_path}: env", raw.get("env")
+    if value is None or value == "":
+        return {}
+    if isinstance(value, dict):
+        for name, item in value.items():
+            # bool is an int to Python, but neither "True" nor "true" is what everybody would expect of it
+            if isinstance(item, bool) or not isinstance(item, str | int | float):
+                raise ProjectError(f"{key}.{name} must be a string.")
+        return {name: str(item) for name, item in value.items()}
+    if not isinstance(value, str):
+        raise ProjectError(f"{key} must be a map of variables or the path of a dotenv file.")
+    path = resolve_inside(root, value, key=key)
+    if not path.is_file():
+        raise ProjectError(f"{key}: the file {path} does not exist.")
+    # Imported here: API functions read a project's sections without carrying python-dotenv.
+    from dotenv import dotenv_values  # noqa: PLC0415
+
+    try:
+        return {name: item for name, item in dotenv_values(path).items() if item is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{key}: the file {path} cannot be read: {error}.") from error
+
+
+def _section(raw: Mapping[str, Any], name: str, config_path: Path) -> Mapping[str, Any] | None:
+    section = raw.get(name)
+    if section is not None and not isinstance(section, dict):
+        raise ProjectError(f"{config_path}: '{name}' must be an object.")
+    return section
