@@ -1,0 +1,132 @@
+"""What every function shares: settings with their secrets, logs, metrics, and one event loop for the life of the process.
+
+Promises that pools and clients opened in one invocation are usable in the next: they are bound to the loop they were
+opened in, so all invocations of a process run in the same one (between them it stands still, as the sandbox does).
+Relies on the handler being called from one thread, one event at a time, as Lambda does. Never imports langgraph, and
+never opens a connection to a database: the container does at its first use. Secrets are fetched once, at cold start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import warnings
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+from aws_lambda_powertools.metrics import MetricUnit
+from mangum import Mangum
+from mangum.types import ASGI
+
+from langgraph_serverless.errors import SettingsError
+from langgraph_serverless.settings import Settings
+
+LambdaHandler = Callable[[dict[str, Any], Any], Any]
+
+SECRET_SETTINGS = ("DATABASE_URI", "REDIS_URI")
+METRICS_NAMESPACE = "LangGraphServerless"
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings of a function: addresses from the environment or the secret it names, paths inside the bundle.
+
+    ``DATABASE_URI`` may be given as it is, as ``DATABASE_URI_SECRET`` (name or ARN of a secret in Secrets Manager) or as
+    ``DATABASE_URI_PARAMETER`` (name of a parameter in SSM, decrypted); the same for ``REDIS_URI``.
+
+    Raises:
+        SettingsError: with every problem found, secrets that cannot be read among them.
+    """
+    resolved = dict(environ)
+    problems: list[str] = []
+    for name in SECRET_SETTINGS:
+        if resolved.get(name):
+            continue
+        try:
+            resolved[name] = _secret(environ, name)
+        except SettingsError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise SettingsError(problems)
+    bundle = Path(environ.get("LAMBDA_TASK_ROOT", "."))
+    for name in ("LANGGRAPH_CONFIG", "LANGGRAPH_MANIFEST"):
+        if resolved.get(name):
+            resolved[name] = str(bundle / resolved[name])
+    return Settings.from_env(resolved, log_json=True)
+
+
+def _secret(environ: Mapping[str, str], name: str) -> str:
+    secret, parameter = environ.get(f"{name}_SECRET"), environ.get(f"{name}_PARAMETER")
+    if not secret and not parameter:
+        return ""
+    # boto3 takes 0.2 s to import: only a function that really asks pays for it
+    from aws_lambda_powertools.utilities import parameters  # noqa: PLC0415
+    from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError  # noqa: PLC0415
+
+    try:
+        value = parameters.get_secret(secret) if secret else parameters.get_parameter(str(parameter), decrypt=True)
+    except GetParameterError as error:
+        variable = f"{name}_SECRET" if secret else f"{name}_PARAMETER"
+        raise SettingsError([f"{variable} names '{secret or parameter}', which cannot be read: {error}"]) from error
+    return str(value or "")
+
+
+class FunctionRuntime:
+    """One process of one function. Build it when the handler's module is imported, and keep it."""
+
+    def __init__(self, service: str, environ: Mapping[str, str] | None = None) -> None:
+        self.settings = load_settings(os.environ if environ is None else environ)
+        self.logger = Logger(service=service, level=self.settings.log_level)
+        self.metrics = Metrics(namespace=METRICS_NAMESPACE, service=service)
+        self._runner = asyncio.Runner()
+        # a warm invocation has often nothing to report, and Powertools would say so each time
+        warnings.filterwarnings("ignore", "No application metrics to publish")
+        logging.getLogger("langgraph_serverless")
+        copy_config_to_registered_loggers(self.logger, include={"langgraph_serverless"})
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Runs a coroutine to its end in the process's loop."""
+        return self._runner.run(coroutine)
+
+    def close(self) -> None:
+        """Ends the loop. Only tests need it: a sandbox is never told that it ends."""
+        self._runner.close()
+
+    def count(self, **numbers: int) -> None:
+        """Adds counts to the invocation's metrics; they leave as one log line (EMF) at its end."""
+        for name, value in numbers.items():
+            self.metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+
+    def instrument(self, handler: LambdaHandler, *, correlation_id_path: str | None = None) -> LambdaHandler:
+        """The handler with its request id in every log line and its metrics, cold starts among them, published."""
+        logged = self.logger.inject_lambda_context(handler, correlation_id_path=correlation_id_path, clear_state=True)
+        published: LambdaHandler = self.metrics.log_metrics(logged, capture_cold_start_metric=True)
+        return published
+
+    def serve(self, app: ASGI) -> LambdaHandler:
+        """A handler that answers API Gateway's events with an ASGI application."""
+        loop = self._runner.get_loop()
+        asyncio.set_event_loop(loop)  # Mangum looks for the thread's current loop, here and at each request
+        adapter = Mangum(app, lifespan="off")
+
+        def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
+            asyncio.set_event_loop(loop)
+            response: dict[str, Any] = adapter(event, context)
+            if response["statusCode"] >= 500:
+                self.count(ServerErrors=1)
+            return response
+
+        return self.instrument(handle, correlation_id_path=correlation_paths.API_GATEWAY_REST)
+
+
+def http_handler(resource: str, container: Callable[[Settings], Any] | None = None) -> LambdaHandler:
+    """The handler of an API function that serves one resource's routes; see ``http.app.create_app`` for their names."""
+    from langgraph_serverless.containers.api import ApiContainer  # noqa: PLC0415
+    from langgraph_serverless.http.app import create_app  # noqa: PLC0415
+
+    runtime = FunctionRuntime(resource)
+    return runtime.serve(create_app((container or ApiContainer)(runtime.settings), resources=(resource,)))

@@ -1,0 +1,18 @@
+"""One tick of the scheduler: due crons, expired leases, lost bells. Ticks may come twice or late; both are harmless."""
+
+from dataclasses import asdict
+from typing import Any
+
+from langgraph_serverless.containers.scheduler import tick
+from langgraph_serverless.function_runtime import FunctionRuntime
+
+runtime = FunctionRuntime("scheduler")
+
+
+def run_tick(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    outcome = asdict(runtime.run(tick(runtime.settings)))
+    runtime.logger.info("The scheduler has ticked", extra=outcome)
+    return outcome
+
+
+handler = runtime.instrument(run_tick)

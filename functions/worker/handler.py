@@ -1,0 +1,28 @@
+"""The queue's consumer: executes runs until there are none, or until shortly before the invocation's deadline.
+
+The event is only a hint that there may be work; what to do is read from Postgres.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from langgraph_serverless.containers.worker import consume
+from langgraph_serverless.function_runtime import FunctionRuntime
+
+runtime = FunctionRuntime("worker")
+
+
+def consume_queue(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    report = runtime.run(
+        consume(
+            runtime.settings,
+            deadline=lambda: context.get_remaining_time_in_millis() / 1000,
+            idle_grace=runtime.settings.worker_idle_grace,
+        )
+    )
+    outcome = asdict(report)
+    runtime.logger.info("The worker leaves", extra=outcome)
+    return outcome
+
+
+handler = runtime.instrument(consume_queue)
