@@ -1,0 +1,214 @@
+"""Crons: runs on a schedule, and when their next time is.
+
+``next_after`` promises a time in UTC that is strictly later than the given one, at bounded cost for any schedule that
+``check_schedule`` accepts. When a zone's clocks change:
+
+* A schedule that names hours (``30 2 * * *``) follows the wall clock. A time that occurs twice fires at its first
+  occurrence only; times that are skipped fire once, together, at the moment of the change.
+* A schedule whose hour is ``*`` (``*/5 * * * *``) follows elapsed time: it goes on through a repeated hour and has
+  nothing to make up for after a skipped one.
+
+Relies on ``croniter`` for the syntax and for stepping through a plain calendar without zones; zones are handled here,
+with ``zoneinfo``. Knows no clock: the caller passes the time in, which comes from the database.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import StrEnum
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from croniter import CroniterBadDateError, CroniterError, croniter
+
+from langgraph_serverless.errors import InvalidInputError
+
+#: Longer than any sensible schedule; the parser's cost grows with the text.
+MAX_SCHEDULE_LENGTH = 512
+#: The longest time between two 29ths of February, and a year more.
+MAX_YEARS_AHEAD = 9
+_HOUR = 1
+_SECOND = timedelta(seconds=1)
+
+
+class OnRunCompleted(StrEnum):
+    """What becomes of the thread that a stateless cron's run was given."""
+
+    DELETE = "delete"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cron:
+    cron_id: uuid.UUID
+    assistant_id: uuid.UUID
+    #: None: a fresh thread for each firing.
+    thread_id: uuid.UUID | None
+    #: Identity of the creator, in whose name the runs are made.
+    user_id: str
+    schedule: str
+    #: IANA name; None means UTC.
+    timezone: str | None
+    end_time: datetime | None
+    #: The request's body as it was sent, with the assistant's UUID and this cron's id in ``config.configurable``.
+    payload: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    #: None for crons on a thread.
+    on_run_completed: OnRunCompleted | None
+    enabled: bool
+    #: None: the cron is over.
+    next_run_date: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+def check_schedule(schedule: str, timezone: str | None) -> None:
+    """Refuse what could never fire or would fire at times that nobody can foresee.
+
+    Raises:
+        InvalidInputError: naming the reason.
+    """
+    zone(timezone)
+    next_after(schedule, timezone, datetime(2000, 1, 1, tzinfo=UTC))
+
+
+def zone(timezone: str | None) -> tzinfo:
+    """The zone with this IANA name; UTC for None.
+
+    Raises:
+        InvalidInputError: if there is none.
+    """
+    if timezone is None:
+        return UTC
+    try:
+        return ZoneInfo(timezone)
+    except (ValueError, OSError, KeyError):  # bad characters; a folder, or too long; unknown
+        raise InvalidInputError(
+            f"Invalid timezone: '{timezone[:100]}'. Must be an IANA timezone name such as 'Europe/Berlin'."
+        ) from None
+
+
+def next_after(schedule: str, timezone: str | None, after: datetime) -> datetime:
+    """The first time of the schedule that is later than ``after``, in UTC.
+
+    Raises:
+        InvalidInputError: if the schedule or the zone is not valid, or no time matches.
+    """
+    where = zone(timezone)
+    calendar = _Calendar(schedule)
+    now = after.astimezone(where)
+    wall = now.replace(tzinfo=None, fold=0, microsecond=0)
+    change = _end_of_repeated_time(wall, where)
+    if change is not None:  # this wall time occurs twice
+        candidate = calendar.next(wall)
+        if calendar.elapsed and candidate < change:
+            return _utc(candidate, where, fold=now.fold)
+        if calendar.elapsed and not now.fold:
+            # nothing left in the first pass: the second one starts over
+            again = calendar.next(change - _offset_change(wall, where) - _SECOND)
+            if again < change:
+                return _utc(again, where, fold=1)
+        if now.fold:
+            # a schedule with fixed hours is through with all of the repeated time
+            candidate = calendar.next(change - _SECOND)
+    else:
+        candidate = calendar.next(wall)
+    jump = _skipped(candidate, where)
+    if jump is None:
+        return _utc(candidate, where)
+    if not calendar.elapsed:
+        return jump
+    return _utc(calendar.next(jump.astimezone(where).replace(tzinfo=None) - _SECOND), where)
+
+
+def next_run_date(
+    *, schedule: str, timezone: str | None, end_time: datetime | None, after: datetime
+) -> datetime | None:
+    """The same, or None if that is past the cron's end."""
+    date = next_after(schedule, timezone, after)
+    return None if end_time is not None and date > end_time else date
+
+
+class _Calendar:
+    """A schedule stepped through wall time, as if there were no zones."""
+
+    def __init__(self, schedule: str) -> None:
+        self._schedule = schedule
+        fields = schedule.split()
+        if len(schedule) > MAX_SCHEDULE_LENGTH:
+            raise self._invalid(f"longer than {MAX_SCHEDULE_LENGTH} characters.")
+        # croniter also takes a seventh field (years), after which nothing fires any more
+        if len(fields) not in (5, 6) and not (len(fields) == 1 and schedule.strip().startswith("@")):
+            raise self._invalid(
+                "Exactly 5 or 6 (with trailing seconds) fields, or an alias such as @daily, are needed."
+            )
+        # croniter's R (random) and H (hash of a job's name) would give other times at each look
+        if any(part[:1] in "rRhH" for field in fields for part in field.split(",") if part):
+            raise self._invalid("random and hashed fields are not supported.")
+        try:
+            expanded, _ = croniter.expand(schedule)
+        except (CroniterError, ValueError, KeyError, IndexError) as error:
+            raise self._invalid(str(error)) from None
+        #: Every hour matches, so the schedule means intervals and not times of day.
+        self.elapsed = expanded[_HOUR] == ["*"]
+
+    def next(self, wall: datetime) -> datetime:
+        steps = croniter(
+            self._schedule,
+            wall.replace(tzinfo=UTC),
+            ret_type=datetime,
+            max_years_between_matches=MAX_YEARS_AHEAD,
+        )
+        try:
+            found: datetime = steps.get_next()
+        except CroniterBadDateError:
+            raise self._invalid("no date matches it.") from None
+        return found.replace(tzinfo=None)
+
+    def _invalid(self, reason: str) -> InvalidInputError:
+        return InvalidInputError(f"Invalid cron schedule: '{self._schedule[:100]}'. Reason: {reason}")
+
+
+def _utc(wall: datetime, where: tzinfo, *, fold: int = 0) -> datetime:
+    return wall.replace(tzinfo=where, fold=fold).astimezone(UTC)
+
+
+def _offset_change(wall: datetime, where: tzinfo) -> timedelta:
+    """How far the clock is set back (positive) or forward (negative) around this wall time; zero if it is ordinary."""
+    first, second = wall.replace(tzinfo=where, fold=0).utcoffset(), wall.replace(tzinfo=where, fold=1).utcoffset()
+    return (first or timedelta()) - (second or timedelta())
+
+
+def _end_of_repeated_time(wall: datetime, where: tzinfo) -> datetime | None:
+    """The wall time at which the repeated times around ``wall`` end; None if ``wall`` occurs once."""
+    change = _offset_change(wall, where)
+    if change <= timedelta():
+        return None
+    low, high = wall, wall + change
+    while high - low > _SECOND:
+        middle = low + (high - low) // 2
+        middle = middle.replace(microsecond=0)
+        if _offset_change(middle, where):
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _skipped(wall: datetime, where: tzinfo) -> datetime | None:
+    """The moment at which the clocks are set forward over ``wall``; None if ``wall`` exists."""
+    if _offset_change(wall, where) >= timedelta():
+        return None
+    # read with the offset from after the change it lies before it, and the other way round
+    low, high = _utc(wall, where, fold=1), _utc(wall, where, fold=0)
+    after_change = high.astimezone(where).utcoffset()
+    while high - low > _SECOND:
+        middle = (low + (high - low) // 2).replace(microsecond=0)
+        if middle.astimezone(where).utcoffset() == after_change:
+            high = middle
+        else:
+            low = middle
+    return high
