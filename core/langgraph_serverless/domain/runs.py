@@ -114,7 +114,13 @@ class ClaimedRun:
     #: 1 for the first. Hand-offs are not attempts.
     attempt: int
     handoffs: int
+    #: The previous worker handed it on at a superstep boundary: the client's stream goes on as if nothing had happened.
+    continued: bool
+    #: Stateless, and nobody keeps the thread.
     temporary: bool
+    #: Recorded before this worker came; it only has to be carried out.
+    cancel_action: CancelAction | None
+    cancel_reason: str | None
     #: The metadata of the thread, which gains graph and assistant id at the first run.
     thread_metadata: Mapping[str, Any]
 

@@ -1,0 +1,140 @@
+"""The checkpoint saver of a running run: LangGraph's, with the fence in its writes.
+
+Same tables and same reading as ``AsyncPostgresSaver``, so the stock saver can read what this one writes. Writing differs in
+two ways. Each write is one statement that first looks for the run with this lease's token and locks that row (``FOR
+SHARE``) until the write has committed: once another worker holds the run nothing is written and ``LeaseLostError`` is
+raised. And the rows remember the token, so that a rollback finds exactly what its run has written.
+
+One saver per run: the stock class holds a lock around each query, which runs must not share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    get_serializable_checkpoint_metadata,
+)
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from psycopg_pool import AsyncConnectionPool
+
+from langgraph_serverless.domain.runs import Lease
+from langgraph_serverless.errors import LeaseLostError
+from langgraph_serverless.persistence.json import jsonb
+from langgraph_serverless.persistence.pool import Connection
+from langgraph_serverless.persistence.queries import load_queries
+
+_SQL = load_queries(__file__)
+PUT_CHECKPOINT = _SQL["put_checkpoint"]
+PUT_WRITES = _SQL["put_writes"]
+REPLACE_WRITES = _SQL["replace_writes"]
+
+
+class FencedSaver(AsyncPostgresSaver):
+    """``AsyncPostgresSaver`` that writes only while ``lease`` is held."""
+
+    def __init__(
+        self, pool: AsyncConnectionPool[Connection], lease: Lease, serde: SerializerProtocol | None = None
+    ) -> None:
+        super().__init__(pool, serde=serde)
+        self._lease = lease
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Save a checkpoint and the channel values that are new in it, in one statement.
+
+        Raises:
+            LeaseLostError: if the run belongs to another worker by now.
+        """
+        configurable = config["configurable"]
+        thread_id: str = configurable["thread_id"]
+        namespace: str = configurable["checkpoint_ns"]
+        inline, blobs = _split_values(checkpoint["channel_values"])
+        changed = {channel: version for channel, version in new_versions.items() if channel in blobs}
+        rows = self._dump_blobs(thread_id, namespace, blobs, changed) if changed else []
+        await self._write(
+            PUT_CHECKPOINT,
+            {
+                "thread_id": thread_id,
+                "namespace": namespace,
+                "checkpoint_id": checkpoint["id"],
+                "parent_id": configurable.get("checkpoint_id"),
+                "checkpoint": jsonb({**checkpoint, "channel_values": inline}),
+                "metadata": jsonb(get_serializable_checkpoint_metadata(config, metadata)),
+                "channels": [row[2] for row in rows],
+                "versions": [row[3] for row in rows],
+                "types": [row[4] for row in rows],
+                "blobs": [row[5] for row in rows],
+            },
+        )
+        return {"configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint["id"]}}
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Save what a task has written before its superstep is complete.
+
+        Raises:
+            LeaseLostError: if the run belongs to another worker by now.
+        """
+        configurable = config["configurable"]
+        rows = self._dump_writes(
+            configurable["thread_id"],
+            configurable["checkpoint_ns"],
+            configurable["checkpoint_id"],
+            task_id,
+            task_path,
+            writes,
+        )
+        # special writes (errors, interrupts, resumes) have fixed places and replace what is there
+        special = all(write[0] in WRITES_IDX_MAP for write in writes)
+        await self._write(
+            REPLACE_WRITES if special else PUT_WRITES,
+            {
+                "thread_id": configurable["thread_id"],
+                "namespace": configurable["checkpoint_ns"],
+                "checkpoint_id": configurable["checkpoint_id"],
+                "task_id": task_id,
+                "task_path": task_path,
+                "indexes": [row[5] for row in rows],
+                "channels": [row[6] for row in rows],
+                "types": [row[7] for row in rows],
+                "blobs": [row[8] for row in rows],
+            },
+        )
+
+    async def _write(self, statement: Any, parameters: dict[str, Any]) -> None:
+        fence = {"run_id": self._lease.run_id, "token": self._lease.token}
+        async with self.conn.connection() as connection:  # type: ignore[union-attr]
+            cursor = await connection.execute(statement, {**parameters, **fence})
+            row = await cursor.fetchone()
+        if not row or not row["held"]:
+            raise LeaseLostError(f"run {self._lease.run_id} was settled or taken over by another worker")
+
+
+def _split_values(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Primitive values stay in the checkpoint's document, all others become blobs, as in the stock saver."""
+    inline: dict[str, Any] = {}
+    blobs: dict[str, Any] = {}
+    for channel, value in values.items():
+        if isinstance(value, _DeltaSnapshot):
+            blobs[channel] = value
+            inline[channel] = True
+        elif value is None or isinstance(value, str | int | float | bool):
+            inline[channel] = value
+        else:
+            blobs[channel] = value
+    return inline, blobs

@@ -1,0 +1,233 @@
+"""Runs as a queue: claim, settle, hand off, take back.
+
+A claim gives a fresh random token; every later write of that worker names it and is refused once somebody else holds the
+run (``LeaseLostError``). Times are the database's. Attempts are counted at the claim; a planned hand-off takes its attempt
+back. ``Lease.epoch`` is attempts plus hand-offs, which rises with each claim.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from langgraph_serverless.domain.runs import CancelAction, ClaimedRun, Lease, RunOutcome
+from langgraph_serverless.errors import LeaseLostError
+from langgraph_serverless.persistence.json import jsonb
+from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.runs import run_from_row
+
+_SQL = load_queries(__file__)
+CLAIM = _SQL["claim"]
+NEXT_DUE = _SQL["next_due"]
+RUNNABLE = _SQL["runnable"]
+HEARTBEAT = _SQL["heartbeat"]
+LOCK_THREAD_OF_RUN = _SQL["lock_thread_of_run"]
+SETTLE = _SQL["settle"]
+SETTLE_ROLLBACK = _SQL["settle_rollback"]
+HAND_OFF = _SQL["hand_off"]
+REQUEUE_EXPIRED = _SQL["requeue_expired"]
+CLAIM_EXHAUSTED = _SQL["claim_exhausted"]
+LAST_CHECKPOINT_OF_RUN = _SQL["last_checkpoint_of_run"]
+
+#: Rows that one sweep takes back at most; the next sweep goes on.
+SWEEP_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExhaustedRun:
+    """A run whose last attempt was lost, taken over in order to end it."""
+
+    lease: Lease
+    thread_id: uuid.UUID
+    attempts: int
+    last_node: str | None
+    last_error: str | None
+
+
+class QueueRepository:
+    """The statements of ``queue.sql``; unlike other repositories it knows the transactions, which are part of its promise."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, *, owner: str, limit: int, lease: float) -> Sequence[ClaimedRun]:
+        """Take up to ``limit`` runs, each with a lease of ``lease`` seconds."""
+        parameters = {"owner": owner, "limit": limit, "lease": lease}
+        async with self._database.connection() as connection:
+            try:
+                cursor = await connection.execute(CLAIM, parameters)
+            except psycopg.errors.UniqueViolation:
+                # two workers took different runs of one thread at the same instant; the other one has it
+                return []
+            return [_claimed(row) for row in await cursor.fetchall()]
+
+    async def next_due(self) -> float | None:
+        """Seconds until the earliest delayed run is due."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(NEXT_DUE)).fetchone()
+            return row["seconds"] if row else None
+
+    async def runnable(self) -> int:
+        """How many runs wait for nothing but a worker."""
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(RUNNABLE)).fetchone()
+            return row["runnable"] if row else 0
+
+    async def settle(
+        self,
+        lease: Lease,
+        thread_id: uuid.UUID,
+        outcome: RunOutcome,
+        *,
+        thread_error: Mapping[str, Any] | None,
+        temporary_retention: float,
+    ) -> bool:
+        """Write the end of a run in one transaction; returns whether its thread has further runs waiting.
+
+        Raises:
+            LeaseLostError: if the lease has ended; nothing was written.
+        """
+        parameters: dict[str, Any] = {
+            "run_id": lease.run_id,
+            "token": lease.token,
+            "thread_id": thread_id,
+            "thread_error": jsonb(thread_error) if thread_error is not None else None,
+            "temporary_retention": temporary_retention,
+        }
+        if not outcome.rollback:
+            parameters |= {
+                "status": outcome.status.value,
+                "output": jsonb(outcome.output),
+                "error": jsonb(outcome.error) if outcome.error is not None else None,
+                "last_error": outcome.last_error,
+                "last_node": outcome.last_node,
+                "thread_status": outcome.thread_status,
+                "write_values": outcome.write_values,
+                "values": jsonb(outcome.values),
+                "interrupts": jsonb(outcome.interrupts) if outcome.interrupts is not None else None,
+            }
+        statement = SETTLE_ROLLBACK if outcome.rollback else SETTLE
+        # the lock is a statement of its own: what waits for it must look at the thread's runs afterwards. A pipeline
+        # sends all of it in one round trip.
+        async with (
+            self._database.connection() as connection,
+            connection.pipeline(),
+            connection.transaction(),
+        ):
+            await connection.execute(LOCK_THREAD_OF_RUN, {"thread_id": thread_id})
+            cursor = await connection.execute(statement, parameters)
+            row = await cursor.fetchone()
+            if row is None:
+                raise LeaseLostError(f"run {lease.run_id} was settled or taken over by another worker")
+            return bool(row["more"])
+
+    async def hand_off(self, lease: Lease) -> None:
+        """Give a run back without counting an attempt.
+
+        Raises:
+            LeaseLostError: if the lease has ended.
+        """
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(HAND_OFF, {"run_id": lease.run_id, "token": lease.token})
+            if await cursor.fetchone() is None:
+                raise LeaseLostError(f"run {lease.run_id} was settled or taken over by another worker")
+
+    async def requeue_expired(self, *, max_attempts: int) -> int:
+        """Take back the runs of lost workers; returns how many."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(REQUEUE_EXPIRED, {"max_attempts": max_attempts, "limit": SWEEP_BATCH})
+            return len(await cursor.fetchall())
+
+    async def claim_exhausted(self, *, owner: str, lease: float, max_attempts: int) -> Sequence[ExhaustedRun]:
+        """Take over the runs that have lost their last worker."""
+        parameters = {"owner": owner, "lease": lease, "max_attempts": max_attempts, "limit": SWEEP_BATCH}
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(CLAIM_EXHAUSTED, parameters)
+            return [
+                ExhaustedRun(
+                    lease=_lease(row),
+                    thread_id=row["thread_id"],
+                    attempts=row["attempt"] - 1,
+                    last_node=row["last_node"],
+                    last_error=row["last_error"],
+                )
+                for row in await cursor.fetchall()
+            ]
+
+    async def last_checkpoint_of_run(self, thread_id: uuid.UUID, run_id: uuid.UUID) -> str | None:
+        """The id of the newest root checkpoint that this run has written."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(
+                LAST_CHECKPOINT_OF_RUN, {"thread_id": str(thread_id), "run_id": str(run_id)}
+            )
+            row = await cursor.fetchone()
+            return row["checkpoint_id"] if row else None
+
+
+class HeartbeatConnection:
+    """The heartbeat's own synchronous connection, used from its own thread only."""
+
+    def __init__(self, database_uri: str, *, timeout: float) -> None:
+        self._uri = database_uri
+        self._timeout = timeout
+        self._connection: psycopg.Connection[dict[str, Any]] | None = None
+
+    def beat(self, leases: Sequence[Lease], duration: float) -> Mapping[uuid.UUID, CancelAction | None]:
+        """Extend the leases; an answer for each one that is still held.
+
+        Raises:
+            psycopg.Error: if the database does not answer in time; the next call connects anew.
+        """
+        try:
+            if self._connection is None:
+                milliseconds = max(1000, int(self._timeout * 1000))
+                self._connection = psycopg.connect(
+                    self._uri,
+                    autocommit=True,
+                    row_factory=dict_row,
+                    prepare_threshold=None,
+                    connect_timeout=max(2, int(self._timeout)),
+                    application_name="langgraph-serverless-heartbeat",
+                    # a server that hangs must not hang the heartbeat with it
+                    tcp_user_timeout=milliseconds,
+                )
+            parameters = {
+                "run_ids": [lease.run_id for lease in leases],
+                "tokens": [lease.token for lease in leases],
+                "lease": duration,
+            }
+            rows = self._connection.execute(HEARTBEAT, parameters).fetchall()
+        except psycopg.Error:
+            self.close()
+            raise
+        return {row["run_id"]: CancelAction(row["cancel_action"]) if row["cancel_action"] else None for row in rows}
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _lease(row: Mapping[str, Any]) -> Lease:
+    return Lease(run_id=row["run_id"], token=row["lease_token"], epoch=row["attempt"] + row["handoffs"])
+
+
+def _claimed(row: Mapping[str, Any]) -> ClaimedRun:
+    return ClaimedRun(
+        run=run_from_row(row),
+        lease=_lease(row),
+        graph_id=row["graph_id"],
+        attempt=row["attempt"],
+        handoffs=row["handoffs"],
+        continued=row["continued"],
+        temporary=row["temporary"],
+        cancel_action=CancelAction(row["cancel_action"]) if row["cancel_action"] else None,
+        cancel_reason=row["cancel_reason"],
+        thread_metadata=row["thread_metadata"],
+    )

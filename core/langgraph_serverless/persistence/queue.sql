@@ -1,0 +1,188 @@
+-- name: claim
+-- The next runs for a worker, by priority and then age: due, on a thread where nothing runs and nothing older waits.
+-- `SKIP LOCKED` lets workers pass each other; the unique index on running runs stands behind it.
+WITH candidate AS (
+    SELECT r.run_id, COALESCE(r.lease_history -> -1 ->> 'end', '') = 'handoff' AS continued
+    FROM lgs.run r
+    WHERE r.status = 'pending'
+      AND r.available_at <= now()
+      AND NOT EXISTS (
+          SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
+      AND NOT EXISTS (
+          SELECT 1 FROM lgs.run e
+          WHERE e.thread_id = r.thread_id AND e.status = 'pending'
+            AND (e.created_at, e.run_id) < (r.created_at, r.run_id))
+    ORDER BY r.priority, r.available_at, r.run_id
+    LIMIT %(limit)s
+    FOR UPDATE OF r SKIP LOCKED
+), fresh AS (
+    SELECT run_id, continued, gen_random_uuid() AS token FROM candidate
+)
+UPDATE lgs.run r
+SET status = 'running', resuming = false, attempt = r.attempt + 1,
+    lease_token = f.token, lease_owner = %(owner)s,
+    lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
+    lease_history = r.lease_history
+        || jsonb_build_object('token', f.token, 'owner', %(owner)s::text, 'at', clock_timestamp()),
+    started_at = COALESCE(r.started_at, clock_timestamp()), updated_at = clock_timestamp()
+FROM fresh f, lgs.thread t
+WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
+RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary
+
+-- name: next_due
+-- Seconds until the earliest delayed run is due; null if none waits.
+SELECT EXTRACT(EPOCH FROM min(available_at) - clock_timestamp())::float8 AS seconds
+FROM lgs.run
+WHERE status = 'pending' AND available_at > now()
+
+-- name: runnable
+-- How many runs a worker could claim now.
+SELECT count(*) AS runnable
+FROM lgs.run r
+WHERE r.status = 'pending' AND r.available_at <= now()
+  AND NOT EXISTS (SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
+
+-- name: heartbeat
+-- Extends the leases that are still held and says which of their runs are to be cancelled. A lease without an answer is lost.
+WITH held AS (
+    SELECT r.run_id
+    FROM lgs.run r
+    JOIN unnest(%(run_ids)s::uuid[], %(tokens)s::uuid[]) AS l (run_id, token)
+        ON r.run_id = l.run_id AND r.lease_token = l.token
+    WHERE r.status = 'running'
+    ORDER BY r.run_id
+    FOR NO KEY UPDATE OF r
+)
+UPDATE lgs.run r
+SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
+FROM held
+WHERE r.run_id = held.run_id
+RETURNING r.run_id, r.cancel_action
+
+-- name: lock_thread_of_run
+-- Settling takes the thread before the run, as creating and cancelling do.
+SELECT t.thread_id
+FROM lgs.thread t
+WHERE t.thread_id = %(thread_id)s
+FOR UPDATE
+
+-- name: settle
+-- The end of a run: its row, its thread and its webhook, if the lease is still held; no row otherwise.
+WITH settled AS (
+    UPDATE lgs.run
+    SET status = %(status)s, resuming = false, output = %(output)s, error = %(error)s, last_error = %(last_error)s,
+        last_node = COALESCE(%(last_node)s, last_node),
+        finished_at = clock_timestamp(), updated_at = clock_timestamp(),
+        lease_token = NULL, lease_owner = NULL, lease_expires_at = NULL
+    WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
+    RETURNING run_id, thread_id, tenant, webhook
+), queued AS (
+    SELECT EXISTS (
+        SELECT 1 FROM lgs.run r
+        WHERE r.thread_id = %(thread_id)s AND r.run_id <> %(run_id)s AND r.status IN ('pending', 'running')
+    ) AS more
+), marked AS (
+    UPDATE lgs.thread t
+    SET settled_status = %(thread_status)s,
+        status = CASE WHEN queued.more THEN 'busy' ELSE %(thread_status)s END,
+        channel_values = CASE WHEN %(write_values)s THEN %(values)s ELSE t.channel_values END,
+        interrupts = COALESCE(%(interrupts)s, t.interrupts),
+        error = %(thread_error)s,
+        updated_at = clock_timestamp(),
+        state_updated_at = CASE WHEN %(write_values)s THEN clock_timestamp() ELSE t.state_updated_at END,
+        purge_at = CASE WHEN t.temporary
+            THEN clock_timestamp() + make_interval(secs => %(temporary_retention)s) END
+    FROM settled, queued
+    WHERE t.thread_id = settled.thread_id
+)
+SELECT settled.run_id, queued.more FROM settled, queued
+
+-- name: settle_rollback
+-- The end of a run that was rolled back: its row, its checkpoints and its writes disappear, the thread is as it was before.
+WITH gone AS (
+    DELETE FROM lgs.run
+    WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
+    RETURNING run_id, thread_id, lease_history
+), tokens AS (
+    SELECT (entry ->> 'token')::uuid AS token FROM gone, jsonb_array_elements(gone.lease_history) AS entry
+), deleted_checkpoints AS (
+    DELETE FROM checkpoints c
+    USING gone
+    WHERE c.thread_id = gone.thread_id::text AND c.lease_token IN (SELECT token FROM tokens)
+), deleted_writes AS (
+    DELETE FROM checkpoint_writes w
+    USING gone
+    WHERE w.thread_id = gone.thread_id::text AND w.lease_token IN (SELECT token FROM tokens)
+), deleted_blobs AS (
+    DELETE FROM checkpoint_blobs b
+    USING gone
+    WHERE b.thread_id = gone.thread_id::text AND b.lease_token IN (SELECT token FROM tokens)
+), queued AS (
+    SELECT EXISTS (
+        SELECT 1 FROM lgs.run r
+        WHERE r.thread_id = %(thread_id)s AND r.run_id <> %(run_id)s AND r.status IN ('pending', 'running')
+    ) AS more
+), marked AS (
+    UPDATE lgs.thread t
+    SET status = CASE WHEN queued.more THEN 'busy' ELSE t.settled_status END,
+        error = %(thread_error)s,
+        updated_at = clock_timestamp(),
+        purge_at = CASE WHEN t.temporary
+            THEN clock_timestamp() + make_interval(secs => %(temporary_retention)s) END
+    FROM gone, queued
+    WHERE t.thread_id = gone.thread_id
+)
+SELECT gone.run_id, queued.more FROM gone, queued
+
+-- name: hand_off
+-- Gives a run back to the queue on purpose, at a superstep boundary or before it began: not an attempt. No row if the lease was lost.
+UPDATE lgs.run
+SET status = 'pending', resuming = true, attempt = attempt - 1, handoffs = handoffs + 1,
+    lease_token = NULL, lease_owner = NULL, lease_expires_at = NULL,
+    lease_history = jsonb_set(lease_history, '{-1,end}', '"handoff"'),
+    updated_at = clock_timestamp()
+WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
+RETURNING run_id
+
+-- name: requeue_expired
+-- Takes runs back from workers that have not been heard of, while they have attempts left.
+UPDATE lgs.run
+SET status = 'pending', resuming = true,
+    lease_token = NULL, lease_owner = NULL, lease_expires_at = NULL,
+    lease_history = jsonb_set(lease_history, '{-1,end}', '"expired"'),
+    updated_at = clock_timestamp()
+WHERE run_id IN (
+    SELECT run_id FROM lgs.run
+    WHERE status = 'running' AND lease_expires_at < now()
+      AND (attempt < %(max_attempts)s OR cancel_action IS NOT NULL)
+    ORDER BY run_id
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING run_id, thread_id
+
+-- name: claim_exhausted
+-- Takes over runs whose last attempt has expired, in order to end them.
+WITH exhausted AS (
+    SELECT run_id, gen_random_uuid() AS token FROM lgs.run
+    WHERE status = 'running' AND lease_expires_at < now() AND attempt >= %(max_attempts)s AND cancel_action IS NULL
+    ORDER BY run_id
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE lgs.run r
+SET attempt = r.attempt + 1, lease_token = e.token, lease_owner = %(owner)s,
+    lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
+    lease_history = jsonb_set(r.lease_history, '{-1,end}', '"expired"')
+        || jsonb_build_object('token', e.token, 'owner', %(owner)s::text, 'at', clock_timestamp(), 'kind', 'bury')
+FROM exhausted e
+WHERE r.run_id = e.run_id
+RETURNING r.run_id, r.thread_id, r.lease_token, r.attempt, r.handoffs, r.last_node, r.last_error
+
+-- name: last_checkpoint_of_run
+-- Where a run that was interrupted by a hand-off or a crash goes on.
+SELECT checkpoint_id
+FROM checkpoints
+WHERE thread_id = %(thread_id)s AND checkpoint_ns = '' AND metadata ->> 'run_id' = %(run_id)s
+ORDER BY checkpoint_id DESC
+LIMIT 1

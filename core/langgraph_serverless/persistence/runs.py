@@ -1,0 +1,251 @@
+"""Runs as rows: creating, reading, cancelling what no worker has. What a worker does to them is in ``queue.py``.
+
+Everything that changes a thread's set of live runs locks the thread row first (``lock_for_create``, ``lock_thread``) and
+ends with ``refresh_thread_status``, so that a thread is ``busy`` exactly while it has a live run.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, Run, RunStatus
+from langgraph_serverless.persistence.json import jsonb
+from langgraph_serverless.persistence.pool import Connection
+from langgraph_serverless.persistence.queries import load_queries
+
+_SQL = load_queries(__file__)
+ENSURE_THREAD = _SQL["ensure_thread"]
+LOCK_FOR_CREATE = _SQL["lock_for_create"]
+INSERT_RUN = _SQL["insert_run"]
+GET_RUN = _SQL["get_run"]
+LIST_RUNS = _SQL["list_runs"]
+THREAD_IS_VISIBLE = _SQL["thread_is_visible"]
+GET_RESULT = _SQL["get_result"]
+LOCK_THREAD = _SQL["lock_thread"]
+DELETE_RUN = _SQL["delete_run"]
+LIVE_RUNS = _SQL["live_runs"]
+RUNS_TO_CANCEL = _SQL["runs_to_cancel"]
+THREADS_WITH_STATUS = _SQL["threads_with_status"]
+REQUEST_CANCEL = _SQL["request_cancel"]
+INTERRUPT_PENDING = _SQL["interrupt_pending"]
+DELETE_PENDING = _SQL["delete_pending"]
+REFRESH_THREAD_STATUS = _SQL["refresh_thread_status"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateTarget:
+    """What a run to be made refers to: its assistant and its thread, which is locked."""
+
+    assistant_id: uuid.UUID
+    graph_id: str
+    config: Mapping[str, Any]
+    context: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    thread_id: uuid.UUID | None
+    thread_metadata: Mapping[str, Any]
+    thread_is_busy: bool
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A row to insert."""
+
+    run_id: uuid.UUID
+    thread_id: uuid.UUID
+    tenant: str
+    assistant_id: uuid.UUID
+    graph_id: str
+    metadata: Mapping[str, Any]
+    kwargs: Mapping[str, Any]
+    multitask_strategy: MultitaskStrategy
+    webhook: str | None
+    cron_id: uuid.UUID | None
+    cron_due_at: datetime | None
+    after_seconds: float
+    thread_metadata: Mapping[str, Any]
+    thread_config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRun:
+    """A pending or running run, as cancelling sees it."""
+
+    run_id: uuid.UUID
+    status: RunStatus
+    #: The fencing number that its last worker used; see ``Lease.epoch``.
+    epoch: int
+    resuming: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a run stands, and what wait and join answer once it is final."""
+
+    status: RunStatus
+    resuming: bool
+    output: Any
+    error: Mapping[str, Any] | None
+    thread_values: Any
+    #: The thread of a finished stateless run that nobody kept.
+    hidden: bool
+
+
+def run_from_row(row: Mapping[str, Any]) -> Run:
+    return Run(
+        run_id=row["run_id"],
+        thread_id=row["thread_id"],
+        assistant_id=row["assistant_id"],
+        status=RunStatus(row["status"]),
+        resuming=row["resuming"],
+        metadata=row["metadata"],
+        kwargs=row["kwargs"],
+        multitask_strategy=MultitaskStrategy(row["multitask_strategy"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _live(row: Mapping[str, Any]) -> LiveRun:
+    return LiveRun(
+        run_id=row["run_id"],
+        status=RunStatus(row.get("status", RunStatus.PENDING)),
+        epoch=row["attempt"] + row["handoffs"],
+        resuming=row.get("resuming", False),
+    )
+
+
+class RunRepository:
+    """The statements of ``runs.sql``."""
+
+    async def ensure_thread(
+        self, connection: Connection, thread_id: uuid.UUID, *, tenant: str, metadata: Mapping[str, Any], temporary: bool
+    ) -> None:
+        await connection.execute(
+            ENSURE_THREAD,
+            {"thread_id": thread_id, "tenant": tenant, "metadata": jsonb(metadata), "temporary": temporary},
+        )
+
+    async def lock_for_create(
+        self, connection: Connection, *, assistant_id: uuid.UUID, thread_id: uuid.UUID
+    ) -> CreateTarget | None:
+        """The assistant with the locked thread; None if there is no such assistant."""
+        cursor = await connection.execute(LOCK_FOR_CREATE, {"assistant_id": assistant_id, "thread_id": thread_id})
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        return CreateTarget(
+            assistant_id=row["assistant_id"],
+            graph_id=row["graph_id"],
+            config=row["config"],
+            context=row["context"],
+            metadata=row["metadata"],
+            thread_id=row["thread_id"],
+            thread_metadata=row["thread_metadata"] or {},
+            thread_is_busy=row["thread_status"] == "busy",
+            tenant=row["tenant"] or "",
+        )
+
+    async def insert(self, connection: Connection, run: NewRun) -> Run:
+        parameters = {
+            "run_id": run.run_id,
+            "thread_id": run.thread_id,
+            "tenant": run.tenant,
+            "assistant_id": run.assistant_id,
+            "graph_id": run.graph_id,
+            "metadata": jsonb(run.metadata),
+            "kwargs": jsonb(run.kwargs),
+            "multitask_strategy": run.multitask_strategy.value,
+            "webhook": run.webhook,
+            "cron_id": run.cron_id,
+            "cron_due_at": run.cron_due_at,
+            "after_seconds": run.after_seconds,
+            "thread_metadata": jsonb(run.thread_metadata),
+            "thread_config": jsonb(run.thread_config),
+        }
+        cursor = await connection.execute(INSERT_RUN, parameters)
+        row = await cursor.fetchone()
+        assert row is not None  # INSERT … RETURNING
+        return run_from_row(row)
+
+    async def find(self, connection: Connection, run_id: uuid.UUID, thread_id: uuid.UUID | None) -> Run | None:
+        cursor = await connection.execute(GET_RUN, {"run_id": run_id, "thread_id": thread_id})
+        row = await cursor.fetchone()
+        return run_from_row(row) if row else None
+
+    async def list(
+        self, connection: Connection, thread_id: uuid.UUID, *, limit: int, offset: int, status: str | None
+    ) -> list[Run]:
+        parameters = {"thread_id": thread_id, "limit": limit, "offset": offset, "status": status}
+        cursor = await connection.execute(LIST_RUNS, parameters)
+        return [run_from_row(row) for row in await cursor.fetchall()]
+
+    async def thread_is_visible(self, connection: Connection, thread_id: uuid.UUID) -> bool:
+        cursor = await connection.execute(THREAD_IS_VISIBLE, {"thread_id": thread_id})
+        return await cursor.fetchone() is not None
+
+    async def result(self, connection: Connection, run_id: uuid.UUID) -> RunResult | None:
+        cursor = await connection.execute(GET_RESULT, {"run_id": run_id})
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        return RunResult(
+            status=RunStatus(row["status"]),
+            resuming=row["resuming"],
+            output=row["output"],
+            error=row["error"],
+            thread_values=row["thread_values"],
+            hidden=row["hidden"],
+        )
+
+    async def lock_thread(self, connection: Connection, thread_id: uuid.UUID) -> bool:
+        """Lock a thread's row until the transaction ends; whether there is one."""
+        cursor = await connection.execute(LOCK_THREAD, {"thread_id": thread_id})
+        return await cursor.fetchone() is not None
+
+    async def delete(self, connection: Connection, run_id: uuid.UUID, thread_id: uuid.UUID) -> LiveRun | None:
+        cursor = await connection.execute(DELETE_RUN, {"run_id": run_id, "thread_id": thread_id})
+        row = await cursor.fetchone()
+        return _live(row) if row else None
+
+    async def live(self, connection: Connection, thread_id: uuid.UUID) -> Sequence[LiveRun]:
+        cursor = await connection.execute(LIVE_RUNS, {"thread_id": thread_id})
+        return [_live(row) for row in await cursor.fetchall()]
+
+    async def lock_runs(
+        self, connection: Connection, thread_id: uuid.UUID, run_ids: Sequence[uuid.UUID]
+    ) -> Sequence[LiveRun]:
+        """The named runs of a thread in any status; their rows are locked."""
+        cursor = await connection.execute(RUNS_TO_CANCEL, {"thread_id": thread_id, "run_ids": list(run_ids)})
+        return [_live(row) for row in await cursor.fetchall()]
+
+    async def threads_with_status(self, connection: Connection, status: str) -> Sequence[uuid.UUID]:
+        cursor = await connection.execute(THREADS_WITH_STATUS, {"status": status})
+        return [row["thread_id"] for row in await cursor.fetchall()]
+
+    async def request_cancel(
+        self, connection: Connection, run_ids: Sequence[uuid.UUID], action: CancelAction, reason: str
+    ) -> Sequence[uuid.UUID]:
+        cursor = await connection.execute(
+            REQUEST_CANCEL, {"run_ids": list(run_ids), "action": action.value, "reason": reason}
+        )
+        return [row["run_id"] for row in await cursor.fetchall()]
+
+    async def interrupt_pending(
+        self, connection: Connection, run_ids: Sequence[uuid.UUID], *, reason: str, error: Mapping[str, Any]
+    ) -> Sequence[LiveRun]:
+        cursor = await connection.execute(
+            INTERRUPT_PENDING, {"run_ids": list(run_ids), "reason": reason, "error": jsonb(error)}
+        )
+        return [_live(row) for row in await cursor.fetchall()]
+
+    async def delete_pending(self, connection: Connection, run_ids: Sequence[uuid.UUID]) -> Sequence[LiveRun]:
+        cursor = await connection.execute(DELETE_PENDING, {"run_ids": list(run_ids)})
+        return [_live(row) for row in await cursor.fetchall()]
+
+    async def refresh_thread_status(self, connection: Connection, thread_id: uuid.UUID) -> None:
+        await connection.execute(REFRESH_THREAD_STATUS, {"thread_id": thread_id})

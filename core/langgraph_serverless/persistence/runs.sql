@@ -1,0 +1,137 @@
+-- name: ensure_thread
+-- A thread with this id, unless it exists: for `if_not_exists: create` and for stateless runs.
+INSERT INTO lgs.thread (thread_id, tenant, metadata, temporary)
+VALUES (%(thread_id)s, %(tenant)s, %(metadata)s, %(temporary)s)
+ON CONFLICT (thread_id) DO NOTHING
+
+-- name: lock_for_create
+-- The assistant and the visible thread of a run to be made; the thread stays locked until the transaction ends, so that
+-- creation, settling and cancelling on one thread take turns. Thread columns are null if it is missing.
+WITH thread AS (
+    SELECT thread_id, metadata, status, tenant
+    FROM lgs.thread
+    WHERE thread_id = %(thread_id)s AND purge_at IS NULL
+    FOR UPDATE
+)
+SELECT a.assistant_id, a.graph_id, a.config, a.context, a.metadata,
+       t.thread_id, t.metadata AS thread_metadata, t.status AS thread_status, t.tenant
+FROM lgs.assistant a
+LEFT JOIN thread t ON true
+WHERE a.assistant_id = %(assistant_id)s
+
+-- name: insert_run
+-- The new run, and the marks that it leaves on its thread at once: busy, and which graph it belongs to.
+WITH inserted AS (
+    INSERT INTO lgs.run (
+        run_id, thread_id, tenant, assistant_id, graph_id, metadata, kwargs, multitask_strategy, webhook,
+        cron_id, cron_due_at, available_at, created_at, updated_at
+    )
+    VALUES (
+        %(run_id)s, %(thread_id)s, %(tenant)s, %(assistant_id)s, %(graph_id)s, %(metadata)s, %(kwargs)s,
+        %(multitask_strategy)s, %(webhook)s, %(cron_id)s, %(cron_due_at)s,
+        clock_timestamp() + make_interval(secs => %(after_seconds)s),
+        clock_timestamp() + make_interval(secs => %(after_seconds)s),
+        clock_timestamp()
+    )
+    RETURNING *
+), marked AS (
+    UPDATE lgs.thread
+    SET status = 'busy', metadata = metadata || %(thread_metadata)s, config = %(thread_config)s,
+        updated_at = clock_timestamp()
+    WHERE thread_id = %(thread_id)s
+)
+SELECT * FROM inserted
+
+-- name: get_run
+-- One run of a visible thread.
+SELECT r.*
+FROM lgs.run r JOIN lgs.thread t USING (thread_id)
+WHERE r.run_id = %(run_id)s
+  AND (%(thread_id)s::uuid IS NULL OR r.thread_id = %(thread_id)s)
+  AND t.purge_at IS NULL
+
+-- name: list_runs
+-- A page of a thread's runs, newest first. A handed-on run counts as running, as it does for clients.
+SELECT *
+FROM lgs.run
+WHERE thread_id = %(thread_id)s
+  AND (%(status)s::text IS NULL
+       OR CASE WHEN resuming AND status = 'pending' THEN 'running' ELSE status END = %(status)s)
+ORDER BY created_at DESC, run_id DESC
+LIMIT %(limit)s OFFSET %(offset)s
+
+-- name: thread_is_visible
+-- Whether a thread exists for clients.
+SELECT 1 AS found FROM lgs.thread WHERE thread_id = %(thread_id)s AND purge_at IS NULL
+
+-- name: get_result
+-- How a run stands and what it left: for wait and join, also when its thread is hidden already.
+SELECT r.status, r.resuming, r.output, r.error, t.channel_values AS thread_values, t.purge_at IS NOT NULL AS hidden
+FROM lgs.run r JOIN lgs.thread t USING (thread_id)
+WHERE r.run_id = %(run_id)s
+
+-- name: lock_thread
+-- Serialises what is done to a thread's runs; always taken before any of its run rows.
+SELECT thread_id, status, metadata FROM lgs.thread WHERE thread_id = %(thread_id)s FOR UPDATE
+
+-- name: delete_run
+-- One run, live or not. A worker that executes it loses its lease with the row.
+DELETE FROM lgs.run WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s RETURNING run_id, status, attempt, handoffs
+
+-- name: live_runs
+-- The pending and running runs of a thread, oldest first.
+SELECT run_id, status, resuming, attempt, handoffs, cancel_action
+FROM lgs.run
+WHERE thread_id = %(thread_id)s AND status IN ('pending', 'running')
+ORDER BY created_at, run_id
+
+-- name: runs_to_cancel
+-- The named runs of a thread with their status, locked in one order.
+SELECT run_id, status, resuming, attempt, handoffs
+FROM lgs.run
+WHERE thread_id = %(thread_id)s AND run_id = ANY(%(run_ids)s)
+ORDER BY run_id
+FOR NO KEY UPDATE
+
+-- name: threads_with_status
+-- The threads that have runs to cancel by status: `pending`, `running` or `all`.
+SELECT DISTINCT thread_id
+FROM lgs.run
+WHERE status IN ('pending', 'running')
+  AND (%(status)s = 'all' OR CASE WHEN resuming AND status = 'pending' THEN 'running' ELSE status END = %(status)s)
+ORDER BY thread_id
+
+-- name: request_cancel
+-- Records the cancel of running runs; their worker learns of it with its next heartbeat. The first request stands,
+-- except that a rollback overrides an interrupt.
+UPDATE lgs.run
+SET cancel_action = CASE WHEN cancel_action = 'rollback' THEN 'rollback' ELSE %(action)s END,
+    cancel_reason = COALESCE(cancel_reason, %(reason)s),
+    cancel_requested_at = COALESCE(cancel_requested_at, clock_timestamp()),
+    updated_at = clock_timestamp()
+WHERE run_id = ANY(%(run_ids)s) AND status = 'running'
+RETURNING run_id
+
+-- name: interrupt_pending
+-- Ends runs that no worker has.
+UPDATE lgs.run
+SET status = 'interrupted', resuming = false, cancel_action = 'interrupt', cancel_reason = %(reason)s,
+    cancel_requested_at = clock_timestamp(), finished_at = clock_timestamp(), updated_at = clock_timestamp(),
+    error = %(error)s
+WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
+RETURNING run_id, attempt, handoffs
+
+-- name: delete_pending
+-- Removes runs that no worker has.
+DELETE FROM lgs.run
+WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
+RETURNING run_id, attempt, handoffs
+
+-- name: refresh_thread_status
+-- A thread's status after its set of live runs has changed; its row must be locked.
+UPDATE lgs.thread t
+SET status = CASE
+        WHEN EXISTS (SELECT 1 FROM lgs.run r WHERE r.thread_id = t.thread_id AND r.status IN ('pending', 'running'))
+        THEN 'busy' ELSE t.settled_status END,
+    updated_at = clock_timestamp()
+WHERE t.thread_id = %(thread_id)s
