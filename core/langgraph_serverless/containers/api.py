@@ -1,0 +1,143 @@
+"""What a process needs that serves the API without executing graphs.
+
+Cheap to construct and opens nothing: every part is made at its first use, and adapters connect at their own first use. A
+function handler holds one of these for the life of its process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.services.catalog import GraphCatalog
+from langgraph_serverless.settings import Settings
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from langgraph_serverless.queue.bell import RedisBell
+    from langgraph_serverless.services.assistants import AssistantService
+    from langgraph_serverless.services.crons import CronService
+    from langgraph_serverless.services.runs import RunService
+    from langgraph_serverless.services.store import StoreService
+    from langgraph_serverless.services.streams import StreamService
+    from langgraph_serverless.services.system import SystemService
+    from langgraph_serverless.services.threads import SuperstepWriter, ThreadService
+
+
+class ApiContainer:
+    """Everything but the user's graphs."""
+
+    #: What ``create_app`` serves from this container.
+    resources: frozenset[str] = frozenset({"assistants", "threads", "runs", "stream", "crons", "store", "system"})
+
+    def __init__(self, settings: Settings, *, manifest: Manifest | None = None) -> None:
+        self.settings = settings
+        self._manifest = manifest
+
+    @cached_property
+    def catalog(self) -> GraphCatalog:
+        return GraphCatalog(self._manifest or _read_manifest(self.settings))
+
+    @cached_property
+    def database(self) -> Database:
+        return Database(self.settings)
+
+    @cached_property
+    def redis(self) -> Redis | None:
+        """None if the deployment has no Redis."""
+        if not self.settings.redis_uri:
+            return None
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import ExponentialBackoff
+
+        options: Mapping[str, Any] = {
+            "decode_responses": False,
+            "socket_connect_timeout": 2.0,
+            # longer than the longest blocking read of the event log and the bell
+            "socket_timeout": 30.0,
+            "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=2),
+            "health_check_interval": 15,
+        }
+        client: Redis = Redis.from_url(self.settings.redis_uri, **options)
+        return client
+
+    @cached_property
+    def bell(self) -> RedisBell:
+        from langgraph_serverless.queue.bell import RedisBell
+
+        return RedisBell(self.redis, self.settings.redis_key_prefix, self.settings.worker_function_name)
+
+    @cached_property
+    def assistants(self) -> AssistantService:
+        from langgraph_serverless.services.assistants import AssistantService
+
+        return AssistantService(self.database, self.catalog, self.bell)
+
+    @cached_property
+    def threads(self) -> ThreadService:
+        from langgraph_serverless.services.threads import ThreadService
+
+        return ThreadService(self.database, self.bell)
+
+    @property
+    def supersteps(self) -> SuperstepWriter | None:
+        """Writes the supersteps of a new thread; None here, as it takes the graphs."""
+        return None
+
+    @cached_property
+    def runs(self) -> RunService:
+        from langgraph_serverless.services.runs import RunService
+
+        return RunService(self.database, self.catalog, self.bell, self.settings)
+
+    @cached_property
+    def streams(self) -> StreamService:
+        from langgraph_serverless.services.streams import StreamService
+        from langgraph_serverless.streaming.log import RedisEventLog
+
+        events = RedisEventLog(self.redis, self.settings) if self.redis is not None else None
+        return StreamService(self.database, events, self.runs, self.settings)
+
+    @cached_property
+    def crons(self) -> CronService:
+        from langgraph_serverless.services.crons import CronService
+
+        return CronService(self.database, self.catalog)
+
+    @cached_property
+    def store(self) -> StoreService:
+        from langgraph_serverless.services.store import StoreService
+
+        return StoreService(self.database)
+
+    @cached_property
+    def system(self) -> SystemService:
+        from langgraph_serverless.services.system import SystemService
+
+        return SystemService(self.database)
+
+    async def aclose(self) -> None:
+        """Close what has been opened; what has not, stays so."""
+        opened = vars(self)
+        if (redis := opened.get("redis")) is not None:
+            await redis.aclose()
+        if (database := opened.get("database")) is not None:
+            await database.aclose()
+
+
+def _read_manifest(settings: Settings) -> Manifest:
+    path = settings.manifest_path
+    if path is None:
+        raise ProjectError("LANGGRAPH_MANIFEST is not set: it names the manifest that the build wrote")
+    try:
+        return Manifest.from_json(orjson.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError) as error:
+        raise ProjectError(f"The manifest {path} cannot be read: {error}") from error

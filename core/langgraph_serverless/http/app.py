@@ -1,0 +1,62 @@
+"""The HTTP application: one FastAPI app over the resources that a process serves.
+
+A function asks for one resource, a laptop for all. Router modules are imported by name and only if asked for, because the
+``state`` router needs langgraph and the others must not load it. The app opens nothing; whoever made the container closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager
+from importlib import import_module
+from types import MethodType
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from langgraph_serverless import __version__
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.http import openapi
+from langgraph_serverless.http.errors import HANDLERS
+from langgraph_serverless.http.middleware import CORS_DEFAULTS, BodyLimit, Cors, Observed, RequestCounter
+
+RESOURCES = ("assistants", "threads", "state", "runs", "stream", "crons", "store", "system")
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+def create_app(
+    container: ApiContainer, resources: Collection[str] | None = None, *, lifespan: Lifespan | None = None
+) -> FastAPI:
+    """An app that serves ``resources``; by default everything that the container can serve."""
+    wanted = container.resources if resources is None else frozenset(resources)
+    if unknown := wanted - set(RESOURCES):
+        raise ValueError(f"unknown resources: {sorted(unknown)}")
+    # the pages of the API's description belong to the system resource
+    documented = "system" in wanted
+    counter = RequestCounter()
+    app = FastAPI(
+        title=openapi.TITLE,
+        version=__version__,
+        openapi_url="/openapi.json" if documented else None,
+        docs_url="/docs" if documented else None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        exception_handlers=dict(HANDLERS),
+        middleware=[
+            Middleware(Cors, options=CORS_DEFAULTS),
+            Middleware(Observed, counter=counter),
+            Middleware(BodyLimit, limit=container.settings.max_body_bytes),
+        ],
+        lifespan=lifespan,
+    )
+    app.state.container = container
+    app.state.counter = counter
+    app.openapi = MethodType(openapi.document, app)  # type: ignore[method-assign]
+    for resource in RESOURCES:
+        if resource in wanted:
+            router = import_module(f"langgraph_serverless.http.routers.{resource}").router
+            # include_router would build every route a second time
+            app.router.routes.extend(router.routes)
+    return app

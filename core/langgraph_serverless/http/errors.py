@@ -1,0 +1,61 @@
+"""The one table from errors to responses.
+
+Every ``ServerError`` answers ``{"detail": text}`` with its own status. Errors of Postgres that bad input can still provoke
+(NUL characters, numbers out of range, strings too long to index) are the client's: 422. Whatever is not in the table is a
+fault of ours: 500, plain text, with the traceback in the log (``middleware.py`` does that, as it sees all of them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import psycopg
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from langgraph_serverless.errors import ServerError, UnavailableError
+from langgraph_serverless.http.responses import json_response
+from langgraph_serverless.http.validation import show
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+async def server_error(_request: Request, error: Exception) -> Response:
+    known = cast(ServerError, error)
+    return json_response({"detail": known.detail}, known.status)
+
+
+async def unavailable(_request: Request, error: Exception) -> Response:
+    known = cast(UnavailableError, error)
+    return json_response({"detail": known.detail}, known.status, {"Retry-After": str(known.retry_after)})
+
+
+async def http_exception(_request: Request, error: Exception) -> Response:
+    known = cast(HTTPException, error)
+    return json_response({"detail": known.detail}, known.status_code, known.headers)
+
+
+async def invalid_parameter(_request: Request, error: Exception) -> Response:
+    """A query or path parameter that FastAPI could not read; bodies never come here."""
+    found: dict[str, Any] = cast(RequestValidationError, error).errors()[0]
+    name = found["loc"][-1]
+    return json_response({"detail": f"Invalid value for parameter '{name}': {show(found.get('input'))}"}, 422)
+
+
+async def refused_by_database(_request: Request, error: Exception) -> Response:
+    known = cast(psycopg.Error, error)
+    reason = known.diag.message_primary or str(known)
+    return json_response({"detail": f"The request holds a value that cannot be stored: {reason}"}, 422)
+
+
+HANDLERS: dict[Any, Handler] = {
+    ServerError: server_error,
+    UnavailableError: unavailable,
+    HTTPException: http_exception,
+    RequestValidationError: invalid_parameter,
+    psycopg.DataError: refused_by_database,
+    psycopg.errors.ProgramLimitExceeded: refused_by_database,
+}

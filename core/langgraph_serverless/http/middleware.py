@@ -1,0 +1,144 @@
+"""What happens around every request, as plain ASGI: request id, body limit, CORS, counters, log, the last resort.
+
+``Cors`` is outermost, so that scripts can read errors too. ``Observed`` gives the request its id, counts and logs it, and turns an exception that nothing knows into
+500 ``Internal Server Error`` with the traceback in the log. If the response has already started, it lets the exception
+through, so that the server breaks the connection: a client must not take half an answer for a whole one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from langgraph_serverless.http.body import too_large
+from langgraph_serverless.http.responses import json_response
+
+logger = logging.getLogger("langgraph_serverless.http")
+
+#: Any origin may call. ``location`` is exposed because clients find the run they have just made in it.
+CORS_DEFAULTS: Mapping[str, Any] = {
+    "allow_origins": ["*"],
+    "allow_methods": ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY"],
+    "allow_headers": ["*"],
+    "allow_private_network": True,
+    "expose_headers": ["x-pagination-total", "x-pagination-next", "content-location", "location"],
+    "max_age": 600,
+}
+
+
+class Cors(CORSMiddleware):
+    """Starlette's, except that a preflight is always told that private networks are fine."""
+
+    def __init__(self, app: ASGIApp, options: Mapping[str, Any]) -> None:
+        super().__init__(app, **options)
+        if self.allow_private_network:
+            self.preflight_headers["Access-Control-Allow-Private-Network"] = "true"
+
+
+class RequestCounter:
+    """Requests that this process has answered, by method, route and status."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, str, int]] = Counter()
+
+    def add(self, method: str, path: str, status: int) -> None:
+        self.requests[method, path, status] += 1
+
+
+class Observed:
+    """Request id, log line, counter, and 500 for what nobody expected."""
+
+    def __init__(self, app: ASGIApp, counter: RequestCounter) -> None:
+        self._app = app
+        self._counter = counter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _header(scope, b"x-request-id") or str(uuid.uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id
+        # 499 is what nginx calls a client that left before the answer
+        status = 499
+
+        async def observe(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observe)
+        except Exception:
+            logger.exception("Unexpected error", extra=self._fields(scope, 500, started, request_id))
+            if status != 499:
+                raise
+            status = 500
+            await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
+        finally:
+            route = scope.get("route")
+            path = getattr(route, "path", "") if route is not None else ""
+            self._counter.add(scope["method"], path or "unmatched", status)
+            if logger.isEnabledFor(logging.INFO):
+                fields = self._fields(scope, status, started, request_id)
+                logger.info("%s %s %s", scope["method"], scope["path"], status, extra=fields)
+
+    @staticmethod
+    def _fields(scope: Scope, status: int, started: float, request_id: str) -> dict[str, Any]:
+        return {
+            "action": "request",
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "duration_ms": round((time.perf_counter() - started) * 1000, 2),
+            "request_id": request_id,
+        }
+
+
+class BodyLimit:
+    """Refuses a large body before it is read; one without a length is counted while it is."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = _header(scope, b"content-length")
+        if length.isdecimal():
+            if int(length) > self._limit:
+                error = too_large(self._limit)
+                await json_response({"detail": error.detail}, error.status)(scope, receive, send)
+                return
+            await self._app(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._limit:
+                raise too_large(self._limit)
+            return message
+
+        await self._app(scope, counted, send)
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return ""

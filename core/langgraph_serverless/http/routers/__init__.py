@@ -1,0 +1,1 @@
+"""One module per resource, each with a ``router``; ``http/app.py`` imports those that are asked for."""

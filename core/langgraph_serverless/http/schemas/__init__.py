@@ -1,0 +1,1 @@
+"""Pydantic models equal to the wire, one module per resource."""
