@@ -168,8 +168,7 @@ class RunRepository:
             "thread_config": jsonb(run.thread_config),
         }
         cursor = await connection.execute(INSERT_RUN, parameters)
-        row = await cursor.fetchone()
-        assert row is not None  # INSERT … RETURNING
+        (row,) = await cursor.fetchall()
         return run_from_row(row)
 
     async def find(self, connection: Connection, run_id: uuid.UUID, thread_id: uuid.UUID | None) -> Run | None:

@@ -1,0 +1,162 @@
+"""What a run is asked to do: the request merged with its assistant and thread, in the form in which it is stored and shown.
+
+The rules, as observed on the official server:
+
+* ``configurable``: the assistant's, key by key overlaid by the request's. A request with ``context`` instead is mirrored
+  into it. Ids and the caller's identity are the server's and cannot be set by a client.
+* ``tags`` and scalars of ``config``: the request's, else the assistant's.
+* ``context``: the assistant's overlaid by the request's (or by its configurable), cut down to the graph's context schema.
+* run metadata: assistant, thread, graph and assistant id, ``config.metadata``, request; later wins.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph_serverless.domain.principal import Principal
+from langgraph_serverless.domain.runs import Durability, RunRequest
+from langgraph_serverless.errors import BadRequestError, InvalidInputError
+
+#: LangGraph's own keys; a client that sets them would reach into the engine.
+RESERVED_PREFIX = "__"
+CONFIG_KEYS = ("tags", "recursion_limit", "max_concurrency", "run_name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """The merged request, ready to be stored."""
+
+    metadata: dict[str, Any]
+    kwargs: dict[str, Any]
+    #: Merged into the thread's metadata.
+    thread_metadata: dict[str, Any]
+    #: The thread's ``config``: the run's without the server's keys.
+    thread_config: dict[str, Any]
+
+
+def check_request(request: RunRequest) -> None:
+    """Refuse what contradicts itself, and what we cannot honour yet, by name.
+
+    Raises:
+        BadRequestError, InvalidInputError: naming the field.
+    """
+    if request.context and (request.config.get("configurable") or {}):
+        raise BadRequestError(
+            "Cannot specify both configurable and context. Prefer setting context alone. "
+            "Context was introduced in LangGraph 0.6.0 and is the long term planned replacement for configurable."
+        )
+    if request.webhook is not None:
+        raise InvalidInputError("webhook: webhooks are not supported by this version of the server")
+
+
+def plan_run(
+    request: RunRequest,
+    caller: Principal,
+    *,
+    run_id: uuid.UUID,
+    thread_id: uuid.UUID,
+    assistant_id: uuid.UUID,
+    graph_id: str,
+    assistant_config: Mapping[str, Any],
+    assistant_context: Mapping[str, Any],
+    assistant_metadata: Mapping[str, Any],
+    thread_metadata: Mapping[str, Any],
+    context_keys: frozenset[str] | None,
+    stateless: bool,
+    now_ms: int,
+    default_durability: Durability,
+) -> RunPlan:
+    """Merge a request with what it refers to.
+
+    Args:
+        context_keys: the properties of the graph's context schema; None if it has none, and then nothing is cut.
+        now_ms: when the request arrived, in milliseconds since the epoch; shown to graphs.
+    """
+    sent = _visible(request.config.get("configurable") or {})
+    base = _visible(assistant_config.get("configurable") or {})
+    context = _cut({**assistant_context, **(request.context or sent)}, context_keys)
+    mirrored = _cut(dict(request.context), context_keys) or {} if request.context else {}
+    visible = {**base, **sent, **mirrored, **request.configurable_headers, **_checkpoint(request)}
+    configurable: dict[str, Any] = {
+        **visible,
+        "langgraph_auth_user": caller.user,
+        "langgraph_auth_user_id": caller.identity,
+        "langgraph_auth_permissions": list(caller.permissions),
+        "langgraph_request_id": request.request_id,
+        "__request_start_time_ms__": now_ms,
+        "__after_seconds__": request.after_seconds,
+        "run_id": str(run_id),
+        "thread_id": str(thread_id),
+        "graph_id": graph_id,
+        "assistant_id": str(assistant_id),
+        # the official server keeps a client's own user_id, which lets anyone pose as anyone
+        "user_id": caller.identity,
+    }
+    if request.cron_id is not None:
+        configurable["cron_id"] = str(request.cron_id)
+
+    graph = (
+        {"assistant_id": str(assistant_id)} if stateless else {"graph_id": graph_id, "assistant_id": str(assistant_id)}
+    )
+    metadata = {
+        **assistant_metadata,
+        **thread_metadata,
+        **graph,
+        **(request.config.get("metadata") or {}),
+        **request.metadata,
+    }
+    settings = {
+        key: request.config[key] if key in request.config else assistant_config[key]
+        for key in CONFIG_KEYS
+        if key in request.config or key in assistant_config
+    }
+    config = {"configurable": configurable, **settings, "metadata": metadata}
+    durability = request.durability or default_durability
+    kwargs = {
+        "input": request.input,
+        "command": request.command,
+        "config": config,
+        "context": context,
+        "stream_mode": [mode.value for mode in request.stream_mode] or ["values"],
+        "interrupt_before": request.interrupt_before,
+        "interrupt_after": request.interrupt_after,
+        "webhook": request.webhook,
+        "feedback_keys": request.feedback_keys,
+        "temporary": stateless and request.on_completion == "delete",
+        "subgraphs": request.stream_subgraphs,
+        "resumable": request.stream_resumable,
+        "checkpoint_during": durability is not Durability.EXIT,
+        "durability": durability.value,
+    }
+    return RunPlan(
+        metadata=metadata,
+        kwargs=kwargs,
+        thread_metadata={"graph_id": graph_id, "assistant_id": str(assistant_id)},
+        thread_config={"configurable": visible, **settings},
+    )
+
+
+def _visible(configurable: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in configurable.items()
+        if not key.startswith((RESERVED_PREFIX, "langgraph_auth_")) and key not in ("run_id", "thread_id")
+    }
+
+
+def _cut(context: Mapping[str, Any], keys: frozenset[str] | None) -> dict[str, Any] | None:
+    kept = {key: value for key, value in context.items() if keys is None or key in keys}
+    return kept or None
+
+
+def _checkpoint(request: RunRequest) -> dict[str, Any]:
+    """Where on the thread the run starts, for a run that resumes or forks from a named checkpoint."""
+    checkpoint = request.checkpoint or {}
+    return {
+        key: checkpoint[key]
+        for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+        if checkpoint.get(key) is not None
+    }

@@ -1,0 +1,320 @@
+"""Runs: creating, reading, cancelling and deleting them. Executing them is the worker's part (``worker.py``).
+
+A run exists once its row is committed; the bell afterwards only makes it start sooner. Everything that depends on a
+thread's other runs (the multitask strategy, cancelling, deleting) happens under the lock of the thread's row, so that
+two requests, or a request and a settling worker, take turns.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from langgraph_serverless.domain.events import end_marker
+from langgraph_serverless.domain.ids import new_id
+from langgraph_serverless.domain.ports import Bell, EventAppender
+from langgraph_serverless.domain.principal import Principal
+from langgraph_serverless.domain.run_kwargs import check_request, plan_run
+from langgraph_serverless.domain.runs import (
+    CancelAction,
+    Durability,
+    Lease,
+    MultitaskStrategy,
+    Run,
+    RunRequest,
+    RunStatus,
+)
+from langgraph_serverless.errors import ConflictError, NotFoundError, UnavailableError
+from langgraph_serverless.persistence.pool import Connection, Database
+from langgraph_serverless.persistence.runs import LiveRun, NewRun, RunRepository, RunResult
+from langgraph_serverless.services.catalog import GraphCatalog
+from langgraph_serverless.settings import Settings
+from langgraph_serverless.telemetry import logger
+
+BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
+NOT_FOUND = "Thread or assistant not found."
+#: Names the worker in the fence of events that no worker appends; no run has it as its token.
+NOBODY = uuid.UUID(int=0)
+
+
+class RunService:
+    """Use cases around runs, for clients and for the scheduler."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: GraphCatalog,
+        bell: Bell,
+        settings: Settings,
+        events: EventAppender | None = None,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._bell = bell
+        self._settings = settings
+        self._events = events
+        self._runs = RunRepository()
+
+    # -- creating ------------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        caller: Principal,
+        request: RunRequest,
+        *,
+        thread_id: uuid.UUID | None,
+        connection: Connection | None = None,
+    ) -> Run:
+        """Queue a run on a thread, or on a thread of its own (``thread_id`` None: a stateless run).
+
+        With ``connection`` the run becomes part of the caller's transaction, and the caller rings the bell.
+
+        Raises:
+            NotFoundError: no such thread or assistant.
+            ConflictError: strategy ``reject`` and the thread is busy.
+            InvalidInputError: a field is wrong; the message names it.
+        """
+        check_request(request)
+        if connection is not None:
+            return (await self._insert(connection, caller, request, thread_id))[0]
+        async with self._database.transaction() as own:
+            run, cancelled, ended = await self._insert(own, caller, request, thread_id)
+        await self._close_streams(ended)
+        if cancelled:
+            await self._bell.cancel(cancelled)
+        await self._bell.ring()
+        return run
+
+    async def create_batch(self, caller: Principal, requests: Sequence[RunRequest]) -> list[Run]:
+        """Queue stateless runs, all of them or none."""
+        for request in requests:
+            check_request(request)
+        async with self._database.transaction() as connection:
+            runs = [(await self._insert(connection, caller, request, None))[0] for request in requests]
+        await self._bell.ring(len(runs))
+        return runs
+
+    async def _insert(
+        self, connection: Connection, caller: Principal, request: RunRequest, thread_id: uuid.UUID | None
+    ) -> tuple[Run, Sequence[uuid.UUID], Sequence[LiveRun]]:
+        assistant_id = self._catalog.resolve_assistant(request.assistant_id)
+        stateless = thread_id is None
+        thread_id = thread_id or new_id()
+        if stateless or request.if_not_exists == "create":
+            temporary = stateless and request.on_completion == "delete"
+            await self._runs.ensure_thread(
+                connection, thread_id, tenant="", metadata=request.metadata, temporary=temporary
+            )
+        target = await self._runs.lock_for_create(connection, assistant_id=assistant_id, thread_id=thread_id)
+        if target is None or target.thread_id is None:
+            raise NotFoundError(NOT_FOUND)
+        cancelled: Sequence[uuid.UUID] = ()
+        ended: Sequence[LiveRun] = ()
+        if target.thread_is_busy:
+            cancelled, ended = await self._make_way(connection, thread_id, request.multitask_strategy)
+        graph = self._catalog.require(target.graph_id)
+        run_id = new_id()
+        plan = plan_run(
+            request,
+            caller,
+            run_id=run_id,
+            thread_id=thread_id,
+            assistant_id=target.assistant_id,
+            graph_id=target.graph_id,
+            assistant_config=target.config,
+            assistant_context=target.context,
+            assistant_metadata=target.metadata,
+            thread_metadata={} if stateless else target.thread_metadata,
+            context_keys=_context_keys(graph.schemas.get("context_schema")),
+            stateless=stateless,
+            now_ms=time.time_ns() // 1_000_000,
+            default_durability=Durability(self._settings.default_durability),
+        )
+        run = await self._runs.insert(
+            connection,
+            NewRun(
+                run_id=run_id,
+                thread_id=thread_id,
+                tenant=target.tenant,
+                assistant_id=target.assistant_id,
+                graph_id=target.graph_id,
+                metadata=plan.metadata,
+                kwargs=plan.kwargs,
+                multitask_strategy=request.multitask_strategy,
+                webhook=request.webhook,
+                cron_id=request.cron_id,
+                cron_due_at=request.cron_due_at,
+                after_seconds=max(0.0, request.after_seconds),
+                thread_metadata=plan.thread_metadata,
+                thread_config=plan.thread_config,
+            ),
+        )
+        return run, cancelled, ended
+
+    async def _make_way(
+        self, connection: Connection, thread_id: uuid.UUID, strategy: MultitaskStrategy
+    ) -> tuple[Sequence[uuid.UUID], Sequence[LiveRun]]:
+        """Apply the strategy of a new run to the live runs of its thread, which is locked."""
+        if strategy is MultitaskStrategy.REJECT:
+            raise ConflictError(BUSY)
+        if strategy is MultitaskStrategy.ENQUEUE:
+            return (), ()
+        action = CancelAction(strategy.value)
+        live = await self._runs.live(connection, thread_id)
+        return await self._cancel_locked(connection, live, action, reason=f"{strategy.value} requested by a later run")
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    async def get(self, caller: Principal, thread_id: uuid.UUID, run_id: uuid.UUID) -> Run:
+        """Raises: NotFoundError."""
+        run = await self.find(caller, thread_id, run_id)
+        if run is None:
+            raise NotFoundError("Not Found")
+        return run
+
+    async def find(self, caller: Principal, thread_id: uuid.UUID | None, run_id: uuid.UUID) -> Run | None:
+        """The run, or None if it does not exist (any more)."""
+        async with self._database.connection() as connection:
+            return await self._runs.find(connection, run_id, thread_id)
+
+    async def list(
+        self, caller: Principal, thread_id: uuid.UUID, *, limit: int, offset: int, status: str | None
+    ) -> list[Run]:
+        """A page of a thread's runs, newest first. Raises: NotFoundError without the thread."""
+        async with self._database.connection() as connection:
+            runs = await self._runs.list(connection, thread_id, limit=limit, offset=offset, status=status)
+            if not runs and not await self._runs.thread_is_visible(connection, thread_id):
+                raise NotFoundError(f"Thread with ID {thread_id} not found")
+            return runs
+
+    async def result(self, run_id: uuid.UUID) -> RunResult | None:
+        """How the run stands and what it left; None if it has been deleted (rolled back)."""
+        async with self._database.connection() as connection:
+            return await self._runs.result(connection, run_id)
+
+    # -- ending --------------------------------------------------------------------------------------------------
+
+    async def delete(self, caller: Principal, thread_id: uuid.UUID, run_id: uuid.UUID) -> None:
+        """Delete a run; one that is being executed loses its lease, and its worker stops.
+
+        Raises:
+            NotFoundError: no such run on this thread.
+        """
+        async with self._database.transaction() as connection:
+            await self._runs.lock_thread(connection, thread_id)
+            deleted = await self._runs.delete(connection, run_id, thread_id)
+            if deleted is None:
+                raise NotFoundError("Run not found")
+            if not deleted.status.is_final:
+                await self._runs.refresh_thread_status(connection, thread_id)
+        if not deleted.status.is_final:
+            await self._bell.cancel([run_id])
+            await self._close_streams([deleted])
+            await self._bell.ring()
+
+    async def cancel(
+        self,
+        caller: Principal,
+        thread_id: uuid.UUID,
+        run_ids: Sequence[uuid.UUID],
+        action: CancelAction,
+        reason: str,
+    ) -> Sequence[uuid.UUID]:
+        """Record the cancel of runs; those without a worker end at once, the others within a heartbeat.
+
+        Returns the runs that are cancelled by it.
+
+        Raises:
+            NotFoundError: none of them exists, or all of them have finished.
+        """
+        async with self._database.transaction() as connection:
+            await self._runs.lock_thread(connection, thread_id)
+            runs = await self._runs.lock_runs(connection, thread_id, run_ids)
+            if not runs:
+                raise NotFoundError("No runs found to cancel.")
+            live = [run for run in runs if not run.status.is_final]
+            if not live:
+                raise NotFoundError(
+                    "No matching runs to cancel. Please verify the thread ID and run IDs are correct, and the runs haven't already been canceled or completed."
+                )
+            running, ended = await self._cancel_locked(connection, live, action, reason=reason)
+            await self._runs.refresh_thread_status(connection, thread_id)
+        await self._after_cancel(running, ended)
+        return [*running, *(run.run_id for run in ended)]
+
+    async def cancel_by_status(
+        self, caller: Principal, status: str, action: CancelAction, reason: str
+    ) -> Sequence[uuid.UUID]:
+        """Cancel every ``pending``, ``running`` or live (``all``) run, thread by thread.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        async with self._database.connection() as connection:
+            threads = await self._runs.threads_with_status(connection, status)
+        cancelled: list[uuid.UUID] = []
+        for thread_id in threads:
+            async with self._database.transaction() as connection:
+                await self._runs.lock_thread(connection, thread_id)
+                live = [
+                    run for run in await self._runs.live(connection, thread_id) if status in ("all", _wire_status(run))
+                ]
+                running, ended = await self._cancel_locked(connection, live, action, reason=reason)
+                await self._runs.refresh_thread_status(connection, thread_id)
+            await self._after_cancel(running, ended)
+            cancelled += [*running, *(run.run_id for run in ended)]
+        if not cancelled:
+            raise NotFoundError("No runs found to cancel.")
+        return cancelled
+
+    async def _cancel_locked(
+        self, connection: Connection, live: Sequence[LiveRun], action: CancelAction, *, reason: str
+    ) -> tuple[Sequence[uuid.UUID], Sequence[LiveRun]]:
+        """Runs whose workers have to be told, and runs that have ended by this."""
+        running = [run.run_id for run in live if run.status is RunStatus.RUNNING]
+        pending = [run.run_id for run in live if run.status is RunStatus.PENDING]
+        told: Sequence[uuid.UUID] = ()
+        ended: Sequence[LiveRun] = ()
+        if running:
+            told = await self._runs.request_cancel(connection, running, action, reason)
+        if pending and action is CancelAction.ROLLBACK:
+            ended = await self._runs.delete_pending(connection, pending)
+        elif pending:
+            error = {"error": "UserInterrupt", "message": reason}
+            ended = await self._runs.interrupt_pending(connection, pending, reason=reason, error=error)
+        return told, ended
+
+    async def _after_cancel(self, running: Sequence[uuid.UUID], ended: Sequence[LiveRun]) -> None:
+        if running:
+            await self._bell.cancel(running)
+        await self._close_streams(ended)
+        if ended:
+            # the next run of the thread may be free to start
+            await self._bell.ring()
+
+    async def _close_streams(self, ended: Sequence[LiveRun]) -> None:
+        """Tell the readers of runs that ended without a worker; a reader that misses it finds out by itself."""
+        if self._events is None:
+            return
+        for run in ended:
+            lease = Lease(run_id=run.run_id, token=NOBODY, epoch=run.epoch)
+            try:
+                await self._events.append(lease, [end_marker(status="interrupted", output=None)])
+                await self._events.expire(run.run_id, self._settings.stream_retention)
+            except UnavailableError as error:
+                logger.warning(
+                    "event log out of reach: %s", error, extra={"action": "close_stream", "run_id": run.run_id}
+                )
+
+
+def _wire_status(run: LiveRun) -> str:
+    return "running" if run.resuming else run.status.value
+
+
+def _context_keys(schema: Any) -> frozenset[str] | None:
+    """The property names of a context schema, or None if it has none to cut by."""
+    if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
+        return None
+    return frozenset(schema["properties"])
