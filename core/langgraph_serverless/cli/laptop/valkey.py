@@ -89,6 +89,11 @@ class EmbeddedValkey:
         finally:
             self._owned.close()
 
+    def let_go(self) -> None:
+        """Tell the server to stop and do not wait; a start that comes too early waits for it."""
+        if self._process is not None:
+            processes.end(self._process, ((_STOP[0][0], 0.0),))
+
     def _end(self) -> None:
         if self._process is not None:
             processes.end(self._process, _STOP)

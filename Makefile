@@ -1,0 +1,61 @@
+# Everything a contributor types. `make` alone lists it. Needs GNU make, Python 3.11 to 3.13 and, once, a package index
+# (your own pip configuration applies).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+ARGS ?=
+# what the checks look at; folders that do not exist yet are skipped
+SOURCES := $(wildcard core functions infra tests examples)
+TESTS := $(wildcard $(addprefix tests/,unit contract integration faults budgets security e2e))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-localstack dev test lint format lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMPS)/setup ## Make .venv with everything; does nothing if nothing changed
+
+$(STAMPS)/setup: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
+	"This project needs Python 3.11, 3.12 or 3.13 and $(PYTHON) is %d.%d. Name another: make setup PYTHON=python3.12" % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@mkdir -p $(STAMPS) && touch $@
+
+# The target `setup-localstack` and what the tests of the deployed stack need besides.
+-include infra/localstack/localstack.mk
+
+dev: setup ## Serve the examples on http://127.0.0.1:2024 (ARGS="--port 8000" passes more)
+	@exec $(BIN)/langgraph-serverless dev --config examples/langgraph.json --data-dir .data/dev $(ARGS)
+
+test: setup lint setup-localstack ## Everything: checks and all tests (ARGS="-k name" passes more)
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+
+lint: setup ## ruff, mypy, import-linter, cfn-lint
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	PYTHONPATH=core $(BIN)/lint-imports
+	$(if $(wildcard template.yaml),$(BIN)/cfn-lint template.yaml,)
+
+format: setup ## Let ruff rewrite what it can
+	$(BIN)/ruff check --fix-only $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	--custom-compile-command 'make lock'
+
+lock: setup ## Compile requirements/*.in again (ARGS="--upgrade" takes newer versions)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV_COMPILE) $(ARGS) requirements/dev.in --output-file requirements/dev.txt
+	$(UV_COMPILE) requirements/worker.in --constraint requirements/dev.txt --output-file requirements/worker.txt
+	$(UV_COMPILE) requirements/base.in --constraint requirements/dev.txt --output-file requirements/base.txt
+
+clean: ## Remove .venv, caches and what builds left (databases in .data stay)
+	rm -rf $(VENV) .build .aws-sam dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +

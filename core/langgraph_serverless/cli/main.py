@@ -1,0 +1,101 @@
+"""The commands and their options.
+
+Promises: an expected error is one sentence on stderr and exit code 1; anything else keeps its traceback, because it is a
+bug of ours. Each command imports its module when it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from langgraph_serverless import __version__
+from langgraph_serverless.errors import ServerError
+
+_CONFIG = click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    default=Path("langgraph.json"),
+    show_default=True,
+    help="The project's langgraph.json.",
+)
+_DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks; log everything.")
+
+
+@contextmanager
+def _sentences(debug: bool) -> Iterator[None]:
+    """Turn expected errors into one line and exit code 1."""
+    try:
+        yield
+    except ServerError as error:
+        if debug:
+            traceback.print_exc()
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="langgraph-serverless", message="%(prog)s %(version)s")
+def main() -> None:
+    """The open LangGraph Server that runs as functions."""
+
+
+@main.command()
+@_CONFIG
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=2024, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option(
+    "--n-jobs-per-worker", "jobs", type=click.IntRange(1, 1000), default=10, show_default=True, help="Runs at once."
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where Postgres and Valkey keep their data.  [default: .langgraph_serverless beside the config]",
+)
+@click.option("--reload/--no-reload", default=True, show_default=True, help="Follow edits of the project.")
+@click.option("--app", hidden=True, help="module:function that makes the application; for tests.")
+@_DEBUG
+def dev(
+    *, config: Path, host: str, port: int, jobs: int, data_dir: Path | None, reload: bool, app: str | None, debug: bool
+) -> None:
+    """Serve a project on this machine: API, worker, scheduler, Postgres and Valkey.
+
+    DATABASE_URI and REDIS_URI in the environment name servers of your own, which are then used instead of the embedded
+    ones. Ctrl-C stops everything and ends with exit code 0; Ctrl-C twice ends at once.
+    """
+    with _sentences(debug):
+        from langgraph_serverless.cli.dev import dev as command  # noqa: PLC0415
+
+        command(config=config, host=host, port=port, jobs=jobs, data_dir=data_dir, reload=reload, debug=debug, app=app)
+
+
+@main.command()
+@_DEBUG
+def migrate(debug: bool) -> None:
+    """Bring the database that DATABASE_URI names to this version's schema."""
+    with _sentences(debug):
+        from langgraph_serverless.cli.migrate import migrate as command  # noqa: PLC0415
+
+        command()
+
+
+@main.command()
+@_CONFIG
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: the terminal]"
+)
+@_DEBUG
+def manifest(config: Path, output: Path | None, debug: bool) -> None:
+    """Describe the project's graphs in one JSON file, which API functions read instead of importing langgraph."""
+    with _sentences(debug):
+        from langgraph_serverless.cli.manifest import manifest as command  # noqa: PLC0415
+
+        command(config=config, output=output)
