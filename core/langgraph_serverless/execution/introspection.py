@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 from langgraph.channels.base import BaseChannel
-from langgraph.constants import END
 from langgraph.pregel import Pregel
 from pydantic import ConfigDict, Field, create_model
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import CoreSchema
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,13 @@ async def graph_subgraphs(graph: Any, namespace: str | None, recurse: bool) -> d
     }
 
 
+class _AnythingGoes(GenerateJsonSchema):
+    """A field whose type has no schema takes anything; the fields beside it keep theirs."""
+
+    def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> JsonSchemaValue:
+        return {}
+
+
 def _state_schema(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Any]:
     """A schema of everything that a state snapshot can hold. Every property has the default null."""
     fields: dict[str, Any] = {}
@@ -74,11 +82,9 @@ def _state_schema(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Any]:
         __config__=ConfigDict(arbitrary_types_allowed=True, protected_namespaces=()),
         **fields,
     )
-    return model.model_json_schema()
+    return model.model_json_schema(schema_generator=_AnythingGoes)
 
 
 def _node(node: dict[str, Any]) -> dict[str, Any]:
-    if node["id"] == END:
-        return {"id": END}
-    shown = {"id": node["id"], "type": "runnable", "data": {"name": str(node["id"])}}
-    return {**shown, "metadata": node["metadata"]} if node.get("metadata") else shown
+    """The node as the wire has it: of its data only the id, and nothing for start and end nodes that are not run."""
+    return {**node, "data": {"name": node["id"]}} if "data" in node else node

@@ -41,7 +41,8 @@ def resolve_inside(root: Path, value: str, *, key: str) -> Path:
         raise ProjectError(f"{key}: '{value}' contains '..', paths must stay inside the project folder {root}.")
     try:
         path = (root / value).resolve()
-    except (ValueError, OSError, RuntimeError) as error:  # null byte, name too long, loop of links
+        path.exists()  # raises for a name that is too long, which resolve does not
+    except (ValueError, OSError, RuntimeError) as error:  # null byte, loop of links
         raise ProjectError(f"{key}: {value!r} is not a usable path ({error}).") from error
     if not path.is_relative_to(root.resolve()):
         raise ProjectError(f"{key}: '{value}' lies outside the project folder {root}.")

@@ -1,0 +1,163 @@
+"""Schemas, drawings and subgraphs, in the shapes recorded from the reference server."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langgraph_serverless.domain.manifest import GraphManifest, Manifest
+from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.execution.introspection import SCHEMA_NAMES, graph_drawing, graph_subgraphs
+from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.manifest import build_manifest
+from langgraph_serverless.execution.project import read_project
+
+REPOSITORY = Path(__file__).parent.parent.parent
+KINDS = REPOSITORY / "tests" / "fixtures" / "projects" / "kinds" / "langgraph.json"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imports_left_as_found() -> Iterator[None]:
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+
+
+@pytest.fixture(scope="module")
+def registry() -> GraphRegistry:
+    return GraphRegistry.load(read_project(KINDS))
+
+
+@pytest.fixture(scope="module")
+async def manifest(registry: GraphRegistry) -> Manifest:
+    return await build_manifest(registry)
+
+
+def test_state_schema_has_null_defaults_and_the_graphs_name(manifest: Manifest) -> None:
+    schemas = manifest.graphs["compiled"].schemas
+    assert schemas["state_schema"] == {
+        "title": "compiled_state",
+        "type": "object",
+        "properties": {
+            "text": {"default": None, "title": "Text", "type": "string"},
+            "log": {"default": None, "title": "Log", "type": "array", "items": {"type": "string"}},
+        },
+    }
+    assert schemas["input_schema"]["title"] == "State"
+    assert tuple(schemas) == SCHEMA_NAMES
+
+
+def test_config_schema_without_and_with_context(manifest: Manifest) -> None:
+    plain = manifest.graphs["compiled"].schemas
+    assert (plain["config_schema"], plain["context_schema"]) == ({}, None)
+    schemas = manifest.graphs["context"].schemas
+    assert schemas["config_schema"] == schemas["context_schema"]
+    assert schemas["context_schema"]["title"] == "Ctx"
+
+
+def test_functional_graph(manifest: Manifest) -> None:
+    schemas = manifest.graphs["functional"].schemas
+    assert schemas["input_schema"]["title"] == "functional_input"
+    assert schemas["output_schema"]["title"] == "functional_output"
+    assert schemas["state_schema"]["title"] == "functional_state"
+    assert schemas["state_schema"]["properties"]["__end__"]["type"] == "string"
+
+
+def test_a_type_without_schema_costs_its_part_only(manifest: Manifest) -> None:
+    schemas = manifest.graphs["opaque"].schemas
+    assert schemas["input_schema"] is None
+    assert schemas["state_schema"]["properties"]["handle"] == {"default": None, "title": "Handle"}
+    assert schemas["state_schema"]["properties"]["text"]["type"] == "string"
+
+
+def test_drawing(manifest: Manifest) -> None:
+    nodes: list[Any] = [
+        {"id": "__start__", "type": "runnable", "data": {"name": "__start__"}},
+        {"id": "child", "type": "runnable", "data": {"name": "child"}},
+        {"id": "after", "type": "runnable", "data": {"name": "after"}, "metadata": {"__interrupt": "before"}},
+        {"id": "__end__"},
+    ]
+    drawing = manifest.graphs["nested"].drawing(False)
+    assert drawing["nodes"] == nodes
+    assert {"source": "child", "target": "after", "conditional": True} in drawing["edges"]
+    assert {"source": "__start__", "target": "child"} in drawing["edges"]
+
+
+def test_xray(manifest: Manifest) -> None:
+    def ids(xray: bool | int) -> list[str]:
+        return sorted(node["id"] for node in manifest.graphs["nested"].drawing(xray)["nodes"])
+
+    ends = ["__end__", "__start__", "after"]
+    assert ids(1) == [*ends, "child:before", "child:grandchild"]
+    assert ids(True) == ids(2) == ids(7) == [*ends, "child:before", "child:grandchild:leaf"]
+
+
+async def test_tools_are_in_the_drawing() -> None:
+    examples = GraphRegistry.load(read_project(REPOSITORY / "examples" / "langgraph.json"))
+    async with examples.graph("chat_agent", access_context="assistants.read") as graph:
+        drawing = await graph_drawing(graph, False)
+    tools = next(node for node in drawing["nodes"] if node["id"] == "tools")
+    assert tools["metadata"] == {"__tools": ["get_weather", "add", "remember"]}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "recurse", "expected"),
+    [
+        (None, False, ["child"]),
+        (None, True, ["child", "child|grandchild"]),
+        ("child", False, ["child"]),
+        ("child|grandchild", False, []),
+        ("child|grandchild", True, ["child|grandchild"]),
+        ("nope", True, []),
+    ],
+)
+async def test_subgraphs_as_langgraph_finds_them(
+    registry: GraphRegistry, manifest: Manifest, namespace: str | None, recurse: bool, expected: list[str]
+) -> None:
+    described = manifest.graphs["nested"].subgraphs_at(namespace, recurse=recurse)
+    assert list(described) == expected
+    async with registry.graph("nested", access_context="assistants.read") as graph:
+        assert await graph_subgraphs(graph, namespace, recurse) == described
+
+
+def test_subgraph_schemas(manifest: Manifest) -> None:
+    child = manifest.graphs["nested"].subgraphs["child"]
+    assert tuple(child) == SCHEMA_NAMES
+    assert child["state_schema"]["title"] == "LangGraphState"
+
+
+def test_factory_that_needs_a_config_is_described_as_empty(manifest: Manifest) -> None:
+    described = manifest.graphs["needs_config"]
+    assert described.is_factory
+    assert described.schemas == dict.fromkeys(SCHEMA_NAMES)
+    assert described.drawing(False) is None
+    assert described.drawing(True) is None
+
+
+async def test_factory_that_makes_no_graph_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "made_nothing.py").write_text("def graph(): return 3\n")
+    (tmp_path / "langgraph.json").write_text('{"graphs": {"agent": "./made_nothing.py:graph"}}')
+    with pytest.raises(ProjectError, match="object of type int"):
+        await build_manifest(GraphRegistry.load(read_project(tmp_path / "langgraph.json")))
+
+
+def test_json_and_back(manifest: Manifest) -> None:
+    assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
+
+
+async def test_hash_is_stable_and_follows_the_content(registry: GraphRegistry, manifest: Manifest) -> None:
+    assert (await build_manifest(registry)).hash == manifest.hash
+    reversed_graphs = dict(reversed(list(manifest.graphs.items())))
+    assert Manifest.of(reversed_graphs).hash == manifest.hash
+    changed = GraphManifest.from_json({**manifest.graphs["compiled"].to_json(), "description": "Another."})
+    assert Manifest.of({**manifest.graphs, "compiled": changed}).hash != manifest.hash
+
+
+def test_factories_are_described_with_an_empty_config(manifest: Manifest) -> None:
+    drawing = manifest.graphs["config"].drawing(False)
+    assert "plain" in [node["id"] for node in drawing["nodes"]]
+    assert manifest.graphs["compiled"].description == "A compiled graph."
+    assert not manifest.graphs["compiled"].is_factory
