@@ -116,10 +116,14 @@ def url_of(listener: socket.socket) -> str:
 
 
 def _unreachable(what: str, name: str, uri: str, reason: str) -> StartupError:
-    said = reason.strip().splitlines()[-1] if reason.strip() else "no reason given"
+    # libpq indents its hints below the reason
+    lines = [line for line in reason.strip().splitlines() if not line.startswith((" ", "\t"))]
+    said = lines[-1] if lines else "no reason given"
     for secret in _secrets(uri):
         said = said.replace(secret, "***")
-    said = re.sub(r"^connection (to server at .*? )?failed: ", "", said).rstrip(".")
+    # the sentence names the server already
+    said = re.sub(r"^.*connection (failed|is bad): ", "", said)
+    said = re.sub(r"^connection to server .* failed: ", "", said).rstrip(".")
     return StartupError(f"{what} at {without_password(uri)} ({name}) cannot be reached: {said}.")
 
 

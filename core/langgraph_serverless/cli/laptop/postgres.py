@@ -133,6 +133,14 @@ class EmbeddedPostgres:
             self._process = self._child = None
             self._owned.close()
 
+    def hand_over(self) -> None:
+        """Leave the server running for another process, which adopts it by calling ``start``."""
+        if self._child is not None:
+            # Popen warns of children that nobody collected; this one is no longer ours to collect.
+            self._child.returncode = 0
+        self._process = self._child = None
+        self._owned.close()
+
     def let_go(self) -> None:
         """Tell the server to stop and do not wait; a start that comes too early waits for it."""
         if self._process is not None:

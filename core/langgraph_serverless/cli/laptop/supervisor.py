@@ -109,7 +109,7 @@ class Supervisor:
     async def _serve(self, listener: socket.socket, edits: Edits) -> None:
         """Keep one server process running until the stop."""
         services = self._services
-        assert services is not None  # noqa: S101 - run made it
+        assert services is not None
         command = ServerCommand(
             config_path=self._options.config_path,
             environment=services.environment(),
@@ -186,7 +186,7 @@ class Supervisor:
 
     async def _show_banner(self, listener: socket.socket) -> None:
         services = self._services
-        assert services is not None  # noqa: S101 - run made it
+        assert services is not None
         url = url_of(listener)
         if not await asyncio.to_thread(banner.answers, url):
             raise StartupError(f"The server started but does not answer {url}/ok.")
