@@ -14,17 +14,18 @@ import os
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
-from mangum import Mangum
-from mangum.types import ASGI
 
 from langgraph_serverless.errors import SettingsError
 from langgraph_serverless.settings import Settings
+
+if TYPE_CHECKING:
+    from mangum.types import ASGI
 
 LambdaHandler = Callable[[dict[str, Any], Any], Any]
 
@@ -109,6 +110,8 @@ class FunctionRuntime:
 
     def serve(self, app: ASGI) -> LambdaHandler:
         """A handler that answers API Gateway's events with an ASGI application."""
+        from mangum import Mangum  # noqa: PLC0415 - background functions have no use for it
+
         loop = self._runner.get_loop()
         asyncio.set_event_loop(loop)  # Mangum looks for the thread's current loop, here and at each request
         adapter = Mangum(app, lifespan="off")

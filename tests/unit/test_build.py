@@ -73,7 +73,7 @@ def project(tmp_path: Path) -> Path:
 
 def build(config: Path, output: Path) -> subprocess.CompletedProcess[str]:
     """Builds as the command does, in a process of its own: loading a project changes the import system."""
-    command = [sys.executable, "-c", "from langgraph_serverless.cli.build import build; build()"]
+    command = [sys.executable, "-c", "from langgraph_serverless.cli.main import main; main()", "build"]
     options = ["--config", str(config), "--output", str(output), "--without-dependencies"]
     return subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=120)
 

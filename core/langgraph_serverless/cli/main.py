@@ -99,3 +99,53 @@ def manifest(config: Path, output: Path | None, debug: bool) -> None:
         from langgraph_serverless.cli.manifest import manifest as command  # noqa: PLC0415
 
         command(config=config, output=output)
+
+
+@main.command()
+@_CONFIG
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".build"),
+    show_default=True,
+    help="Gets the folders api and worker.",
+)
+@click.option(
+    "--with-dependencies/--without-dependencies",
+    "dependencies",
+    default=True,
+    show_default=True,
+    help="Without: for functions that run beside a virtual environment.",
+)
+@click.option(
+    "--python-version",
+    type=click.Choice(["3.11", "3.12", "3.13"]),
+    help="The functions' Python.  [default: this machine's]",
+)
+@click.option(
+    "--architecture",
+    type=click.Choice(["x86_64", "arm64"]),
+    help="The functions' architecture.  [default: this machine's]",
+)
+@_DEBUG
+def build(
+    *,
+    config: Path,
+    output: Path,
+    dependencies: bool,
+    python_version: str | None,
+    architecture: str | None,
+    debug: bool,
+) -> None:
+    """Build what is deployed to AWS Lambda, without Docker."""
+    with _sentences(debug):
+        from langgraph_serverless.cli.build import build as command  # noqa: PLC0415
+
+        command(
+            config=config,
+            output=output,
+            dependencies=dependencies,
+            python_version=python_version,
+            architecture=architecture,
+        )

@@ -1,0 +1,64 @@
+"""What a cold start of each function imports. Counted in modules, since a shared machine's clock proves nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+API_FUNCTIONS = ("assistants", "threads", "runs", "stream", "crons", "store", "system")
+#: never loaded by a function that runs no graph
+FORBIDDEN = ("langgraph", "langchain_core", "langsmith", "boto3", "botocore", "uvicorn", "click", "tomllib")
+#: measured on Python 3.11, and about a tenth more
+MOST_MODULES = 900
+
+REPORT = """
+import importlib, json, sys
+importlib.import_module(f"langgraph_serverless_functions.{sys.argv[1]}.handler")
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The handlers under the name that they have when deployed."""
+    folder = tmp_path_factory.mktemp("bundle")
+    (folder / "langgraph_serverless_functions").symlink_to(ROOT / "functions")
+    return folder
+
+
+def modules(function: str, bundle: Path) -> list[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": f"{bundle}:{ROOT / 'core'}",
+        "DATABASE_URI": "postgresql://nowhere/none",
+        "REDIS_URI": "redis://nowhere",
+        "LANGGRAPH_MANIFEST": "langgraph_manifest.json",
+        "LANGGRAPH_CONFIG": str(ROOT / "examples" / "langgraph.json"),
+    }
+    command = [sys.executable, "-c", REPORT, function]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    loaded: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return loaded
+
+
+@pytest.mark.parametrize("function", API_FUNCTIONS)
+def test_an_api_function_starts_without_langgraph(function: str, bundle: Path) -> None:
+    loaded = modules(function, bundle)
+    assert not {name.partition(".")[0] for name in loaded} & set(FORBIDDEN)
+    assert len(loaded) <= MOST_MODULES
+
+
+@pytest.mark.parametrize("function", ["scheduler"])
+def test_the_scheduler_starts_without_langgraph_and_fastapi(function: str, bundle: Path) -> None:
+    loaded = {name.partition(".")[0] for name in modules(function, bundle)}
+    assert not loaded & {"langgraph", "langchain_core", "langsmith", "boto3"}
+
+
+@pytest.mark.parametrize("function", ["state", "worker", "migrate"])
+def test_every_other_function_can_be_imported(function: str, bundle: Path) -> None:
+    assert f"langgraph_serverless_functions.{function}.handler" in modules(function, bundle)

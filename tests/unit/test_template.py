@@ -1,0 +1,151 @@
+"""The template and the code say the same: routes, handlers, variables; and a function may do no more than it needs."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.function_runtime import SECRET_SETTINGS
+from langgraph_serverless.http.app import RESOURCES, create_app
+from langgraph_serverless.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+HANDLER = re.compile(r"langgraph_serverless_functions\.(\w+)\.handler\.handler")
+
+
+class TemplateLoader(yaml.SafeLoader):
+    """YAML with CloudFormation's short tags: ``!Ref x`` becomes ``{"Ref": "x"}``, ``!Sub x`` ``{"Fn::Sub": "x"}``."""
+
+
+def _tag(loader: TemplateLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
+    if isinstance(node, yaml.ScalarNode):
+        return {name: loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    return {name: loader.construct_mapping(node, deep=True)}
+
+
+TemplateLoader.add_multi_constructor("!", _tag)
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    return yaml.load((ROOT / "template.yaml").read_text(), TemplateLoader)
+
+
+@pytest.fixture(scope="module")
+def functions(template: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Folder below ``functions/`` to the function's properties."""
+    found = {}
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            match = HANDLER.fullmatch(resource["Properties"]["Handler"])
+            assert match, resource["Properties"]["Handler"]
+            found[match[1]] = resource["Properties"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def paths(functions: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Path in the API to the function that has it; names of parameters left out."""
+    owners: dict[str, str] = {}
+    for name, function in functions.items():
+        for event in function.get("Events", {}).values():
+            if event["Type"] == "Api":
+                assert event["Properties"]["Method"] == "ANY"
+                path = shape(event["Properties"]["Path"])
+                assert path not in owners, f"{path} has two functions"
+                owners[path] = name
+    return owners
+
+
+def shape(path: str) -> str:
+    return re.sub(r"\{(\w+)(:\w+)?\}", "{}", path)
+
+
+def routes(resource: str) -> set[str]:
+    """Paths that the application of one function serves."""
+    container = ApiContainer(Settings.from_env({"DATABASE_URI": "postgresql://nowhere/none"}))
+    app = create_app(container, resources=(resource,))
+    found = {shape(getattr(route, "path", "")) for route in app.routes}
+    assert found, f"{resource} serves nothing"
+    return found
+
+
+@pytest.mark.parametrize("resource", [name for name in RESOURCES if name != "system"])
+def test_every_route_leads_to_the_function_that_serves_it(resource: str, paths: dict[str, str]) -> None:
+    assert routes(resource) == {path for path, owner in paths.items() if owner == resource}
+
+
+def test_what_no_other_function_has_goes_to_system(paths: dict[str, str]) -> None:
+    assert {path for path, owner in paths.items() if owner == "system"} == {"/", "/{proxy+}"}
+    assert routes("system") >= {"/", "/ok", "/info", "/metrics", "/docs", "/openapi.json"}
+    assert not routes("system") & (paths.keys() - {"/"})
+
+
+def test_every_handler_is_deployed_and_exists(functions: dict[str, dict[str, Any]]) -> None:
+    assert set(functions) == {path.parent.name for path in (ROOT / "functions").glob("*/handler.py")}
+
+
+def test_siblings_name_their_path_parameter_alike(functions: dict[str, dict[str, Any]]) -> None:
+    """API Gateway refuses ``/threads/{id}`` beside ``/threads/{thread_id}/runs``."""
+    names: dict[str, str] = {}
+    for function in functions.values():
+        for event in function.get("Events", {}).values():
+            parts = event["Properties"].get("Path", "").split("/")
+            for place, part in enumerate(parts):
+                if part.startswith("{") and not part.endswith("+}"):
+                    assert names.setdefault(shape("/".join(parts[:place])), part) == part
+
+
+def test_every_variable_is_a_setting(template: dict[str, Any], functions: dict[str, dict[str, Any]]) -> None:
+    known = {*Settings.variables(), *(f"{name}_SECRET" for name in SECRET_SETTINGS)}
+    given = set(template["Globals"]["Function"]["Environment"]["Variables"])
+    for function in functions.values():
+        given |= set(function.get("Environment", {}).get("Variables", {}))
+    assert given <= known
+
+
+def statements(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::IAM::ManagedPolicy":
+            yield from resource["Properties"]["PolicyDocument"]["Statement"]
+
+
+def test_no_permission_is_wider_than_one_action_on_named_resources(template: dict[str, Any]) -> None:
+    found = list(statements(template))
+    assert len(found) == 2
+    for statement in found:
+        assert statement["Action"] in ("secretsmanager:GetSecretValue", "lambda:InvokeFunction")
+        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        for resource in resources:
+            assert "*" not in resource["Fn::Sub"]
+
+
+def test_who_may_wake_the_worker_knows_it_and_nobody_else(functions: dict[str, dict[str, Any]]) -> None:
+    for name, function in functions.items():
+        variables = function.get("Environment", {}).get("Variables", {})
+        assert {"Ref": "ReadSecrets"} in function["Policies"]
+        assert ({"Ref": "WakeWorker"} in function["Policies"]) == ("WORKER_FUNCTION_NAME" in variables), name
+    wakers = {name for name, function in functions.items() if {"Ref": "WakeWorker"} in function["Policies"]}
+    assert wakers == {"runs", "stream", "worker", "scheduler"}
+
+
+def test_the_worker_is_not_retried_by_lambda(functions: dict[str, dict[str, Any]]) -> None:
+    invocation = functions["worker"]["EventInvokeConfig"]
+    assert invocation["MaximumRetryAttempts"] == 0
+    assert invocation["DestinationConfig"]["OnFailure"]["Type"] == "SQS"
+    assert functions["worker"]["Timeout"] == 900
+
+
+def test_cfn_lint_finds_nothing() -> None:
+    cfn_lint = Path(sys.executable).with_name("cfn-lint")
+    done = subprocess.run([cfn_lint, ROOT / "template.yaml"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
