@@ -22,25 +22,45 @@ class EventAppender(Protocol):
 
         Raises:
             LeaseLostError: if a later epoch of the run has appended already.
-            UnavailableError: if the log is out of reach; the run goes on without it.
+            UnavailableError: if the log is out of reach. The run goes on: the events are kept, within bounds, and go out
+                with the next append. Do not hand them in again.
         """
 
     async def expire(self, run_id: uuid.UUID, seconds: float) -> None:
-        """Keep the run's events for this long from now on."""
+        """Keep the run's events for this long from now on.
+
+        Raises:
+            UnavailableError: if the log is out of reach.
+        """
 
 
 class EventReader(Protocol):
-    """A reader's side of the event log."""
+    """A reader's side of the event log.
 
-    def read(self, run_id: uuid.UUID, after: str) -> AsyncIterator[Event | None]:
+    Events come in the batches in which they were ready, so that they can be sent in one piece. An empty batch comes at
+    least every few seconds while nothing happens: time for a keep-alive and for a look at the run's row, because the log
+    may be lost.
+    """
+
+    def read(self, run_id: uuid.UUID, after: str) -> AsyncIterator[Sequence[Event]]:
         """Events after this id, live, up to and including the end marker.
 
-        ``after`` is an event id; ``"0-0"`` means from the first one, ``"$"`` from now on. Yields None at least every
-        few seconds while nothing happens, so that the caller can send a keep-alive and look at the run's row.
+        ``after`` is an event id; ``"0-0"`` means from the first one, ``"$"`` from now on.
         """
 
+    def end(self, run_id: uuid.UUID) -> AsyncIterator[Sequence[Event]]:
+        """Nothing but the end marker, for those who wait for a run without reading it."""
+
     async def exists(self, run_id: uuid.UUID) -> bool:
-        """Whether the log still has events of this run."""
+        """Whether the log still has events of this run.
+
+        Raises:
+            UnavailableError: if the log is out of reach.
+        """
+
+    @property
+    def connected(self) -> bool:
+        """False while the log is known to be out of reach."""
 
 
 class Bell(Protocol):

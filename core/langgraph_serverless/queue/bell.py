@@ -1,0 +1,292 @@
+"""The bell: tells workers to look at the queue, and which runs have been cancelled.
+
+A ring is a token in a Redis list, which one idle worker takes; a cancel is a message to all workers. Both only save time:
+workers also look at the queue every few seconds, and cancels are columns that each heartbeat reads. That is why nothing
+here ever fails its caller (P11): errors are logged once per outage and dropped.
+
+On Lambda nobody may be there to hear. Workers then publish their free slots (``SlotBoard``), and a ring that finds none
+invokes the worker function, once for every ``jobs_per_worker`` runs: slots of functions that are still starting count as
+promised for a few seconds, so that a hundred runs do not start a hundred functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+logger = logging.getLogger("langgraph_serverless.queue")
+
+#: Tokens beyond this are dropped: each of the workers that take them drains the whole queue.
+MOST_TOKENS = 100
+#: How long an invoked function may take until it publishes its slots (milliseconds).
+STARTING = 5000
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+#: Between pings (seconds) on the connection that hears of cancels.
+_PING_EVERY = 10.0
+#: How late Redis may be with the answer to a blocking call (seconds).
+_PATIENCE = 5.0
+
+# KEYS: tokens, slots, promised. ARGV: runs, most tokens, jobs per worker (0: nobody is to be invoked), starting (ms).
+# Answers how many workers to invoke.
+_RING = """
+local runs = tonumber(ARGV[1])
+local tokens = {}
+for number = 1, math.min(runs, tonumber(ARGV[2])) do
+  tokens[number] = '1'
+end
+redis.call('RPUSH', KEYS[1], unpack(tokens))
+redis.call('LTRIM', KEYS[1], -tonumber(ARGV[2]), -1)
+local jobs = tonumber(ARGV[3])
+if jobs == 0 then
+  return 0
+end
+local now = redis.call('TIME')
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. (now[1] * 1000 + math.floor(now[2] / 1000)))
+if redis.call('ZCARD', KEYS[2]) > 0 then
+  return 0
+end
+local promised = tonumber(redis.call('GET', KEYS[3]) or '0')
+local workers = math.max(0, math.ceil((runs - promised) / jobs))
+redis.call('SET', KEYS[3], promised + workers * jobs - runs, 'PX', ARGV[4])
+return workers
+"""
+
+# KEYS: slots, promised. ARGV: worker, free slots, time to live (ms)
+_PUBLISH = """
+if tonumber(ARGV[2]) <= 0 then
+  return redis.call('ZREM', KEYS[1], ARGV[1])
+end
+local now = redis.call('TIME')
+redis.call('DEL', KEYS[2])
+return redis.call('ZADD', KEYS[1], now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3], ARGV[1])
+"""
+
+_COUNT = """
+local now = redis.call('TIME')
+return redis.call('ZCOUNT', KEYS[1], now[1] * 1000 + math.floor(now[2] / 1000), '+inf')
+"""
+
+
+def _tokens_key(prefix: str) -> str:
+    return f"{prefix}:{{queue}}:bell"
+
+
+def _slots_key(prefix: str) -> str:
+    return f"{prefix}:{{queue}}:slots"
+
+
+def _promised_key(prefix: str) -> str:
+    return f"{prefix}:{{queue}}:promised"
+
+
+def _cancel_channel(prefix: str) -> str:
+    return f"{prefix}:{{queue}}:cancel"
+
+
+class _Outage:
+    """Logs the first error of an outage and its end."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._out = False
+
+    def begins(self, error: object) -> None:
+        if not self._out:
+            logger.warning("%s is out of order; the queue is polled: %s", self._what, error)
+        self._out = True
+
+    def ends(self) -> None:
+        if self._out:
+            logger.info("%s works again", self._what)
+        self._out = False
+
+
+class RedisBell:
+    """Rings; see ``Bell``.
+
+    Args:
+        redis: None in a deployment without Redis.
+        worker_function_name: the Lambda function to invoke when no worker has a free slot; empty elsewhere.
+        jobs_per_worker: how many runs one invocation will take.
+    """
+
+    def __init__(
+        self, redis: Redis | None, prefix: str, *, worker_function_name: str = "", jobs_per_worker: int = 10
+    ) -> None:
+        self._redis = redis
+        self._function = worker_function_name
+        self._jobs = jobs_per_worker
+        self._channel = _cancel_channel(prefix)
+        self._keys = [_tokens_key(prefix), _slots_key(prefix), _promised_key(prefix)]
+        self._script = redis.register_script(_RING) if redis is not None else None
+        self._outage = _Outage("The bell")
+        self._invoking = _Outage("Invoking the worker function")
+
+    async def ring(self, count: int = 1) -> None:
+        if count < 1:
+            return
+        jobs = self._jobs if self._function else 0
+        workers = math.ceil(count / self._jobs) if self._function else 0
+        if self._script is not None:
+            try:
+                workers = int(await self._script(keys=self._keys, args=[count, MOST_TOKENS, jobs, STARTING]))
+            except (RedisError, OSError) as error:
+                self._outage.begins(error)  # the worker that nobody woke finds the run when it polls
+            else:
+                self._outage.ends()
+        if workers:
+            await self._invoke(workers)
+
+    async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:
+        if self._redis is None or not run_ids:
+            return
+        try:
+            await self._redis.publish(self._channel, b"".join(run_id.bytes for run_id in run_ids))
+        except (RedisError, OSError) as error:
+            self._outage.begins(error)  # the next heartbeat reads the cancel from the run's row
+        else:
+            self._outage.ends()
+
+    async def _invoke(self, workers: int) -> None:
+        try:
+            await asyncio.to_thread(self._invoke_now, workers)
+        except Exception as error:  # noqa: BLE001, RUF100 - boto3 has no common base; the scheduler's tick finds the run
+            self._invoking.begins(error)
+        else:
+            self._invoking.ends()
+
+    def _invoke_now(self, workers: int) -> None:
+        for _ in range(workers):
+            self._lambda.invoke(FunctionName=self._function, InvocationType="Event", Payload=b'{"reason":"bell"}')
+
+    @cached_property
+    def _lambda(self) -> Any:
+        # imported here because it takes long to load, and only functions have a function to invoke
+        return import_module("boto3").client("lambda")
+
+
+class BellListener:
+    """A worker's ears, on two connections of their own."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._pool: Any = redis.connection_pool
+        self._tokens = _tokens_key(prefix)
+        self._channel = _cancel_channel(prefix)
+        self._outage = _Outage("The bell")
+        self._cancel_outage = _Outage("The quick way of cancels")
+        self._connection: Any = None
+
+    async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - Redis does the waiting
+        """Wait for a ring, at most this long; true if it rang. One call at a time.
+
+        While Redis is away this waits for the whole time: the caller polls the queue.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        try:
+            rang = await self._pop(timeout)
+        except (RedisError, OSError) as error:
+            self._outage.begins(error)  # the caller polls after each wait
+            await self.aclose()
+            await asyncio.sleep(max(0.0, until - loop.time()))
+            return False
+        except BaseException:
+            # cancelled: a token may be on its way, so the connection cannot be used for anything else
+            await self.aclose()
+            raise
+        self._outage.ends()
+        return rang
+
+    async def _pop(self, seconds: float) -> bool:
+        if self._connection is None:
+            connection = self._pool.make_connection()
+            await connection.connect()
+            self._connection = connection
+        # zero would wait forever
+        await self._connection.send_command("BLPOP", self._tokens, max(seconds, 0.01), check_health=False)
+        async with asyncio.timeout(seconds + _PATIENCE):
+            answer = await self._connection.read_response(timeout=seconds + 2 * _PATIENCE)
+        return answer is not None
+
+    async def cancels(self) -> AsyncIterator[list[uuid.UUID]]:
+        """Runs whose cancel has been recorded, as it happens. Endless; connects again after an outage."""
+        pause = _FIRST_PAUSE
+        while True:
+            connection = self._pool.make_connection()
+            try:
+                await connection.connect()
+                await connection.send_command("SUBSCRIBE", self._channel, check_health=False)
+                async for message in _messages(connection):
+                    pause = _FIRST_PAUSE
+                    self._cancel_outage.ends()
+                    if message[0] == b"message":
+                        ids = message[2]
+                        yield [uuid.UUID(bytes=ids[at : at + 16]) for at in range(0, len(ids), 16)]
+            except (RedisError, OSError) as error:
+                self._cancel_outage.begins(error)  # heartbeats read cancels from the rows
+            finally:
+                await connection.disconnect(nowait=True)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def aclose(self) -> None:
+        """Close the connection that waits for rings."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+
+async def _messages(connection: Any) -> AsyncIterator[list[Any]]:
+    """What a subscribed connection hears; fails when it is dead."""
+    asked = False
+    while True:
+        message = await connection.read_response(disable_decoding=True, timeout=_PING_EVERY, push_request=True)
+        if message is None and asked:
+            raise OSError("no answer to a ping")
+        asked = message is None
+        if asked:
+            await connection.send_command("PING", check_health=False)
+        elif isinstance(message, list):  # the answer to a ping is none in RESP 3
+            yield message
+
+
+class SlotBoard:
+    """Which worker functions have free slots, so that a ring knows whether to start one."""
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis = redis
+        self._slots = _slots_key(prefix)
+        self._promised = _promised_key(prefix)
+        self._publish = redis.register_script(_PUBLISH)
+        self._count = redis.register_script(_COUNT)
+        self._outage = _Outage("The board of free slots")
+
+    async def publish(self, worker_id: str, free: int, ttl: float) -> None:
+        """Say that this worker has so many free slots, for this long (seconds). Never raises, like a ring."""
+        try:
+            await self._publish(keys=[self._slots, self._promised], args=[worker_id, free, int(ttl * 1000)])
+        except (RedisError, OSError) as error:
+            self._outage.begins(error)  # at worst a ring starts a function that is not needed
+        else:
+            self._outage.ends()
+
+    async def withdraw(self, worker_id: str) -> None:
+        """Take no more runs. Never raises; the entry expires by itself."""
+        await self.publish(worker_id, 0, 0)
+
+    async def free_workers(self) -> int:
+        """How many workers have a free slot; 0 if Redis does not answer."""
+        try:
+            return int(await self._count(keys=[self._slots]))
+        except (RedisError, OSError) as error:
+            self._outage.begins(error)  # see publish
+            return 0

@@ -1,0 +1,22 @@
+"""Names of a run's keys in Redis.
+
+The run id is the hash tag (in braces), so all keys of a run live in one slot of a cluster and one script may use them.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+
+def events_key(prefix: str, run_id: uuid.UUID) -> str:
+    """The stream of the run's events. A message on the channel of the same name says that it has grown."""
+    return f"{prefix}:run:{{{run_id}}}:events"
+
+
+def fence_key(prefix: str, run_id: uuid.UUID) -> str:
+    """A hash: the epoch that may append, and how many events this epoch has appended."""
+    return f"{prefix}:run:{{{run_id}}}:fence"
+
+
+#: What the channel says when the end marker is among the new entries; otherwise it says nothing at all.
+END_WORD = b"end"

@@ -1,0 +1,175 @@
+"""The event log: one Redis stream per run, written by the run's worker.
+
+A batch is appended by one script, so in one round trip and as a whole, and only if no later epoch has appended before (a
+worker that lost its lease and does not know it yet gets ``LeaseLostError``). The script then tells the readers on the
+stream's channel; Redis gives the ids.
+
+The worker counts the events of its epoch and sends the number of a batch's first one; the script skips what it has
+already. So an append whose answer was lost can be sent again without repeats. That is what carries a stream over a short
+outage: events that could not be sent stay here, within ``MOST_UNSENT_BYTES``, and go out before the next ones. What an
+outage outlasts is lost to readers, never to the run: they get a snapshot in the end.
+
+While a run lives, its events are kept for as long as it may be silent; from the end marker on for the retention time. So a
+run that nobody ends leaves nothing behind either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from langgraph_serverless.domain.events import Event
+from langgraph_serverless.domain.runs import Lease
+from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.settings import Settings
+from langgraph_serverless.streaming.keys import END_WORD, events_key, fence_key
+
+#: Events of one run that wait for Redis to come back; the oldest are dropped beyond this.
+MOST_UNSENT_BYTES = 8 * 2**20
+#: One call of the script blocks Redis for everybody, so long queues go out in pieces.
+MOST_EVENTS_PER_CALL = 500
+#: After a failure, appends do not try again for this long (seconds): a run must not wait for each of them.
+PAUSE_AFTER_FAILURE = 0.5
+#: Tails of runs that were handed on without an end are forgotten once there are this many of them.
+MOST_TAILS = 1000
+
+_APPEND = """
+-- KEYS: events, fence. ARGV: epoch, number of the first event, keep (ms), most events, word, then name, data, name, data ...
+local fence = redis.call('HMGET', KEYS[2], 'epoch', 'next')
+local epoch, first = tonumber(ARGV[1]), tonumber(ARGV[2])
+local held = tonumber(fence[1] or '-1')
+if held > epoch then
+  return -1
+end
+local known = first
+if held == epoch then
+  known = tonumber(fence[2])
+end
+local last = first + (#ARGV - 5) / 2
+for number = math.max(known, first), last - 1 do
+  local at = 6 + 2 * (number - first)
+  redis.call('XADD', KEYS[1], '*', 'n', ARGV[at], 'd', ARGV[at + 1])
+end
+redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'next', math.max(known, last))
+redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+redis.call('PUBLISH', KEYS[1], ARGV[5])
+return 0
+"""
+
+
+@dataclass(slots=True)
+class _Tail:
+    """What this process knows of a run's end of the log."""
+
+    epoch: int
+    #: events of this epoch that are known to be in the log, or were dropped
+    sent: int = 0
+    unsent: deque[Event] = field(default_factory=deque)
+    unsent_bytes: int = 0
+    used_at: float = 0.0
+    #: appends of one run go out one after the other
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def add(self, events: Sequence[Event]) -> None:
+        self.unsent.extend(events)
+        self.unsent_bytes += sum(len(event.data) for event in events)
+
+    def remove(self, count: int) -> None:
+        for _ in range(count):
+            self.unsent_bytes -= len(self.unsent.popleft().data)
+        self.sent += count
+
+    def shrink(self) -> None:
+        while self.unsent_bytes > MOST_UNSENT_BYTES:
+            self.remove(1)
+
+
+class RedisEventLog:
+    """The worker's side; see ``EventAppender``. The client must give bytes (``decode_responses=False``)."""
+
+    def __init__(self, redis: Redis, prefix: str, settings: Settings) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._append = redis.register_script(_APPEND)
+        self._most_events = settings.stream_max_events
+        self._keep_ended = int(settings.stream_retention * 1000)
+        self._keep_live = int((settings.stream_retention + settings.run_timeout) * 1000)
+        self._forget_after = settings.run_timeout
+        self._tails: dict[uuid.UUID, _Tail] = {}
+        self._paused_until = 0.0
+
+    async def append(self, lease: Lease, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        tail = self._tail(lease)
+        tail.add(events)
+        ended = events[-1].is_end
+        try:
+            async with tail.turn:
+                await self._send(lease, tail, ended)
+        except LeaseLostError:
+            self._tails.pop(lease.run_id, None)
+            raise
+        finally:
+            # nothing follows an end marker, so what could not be sent with it never will be
+            if ended:
+                self._tails.pop(lease.run_id, None)
+
+    async def _send(self, lease: Lease, tail: _Tail, ended: bool) -> None:
+        if time.monotonic() < self._paused_until and not ended:
+            tail.shrink()
+            raise UnavailableError("The event log is out of reach; events wait for it.")
+        try:
+            while tail.unsent:
+                count = min(len(tail.unsent), MOST_EVENTS_PER_CALL)
+                accepted = await self._call(lease, tail, [tail.unsent[i] for i in range(count)])
+                if not accepted:
+                    raise LeaseLostError(f"Run {lease.run_id} has a later worker; its events are not ours to write.")
+                tail.remove(count)
+        except (RedisError, OSError) as error:
+            self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
+            tail.shrink()
+            raise UnavailableError("The event log is out of reach; events wait for it.") from error
+
+    async def _call(self, lease: Lease, tail: _Tail, events: Sequence[Event]) -> bool:
+        ended = events[-1].is_end
+        keep = self._keep_ended if ended else self._keep_live
+        arguments: list[Any] = [lease.epoch, tail.sent, keep, self._most_events, END_WORD if ended else b""]
+        for event in events:
+            arguments += (event.name, event.data)
+        keys = [events_key(self._prefix, lease.run_id), fence_key(self._prefix, lease.run_id)]
+        return int(await self._append(keys=keys, args=arguments)) == 0
+
+    def _tail(self, lease: Lease) -> _Tail:
+        tail = self._tails.get(lease.run_id)
+        now = time.monotonic()
+        if tail is None or tail.epoch < lease.epoch:
+            if len(self._tails) >= MOST_TAILS:
+                old = [run for run, other in self._tails.items() if now - other.used_at > self._forget_after]
+                for run in old:
+                    del self._tails[run]
+            tail = self._tails[lease.run_id] = _Tail(lease.epoch)
+        elif tail.epoch > lease.epoch:
+            raise LeaseLostError(f"Run {lease.run_id} has been claimed again by this worker.")
+        tail.used_at = now
+        return tail
+
+    async def expire(self, run_id: uuid.UUID, seconds: float) -> None:
+        keep = int(seconds * 1000)
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.pexpire(events_key(self._prefix, run_id), keep)
+                pipe.pexpire(fence_key(self._prefix, run_id), keep)
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            raise UnavailableError("The event log is out of reach.") from error
