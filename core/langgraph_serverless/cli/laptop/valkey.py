@@ -33,6 +33,7 @@ from langgraph_serverless.errors import StartupError
 
 _PATIENCE = 60.0  # reading a long append-only file
 _STOP = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
+_STOP_DEAF = ((signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0))
 _CONFIGURATION = {
     "port": "0",
     "unixsocketperm": "700",
@@ -118,7 +119,7 @@ class EmbeddedValkey:
             if _answers(socket):
                 self._process = process
                 return True
-            processes.end(process, _STOP)
+            processes.end(process, _STOP_DEAF)
         socket.unlink(missing_ok=True)
         return False
 
