@@ -11,6 +11,8 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from redis.asyncio import Redis
 
+from langgraph_serverless.queue.bell import SlotBoard
+
 pytestmark = pytest.mark.e2e
 
 Value = TypeVar("Value")
@@ -29,7 +31,8 @@ async def until(look: Callable[[], Awaitable[Value]], holds: Callable[[Value], b
 
 async def no_worker_is_left(stack: Any) -> None:
     """Waits until every worker has left, so that the next run is not taken by one that still idles."""
-    await asyncio.to_thread(stack.invoke, "worker")  # it began last, so it leaves last, if all have the same grace
+    async with Redis.from_url(stack.redis_uri) as redis:
+        await until(SlotBoard(redis, "lgs").free_workers, lambda workers: workers == 0)
 
 
 async def finished(client: LangGraphClient, thread_id: str, run_id: str, *, seconds: float = 60) -> str:
