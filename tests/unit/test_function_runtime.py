@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,6 +29,15 @@ class Context:
     memory_limit_in_mb: int = 1024
     invoked_function_arn: str = "arn:aws:lambda:eu-central-1:123456789012:function:stack-system"
     aws_request_id: str = "0d6f3b0c-0000-4000-8000-000000000001"
+
+
+@pytest.fixture(autouse=True)
+def package_logger() -> Iterator[None]:
+    """A function's runtime takes over the package's logger; other tests want it as it was."""
+    logger = logging.getLogger("langgraph_serverless")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture
