@@ -7,6 +7,7 @@ The tree::
     ├── ProjectError             the user's langgraph.json or graphs are wrong (the same)
     ├── StartupError             a server cannot be reached or started (the same)
     ├── InvalidInputError        422, names the field
+    │   ├── NamespaceLabelError  422, a label of a store namespace (the wire wants it as plain text)
     │   └── BadRequestError      400, the request cannot be carried out as it is
     ├── NotFoundError            404
     │   └── GraphNotFoundError
@@ -71,6 +72,14 @@ class BadRequestError(InvalidInputError):
 
     code = "bad_request"
     status = 400
+
+
+class NamespaceLabelError(InvalidInputError):
+    """A label of a store namespace is empty or holds a period."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        super().__init__(f"Namespace label '{label}' must be a non-empty string without periods")
 
 
 class NotFoundError(ServerError):

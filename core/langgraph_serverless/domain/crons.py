@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo
 
 from croniter import CroniterBadDateError, CroniterError, croniter
 
+from langgraph_serverless.domain.runs import Durability, MultitaskStrategy, RunRequest, StreamMode
 from langgraph_serverless.errors import InvalidInputError
 
 #: Longer than any sensible schedule; the parser's cost grows with the text.
@@ -39,6 +40,25 @@ class OnRunCompleted(StrEnum):
 
     DELETE = "delete"
     KEEP = "keep"
+
+
+class CronField(StrEnum):
+    """What a search may select; ``Cron`` has an attribute for each."""
+
+    CRON_ID = "cron_id"
+    ASSISTANT_ID = "assistant_id"
+    THREAD_ID = "thread_id"
+    USER_ID = "user_id"
+    END_TIME = "end_time"
+    SCHEDULE = "schedule"
+    TIMEZONE = "timezone"
+    PAYLOAD = "payload"
+    NEXT_RUN_DATE = "next_run_date"
+    METADATA = "metadata"
+    ON_RUN_COMPLETED = "on_run_completed"
+    ENABLED = "enabled"
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +83,55 @@ class Cron:
     next_run_date: datetime | None
     created_at: datetime
     updated_at: datetime
+
+
+def run_request(cron: Cron, due_at: datetime) -> RunRequest:
+    """What the cron asks for at one of its times.
+
+    Nulls in the payload mean the default, as if they had been left out.
+    """
+    sent = {key: value for key, value in cron.payload.items() if value is not None}
+    config = dict(sent.get("config") or {})
+    # shown to clients in the payload, but set for each run from ``cron_id``; left here it would clash with a context
+    configurable = {key: value for key, value in (config.get("configurable") or {}).items() if key != "cron_id"}
+    config["configurable"] = configurable
+    modes = sent.get("stream_mode") or [StreamMode.VALUES]
+    durability = sent.get("durability")
+    if durability is None and "checkpoint_during" in sent:
+        durability = Durability.ASYNC if sent["checkpoint_during"] else Durability.EXIT
+    return RunRequest(
+        assistant_id=str(cron.assistant_id),
+        input=sent.get("input"),
+        metadata=cron.metadata,
+        config=config,
+        context=sent.get("context"),
+        interrupt_before=sent.get("interrupt_before"),
+        interrupt_after=sent.get("interrupt_after"),
+        stream_mode=[StreamMode(mode) for mode in ([modes] if isinstance(modes, str) else modes)],
+        stream_subgraphs=sent.get("stream_subgraphs", False),
+        stream_resumable=sent.get("stream_resumable", False),
+        multitask_strategy=MultitaskStrategy(sent.get("multitask_strategy", MultitaskStrategy.ENQUEUE)),
+        durability=Durability(durability) if durability is not None else None,
+        webhook=sent.get("webhook"),
+        on_completion=cron.on_run_completed or OnRunCompleted.DELETE,
+        cron_id=cron.cron_id,
+        cron_due_at=due_at,
+    )
+
+
+def parse_end_time(text: str | None) -> datetime | None:
+    """An ISO 8601 time; without an offset it is UTC.
+
+    Raises:
+        InvalidInputError: if it is something else.
+    """
+    if text is None:
+        return None
+    try:
+        end_time = datetime.fromisoformat(text)
+        return end_time.replace(tzinfo=UTC) if end_time.tzinfo is None else end_time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInputError(f"Invalid end_time: '{text[:100]}'. Must be an ISO 8601 date and time.") from None
 
 
 def check_schedule(schedule: str, timezone: str | None) -> None:

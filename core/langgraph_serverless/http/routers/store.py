@@ -1,0 +1,82 @@
+"""Routes of the store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from langgraph_serverless.http.body import Body
+from langgraph_serverless.http.deps import Caller, Container
+from langgraph_serverless.http.responses import json_response, no_content, returns
+from langgraph_serverless.http.schemas import store as schemas
+
+router = APIRouter(tags=["Store"])
+
+
+@router.put("/store/items", status_code=204)
+async def put_item(
+    caller: Caller, container: Container, payload: Annotated[schemas.ItemPut, Body(schemas.ItemPut)]
+) -> Response:
+    """Insert or replace an item."""
+    await container.store.put(
+        caller, namespace=payload.namespace, key=payload.key, value=payload.value, ttl=payload.ttl
+    )
+    return no_content()
+
+
+@router.get("/store/items", responses=returns(schemas.ItemResponse | None))
+async def get_item(
+    caller: Caller,
+    container: Container,
+    namespace: str = "",
+    key: str | None = None,
+    refresh_ttl: bool | None = None,
+) -> Response:
+    """Get an item, or null. The namespace's labels are joined by dots."""
+    if key is None:
+        return json_response({"error": "Key is required"}, 400)
+    item = await container.store.get(caller, namespace=namespace.split("."), key=key, refresh_ttl=refresh_ttl)
+    return json_response(None if item is None else schemas.item_document(item))
+
+
+@router.delete("/store/items", status_code=204)
+async def delete_item(
+    caller: Caller, container: Container, payload: Annotated[schemas.ItemDelete, Body(schemas.ItemDelete)]
+) -> Response:
+    """Delete an item, if it is there."""
+    await container.store.delete(caller, namespace=payload.namespace or [], key=payload.key)
+    return no_content()
+
+
+@router.post("/store/items/search", responses=returns(schemas.ItemsResponse))
+async def search_items(
+    caller: Caller, container: Container, payload: Annotated[schemas.ItemSearch, Body(schemas.ItemSearch)]
+) -> Response:
+    """List the items at and below a namespace."""
+    items = await container.store.search(
+        caller,
+        namespace=payload.namespace_prefix or [],
+        filter=payload.filter,
+        limit=payload.limit,
+        offset=payload.offset,
+        refresh_ttl=payload.refresh_ttl,
+    )
+    return json_response({"items": [schemas.search_item_document(item) for item in items]})
+
+
+@router.post("/store/namespaces", responses=returns(schemas.NamespacesResponse))
+async def list_namespaces(
+    caller: Caller, container: Container, payload: Annotated[schemas.NamespaceSearch, Body(schemas.NamespaceSearch)]
+) -> Response:
+    """List the namespaces in use."""
+    found = await container.store.list_namespaces(
+        caller,
+        prefix=payload.prefix or [],
+        suffix=payload.suffix or [],
+        max_depth=payload.max_depth,
+        limit=payload.limit,
+        offset=payload.offset,
+    )
+    return json_response({"namespaces": found})

@@ -1,0 +1,80 @@
+"""The store on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from langgraph_serverless.http.schemas.shared import JsonObject, RequestModel, ResponseModel
+from langgraph_serverless.persistence.store import Item
+
+Namespace = list[str]
+#: Whole minutes are stored in 32 bits.
+Minutes = Annotated[float, Field(ge=0, le=2**31 - 1, strict=False, allow_inf_nan=False)]
+
+
+class ItemPut(RequestModel):
+    namespace: Namespace
+    key: str
+    value: JsonObject
+    index: Literal[False] | list[str] | None = None
+    ttl: Minutes | None = None
+
+
+class ItemDelete(RequestModel):
+    namespace: Namespace | None = None
+    key: str
+
+
+class ItemSearch(RequestModel):
+    namespace_prefix: Namespace | None = None
+    filter: JsonObject | None = None
+    limit: int = 10
+    offset: int = 0
+    query: str | None = None
+    refresh_ttl: bool | None = None
+
+
+class NamespaceSearch(RequestModel):
+    prefix: Namespace | None = None
+    suffix: Namespace | None = None
+    max_depth: int | None = None
+    limit: int = 100
+    offset: int = 0
+
+
+class ItemResponse(ResponseModel):
+    namespace: Namespace
+    key: str
+    value: JsonObject
+    created_at: str
+    updated_at: str
+
+
+class SearchItemResponse(ItemResponse):
+    score: float | None
+
+
+class ItemsResponse(ResponseModel):
+    items: list[SearchItemResponse]
+
+
+class NamespacesResponse(ResponseModel):
+    namespaces: list[Namespace]
+
+
+def item_document(item: Item) -> dict[str, Any]:
+    """An item as clients see it."""
+    return {
+        "namespace": item.namespace,
+        "key": item.key,
+        "value": item.value,
+        "created_at": item.created_at,
+        "updated_at": item.updated_at,
+    }
+
+
+def search_item_document(item: Item) -> dict[str, Any]:
+    """An item that a search found; it has a score only in semantic search."""
+    return {**item_document(item), "score": None}

@@ -1,0 +1,179 @@
+"""Crons as rows.
+
+Promises that a due cron is given to one scheduler at a time (``claim_due``), which makes its run and moves its date in the
+same transaction. Never commits; when the next date is, ``domain/crons.py`` says.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from langgraph_serverless.domain.crons import Cron, CronField, OnRunCompleted
+from langgraph_serverless.domain.paging import Page
+from langgraph_serverless.persistence.filters import Search, column
+from langgraph_serverless.persistence.json import jsonb
+from langgraph_serverless.persistence.pool import Connection
+from langgraph_serverless.persistence.queries import load_queries
+
+_SQL = load_queries(__file__)
+INSERT_CRON = _SQL["insert_cron"]
+GET_CRON = _SQL["get_cron"]
+LOCK_CRON = _SQL["lock_cron"]
+UPDATE_CRON = _SQL["update_cron"]
+DELETE_CRON = _SQL["delete_cron"]
+ASSISTANT_EXISTS = _SQL["assistant_exists"]
+CLAIM_DUE_CRON = _SQL["claim_due_cron"]
+MOVE_CRON = _SQL["move_cron"]
+DATABASE_TIME = _SQL["database_time"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CronFilter:
+    """Which crons a search or a count is about; None filters nothing."""
+
+    assistant_id: uuid.UUID | None = None
+    thread_id: uuid.UUID | None = None
+    enabled: bool | None = None
+    metadata: Mapping[str, Any] | None = None
+
+    def conditions(self) -> Search:
+        search = Search("lgs.cron")
+        search.equals("assistant_id", self.assistant_id)
+        search.equals("thread_id", self.thread_id)
+        search.equals("enabled", self.enabled)
+        search.contains("metadata", self.metadata)
+        return search
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueCron:
+    """A cron that is to fire, locked for this transaction."""
+
+    cron: Cron
+    #: The time that it was due at, which identifies the firing.
+    due_at: datetime
+    #: The database's time, from which the next date is counted.
+    now: datetime
+    #: There is a run for this time already.
+    fired: bool
+
+
+def cron_from_row(row: Mapping[str, Any]) -> Cron:
+    return Cron(
+        cron_id=row["cron_id"],
+        assistant_id=row["assistant_id"],
+        thread_id=row["thread_id"],
+        user_id=row["user_id"],
+        schedule=row["schedule"],
+        timezone=row["timezone"],
+        end_time=row["end_time"],
+        payload=row["payload"],
+        metadata=row["metadata"],
+        on_run_completed=OnRunCompleted(row["on_run_completed"]) if row["on_run_completed"] else None,
+        enabled=row["enabled"],
+        next_run_date=row["next_run_date"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _content(cron: Cron) -> dict[str, Any]:
+    return {
+        "cron_id": cron.cron_id,
+        "schedule": cron.schedule,
+        "timezone": cron.timezone,
+        "end_time": cron.end_time,
+        "payload": jsonb(cron.payload),
+        "metadata": jsonb(cron.metadata),
+        "on_run_completed": cron.on_run_completed,
+        "enabled": cron.enabled,
+        "next_run_date": cron.next_run_date,
+    }
+
+
+class CronRepository:
+    """The statements of ``crons.sql``."""
+
+    async def now(self, connection: Connection) -> datetime:
+        """The database's time."""
+        row = await (await connection.execute(DATABASE_TIME)).fetchone()
+        assert row is not None  # a SELECT without FROM
+        now: datetime = row["now"]
+        return now
+
+    async def assistant_exists(self, connection: Connection, assistant_id: uuid.UUID) -> bool:
+        cursor = await connection.execute(ASSISTANT_EXISTS, {"assistant_id": assistant_id})
+        return await cursor.fetchone() is not None
+
+    async def insert(self, connection: Connection, cron: Cron) -> Cron | None:
+        """The stored cron; None if its thread does not exist."""
+        cursor = await connection.execute(
+            INSERT_CRON,
+            {
+                **_content(cron),
+                "tenant": "",
+                "assistant_id": cron.assistant_id,
+                "thread_id": cron.thread_id,
+                "user_id": cron.user_id,
+            },
+        )
+        row = await cursor.fetchone()
+        return cron_from_row(row) if row else None
+
+    async def find(self, connection: Connection, cron_id: uuid.UUID, *, lock: bool = False) -> Cron | None:
+        cursor = await connection.execute(LOCK_CRON if lock else GET_CRON, {"cron_id": cron_id})
+        row = await cursor.fetchone()
+        return cron_from_row(row) if row else None
+
+    async def update(self, connection: Connection, cron: Cron) -> Cron:
+        """Write a changed cron, which the caller has locked."""
+        row = await (await connection.execute(UPDATE_CRON, _content(cron))).fetchone()
+        assert row is not None  # it is locked
+        return cron_from_row(row)
+
+    async def delete(self, connection: Connection, cron_id: uuid.UUID) -> bool:
+        cursor = await connection.execute(DELETE_CRON, {"cron_id": cron_id})
+        return await cursor.fetchone() is not None
+
+    async def search(
+        self,
+        connection: Connection,
+        wanted: CronFilter,
+        *,
+        sort_by: CronField,
+        descending: bool,
+        limit: int,
+        offset: int,
+    ) -> Page[Cron]:
+        statement, parameters = wanted.conditions().page(
+            [column(field) for field in CronField],
+            order=column(sort_by),
+            descending=descending,
+            tie="cron_id",
+            limit=limit,
+            offset=offset,
+        )
+        cursor = await connection.execute(statement, parameters)
+        found = [cron_from_row(row) for row in await cursor.fetchall()]
+        return Page.of(found, offset=offset, limit=limit)
+
+    async def count(self, connection: Connection, wanted: CronFilter) -> int:
+        row = await (await connection.execute(*wanted.conditions().count())).fetchone()
+        return row["count"] if row else 0
+
+    async def claim_due(
+        self, connection: Connection, *, now: datetime | None, skipped: Collection[uuid.UUID]
+    ) -> DueCron | None:
+        """The next due cron, locked; ``now`` is for tests, None means the database's time."""
+        cursor = await connection.execute(CLAIM_DUE_CRON, {"now": now, "skipped": list(skipped)})
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        return DueCron(cron=cron_from_row(row), due_at=row["next_run_date"], now=row["now"], fired=row["fired"])
+
+    async def move(self, connection: Connection, cron_id: uuid.UUID, next_run_date: datetime | None) -> None:
+        await connection.execute(MOVE_CRON, {"cron_id": cron_id, "next_run_date": next_run_date})

@@ -1,0 +1,59 @@
+-- name: insert_cron
+-- A new cron. Its thread, if it has one, must be visible: no row otherwise.
+INSERT INTO lgs.cron (
+    cron_id, tenant, assistant_id, thread_id, user_id, schedule, timezone, end_time, payload, metadata,
+    on_run_completed, enabled, next_run_date
+)
+SELECT %(cron_id)s, %(tenant)s, %(assistant_id)s, %(thread_id)s, %(user_id)s, %(schedule)s, %(timezone)s, %(end_time)s,
+       %(payload)s, %(metadata)s, %(on_run_completed)s, %(enabled)s, %(next_run_date)s
+WHERE %(thread_id)s::uuid IS NULL
+   OR EXISTS (SELECT 1 FROM lgs.thread WHERE thread_id = %(thread_id)s AND purge_at IS NULL)
+RETURNING *
+
+-- name: get_cron
+-- One cron.
+SELECT * FROM lgs.cron WHERE cron_id = %(cron_id)s
+
+-- name: lock_cron
+-- One cron, locked for a change; a scheduler that is about to fire it passes by.
+SELECT * FROM lgs.cron WHERE cron_id = %(cron_id)s FOR UPDATE
+
+-- name: update_cron
+-- A cron's new content; what may not change is not here.
+UPDATE lgs.cron
+SET schedule = %(schedule)s, timezone = %(timezone)s, end_time = %(end_time)s, payload = %(payload)s,
+    metadata = %(metadata)s, on_run_completed = %(on_run_completed)s, enabled = %(enabled)s,
+    next_run_date = %(next_run_date)s, updated_at = clock_timestamp()
+WHERE cron_id = %(cron_id)s
+RETURNING *
+
+-- name: delete_cron
+-- Runs that it has made stay.
+DELETE FROM lgs.cron WHERE cron_id = %(cron_id)s RETURNING cron_id
+
+-- name: assistant_exists
+-- Whether a cron's assistant exists when the cron is made; it may be deleted later.
+SELECT 1 AS found FROM lgs.assistant WHERE assistant_id = %(assistant_id)s
+
+-- name: claim_due_cron
+-- The cron that is due longest, locked until its run is made and its date moved on; other schedulers pass it by.
+-- `skipped` are those that failed in this tick. `fired`: a run for this time exists, because the date was set back since.
+SELECT *, COALESCE(%(now)s::timestamptz, clock_timestamp()) AS now,
+       EXISTS (
+           SELECT 1 FROM lgs.run WHERE run.cron_id = cron.cron_id AND run.cron_due_at = cron.next_run_date
+       ) AS fired
+FROM lgs.cron
+WHERE enabled
+  AND next_run_date <= COALESCE(%(now)s::timestamptz, clock_timestamp())
+  AND NOT cron_id = ANY(%(skipped)s::uuid[])
+ORDER BY next_run_date, cron_id
+LIMIT 1
+FOR UPDATE SKIP LOCKED
+
+-- name: move_cron
+-- The next time of a cron that has fired, or null at its end. Not a change of its own, so `updated_at` stays.
+UPDATE lgs.cron SET next_run_date = %(next_run_date)s WHERE cron_id = %(cron_id)s
+
+-- name: database_time
+-- Schedules go by the database's clock.
+SELECT clock_timestamp() AS now
