@@ -153,7 +153,8 @@ def _serve(arguments: argparse.Namespace, report: Callable[..., None]) -> None:
         except SystemExit:  # how uvicorn says that the application did not start
             if app.error is None:
                 raise
-            raise app.error from None
+        if app.error is not None:  # raised here, where its own cause stays with it
+            raise app.error
 
 
 def _sentence(error: Exception) -> str:
