@@ -53,10 +53,6 @@ def _leave(users: Any) -> bool:
     return True
 
 
-#: Servers that this process started and leaves to other sessions: dropping the objects would warn about live children.
-_LEFT_RUNNING: list[Any] = []
-
-
 @contextmanager
 def _shared_server(name: str, kind: Any, answers: Any) -> Iterator[str]:
     """A server for as long as any test session wants it."""
@@ -83,7 +79,8 @@ def _shared_server(name: str, kind: Any, answers: Any) -> Iterator[str]:
                     note.unlink(missing_ok=True)
                 elif server is not None:
                     server._owned.close()  # the folder's lock, so that the last one can take it
-                    _LEFT_RUNNING.append(server)
+                    if server._child is not None:
+                        server._child.returncode = 0  # or Python warns at exit about a child that runs on
 
 
 def _postgres_answers(uri: str) -> bool:

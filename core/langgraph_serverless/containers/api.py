@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from langgraph_serverless.services.streams import StreamService
     from langgraph_serverless.services.system import SystemService
     from langgraph_serverless.services.threads import SuperstepWriter, ThreadService
+    from langgraph_serverless.streaming.hub import EventHub
+    from langgraph_serverless.streaming.log import RedisEventLog
 
 
 class ApiContainer:
@@ -73,7 +75,21 @@ class ApiContainer:
     def bell(self) -> RedisBell:
         from langgraph_serverless.queue.bell import RedisBell
 
-        return RedisBell(self.redis, self.settings.redis_key_prefix, self.settings.worker_function_name)
+        return RedisBell(
+            self.redis,
+            self.settings.redis_key_prefix,
+            worker_function_name=self.settings.worker_function_name,
+            jobs_per_worker=self.settings.n_jobs_per_worker,
+        )
+
+    @cached_property
+    def event_log(self) -> RedisEventLog | None:
+        """Where runs write what they emit; None without Redis."""
+        if self.redis is None:
+            return None
+        from langgraph_serverless.streaming.log import RedisEventLog
+
+        return RedisEventLog(self.redis, self.settings.redis_key_prefix, self.settings)
 
     @cached_property
     def assistants(self) -> AssistantService:
@@ -96,15 +112,23 @@ class ApiContainer:
     def runs(self) -> RunService:
         from langgraph_serverless.services.runs import RunService
 
-        return RunService(self.database, self.catalog, self.bell, self.settings)
+        return RunService(self.database, self.catalog, self.bell, self.settings, self.event_log)
 
     @cached_property
     def streams(self) -> StreamService:
         from langgraph_serverless.services.streams import StreamService
-        from langgraph_serverless.streaming.log import RedisEventLog
 
-        events = RedisEventLog(self.redis, self.settings) if self.redis is not None else None
-        return StreamService(self.database, events, self.runs, self.settings)
+        return StreamService(self.database, self.event_hub, self.runs, self.settings)
+
+    @cached_property
+    def event_hub(self) -> EventHub | None:
+        """Where readers get what runs emit; None without Redis."""
+        if self.redis is None:
+            return None
+        from langgraph_serverless.streaming.hub import EventHub
+
+        settings = self.settings
+        return EventHub(self.redis, settings.redis_key_prefix, keepalive=settings.stream_keepalive)
 
     @cached_property
     def crons(self) -> CronService:
@@ -127,6 +151,8 @@ class ApiContainer:
     async def aclose(self) -> None:
         """Close what has been opened; what has not, stays so."""
         opened = vars(self)
+        if (hub := opened.get("event_hub")) is not None:
+            await hub.aclose()
         if (redis := opened.get("redis")) is not None:
             await redis.aclose()
         if (database := opened.get("database")) is not None:

@@ -6,11 +6,27 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from langgraph_serverless.errors import BadRequestError
 
 DEFAULT_NAME = "Untitled"
+
+
+class AssistantField(StrEnum):
+    """What a search may select."""
+
+    ASSISTANT_ID = "assistant_id"
+    GRAPH_ID = "graph_id"
+    CONFIG = "config"
+    CONTEXT = "context"
+    METADATA = "metadata"
+    NAME = "name"
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    VERSION = "version"
+    DESCRIPTION = "description"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

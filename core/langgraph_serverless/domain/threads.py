@@ -28,6 +28,29 @@ class TtlStrategy(StrEnum):
     KEEP_LATEST = "keep_latest"
 
 
+class ThreadField(StrEnum):
+    """What a search may select."""
+
+    THREAD_ID = "thread_id"
+    CREATED_AT = "created_at"
+    UPDATED_AT = "updated_at"
+    STATE_UPDATED_AT = "state_updated_at"
+    METADATA = "metadata"
+    CONFIG = "config"
+    STATUS = "status"
+    VALUES = "values"
+    INTERRUPTS = "interrupts"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ttl:
+    """How long a thread is kept, and what happens then."""
+
+    strategy: TtlStrategy
+    minutes: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
     thread_id: uuid.UUID

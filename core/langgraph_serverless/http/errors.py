@@ -14,9 +14,9 @@ import psycopg
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
-from langgraph_serverless.errors import ServerError, UnavailableError
+from langgraph_serverless.errors import NamespaceLabelError, ServerError, UnavailableError
 from langgraph_serverless.http.responses import json_response
 from langgraph_serverless.http.validation import show
 
@@ -31,6 +31,12 @@ async def server_error(_request: Request, error: Exception) -> Response:
 async def unavailable(_request: Request, error: Exception) -> Response:
     known = cast(UnavailableError, error)
     return json_response({"detail": known.detail}, known.status, {"Retry-After": str(known.retry_after)})
+
+
+async def namespace_label(_request: Request, error: Exception) -> Response:
+    """The one error that the wire has as plain text."""
+    known = cast(NamespaceLabelError, error)
+    return PlainTextResponse(known.detail, known.status)
 
 
 async def http_exception(_request: Request, error: Exception) -> Response:
@@ -53,6 +59,7 @@ async def refused_by_database(_request: Request, error: Exception) -> Response:
 
 HANDLERS: dict[Any, Handler] = {
     ServerError: server_error,
+    NamespaceLabelError: namespace_label,
     UnavailableError: unavailable,
     HTTPException: http_exception,
     RequestValidationError: invalid_parameter,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Any, Literal
+from enum import Enum
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Strict
+from pydantic_core import CoreSchema
 
 
 class RequestModel(BaseModel):
     """A request's body. Types are those of the wire (``"1"`` is not a number); unknown fields pass and are dropped.
 
-    A field that may be left out but not be null has a default and no ``| None`` in its type; what was left out is not in
-    ``model_fields_set``.
+    A field that may be left out but not be null has the type ``Omittable[T]`` or simply a default; what was left out is not
+    in ``model_fields_set``.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
@@ -26,6 +28,23 @@ JsonObject = dict[str, Any]
 
 #: Strings become UUIDs, although models are strict.
 Uuid = Annotated[uuid.UUID, Strict(False)]
+
+
+class _NotNull:
+    """Takes the null out of an optional type; a default of None stays possible, as defaults are not validated."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        return schema["schema"] if schema["type"] == "nullable" else schema
+
+
+_T = TypeVar("_T")
+#: ``field: Omittable[str] = None``: None means that the client left it out; an explicit null is an error.
+Omittable = Annotated[_T | None, _NotNull()]
+
+_Enum = TypeVar("_Enum", bound=Enum)
+#: ``WireEnum[ThreadStatus]``: strings become members, although models are strict.
+WireEnum = Annotated[_Enum, Strict(False)]
 
 Limit = Annotated[int, Field(ge=1, le=1000)]
 #: Postgres takes offsets up to 2**63 - 1; nobody pages that far.

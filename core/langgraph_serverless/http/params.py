@@ -1,0 +1,23 @@
+"""Query parameters, which are text and are read leniently: what is not understood means the default, or 422 where said."""
+
+from __future__ import annotations
+
+from langgraph_serverless.errors import InvalidInputError
+
+
+def read_flag(value: str) -> bool:
+    """``true`` and ``1`` in any case are true, everything else is false."""
+    return value.strip().lower() in ("true", "1", "yes", "on")
+
+
+def read_xray(value: str) -> bool | int:
+    """``true``, ``false`` or how many levels of subgraphs are shown.
+
+    Raises:
+        InvalidInputError: if it is something else.
+    """
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if value.isdecimal() and value.isascii() and int(value) > 0:
+        return int(value)
+    raise InvalidInputError("Invalid xray value")

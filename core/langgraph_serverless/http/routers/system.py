@@ -1,0 +1,38 @@
+"""Health, version, metrics. ``/docs`` and ``/openapi.json`` are FastAPI's own."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from starlette.responses import PlainTextResponse, Response
+
+from langgraph_serverless.http.deps import Container
+from langgraph_serverless.http.params import read_flag
+from langgraph_serverless.http.responses import json_response, returns
+from langgraph_serverless.http.schemas import system as wire
+
+router = APIRouter(tags=["System"])
+
+
+@router.get("/ok", responses=returns(wire.Health))
+@router.get("/", responses=returns(wire.Health), include_in_schema=False)
+async def get_health(container: Container, check_db: str = "false") -> Response:
+    """Whether the server answers; with `check_db`, whether its database does too."""
+    if read_flag(check_db):
+        await container.system.check_database()
+    return json_response({"ok": True, "services": {}})
+
+
+@router.get("/info", responses=returns(wire.Info))
+async def get_info(container: Container) -> Response:
+    """Versions and features."""
+    return json_response(container.system.info)
+
+
+@router.get("/metrics", responses=returns(wire.Metrics))
+async def get_metrics(request: Request, container: Container, format: str = "prometheus") -> Response:
+    """The queue and the requests of this process, for Prometheus or as JSON."""
+    queue = await container.system.queue()
+    requests = request.app.state.counter.requests
+    if format == "json":
+        return json_response(wire.metrics_document(queue, requests))
+    return PlainTextResponse(wire.metrics_text(queue, requests), media_type="text/plain; version=0.0.4")

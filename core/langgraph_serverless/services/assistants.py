@@ -1,0 +1,237 @@
+"""Assistants: creating, versioning, finding and deleting them, and what the manifest says about their graphs.
+
+Every change but ``set_latest`` makes a version. Which graphs exist comes from the catalogue, never from loading one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langgraph_serverless.domain.assistants import (
+    DEFAULT_NAME,
+    Assistant,
+    AssistantField,
+    AssistantVersion,
+    mirror_context,
+)
+from langgraph_serverless.domain.ids import default_assistant_id, parse_id, random_id
+from langgraph_serverless.domain.paging import Page
+from langgraph_serverless.domain.ports import Bell
+from langgraph_serverless.domain.principal import Principal
+from langgraph_serverless.errors import ConflictError, InvalidInputError, NotFoundError
+from langgraph_serverless.persistence.assistants import AssistantRepository
+from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.persistence.threads import ThreadRepository
+from langgraph_serverless.services.catalog import GraphCatalog
+
+#: Marks the assistants that every graph has from the start.
+SYSTEM_METADATA = {"created_by": "system"}
+#: An ``if_exists: do_nothing`` that meets a concurrent delete looks again.
+_ATTEMPTS = 3
+
+
+class AssistantService:
+    """Use cases around assistants."""
+
+    def __init__(self, database: Database, catalog: GraphCatalog, bell: Bell) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._bell = bell
+        self._assistants = AssistantRepository()
+        self._threads = ThreadRepository()
+
+    async def ensure_defaults(self) -> None:
+        """Make the default assistants that are missing: at start, never while requests are answered."""
+        defaults = [
+            (default_assistant_id(graph_id), graph_id, graph.description)
+            for graph_id, graph in self._catalog.graphs.items()
+        ]
+        async with self._database.connection() as connection:
+            await self._assistants.insert_defaults(connection, defaults, SYSTEM_METADATA)
+
+    async def create(
+        self,
+        caller: Principal,
+        *,
+        graph_id: str,
+        assistant_id: uuid.UUID | None = None,
+        config: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        name: str = DEFAULT_NAME,
+        description: str | None = None,
+        return_existing: bool = False,
+    ) -> Assistant:
+        """Make an assistant.
+
+        Args:
+            return_existing: give the stored assistant, as it is, if the id is taken.
+
+        Raises:
+            ConflictError: if the id is taken.
+            GraphNotFoundError: if there is no such graph.
+        """
+        self._catalog.require(graph_id)
+        config, context = mirror_context(config or {}, context)
+        new_id = assistant_id or random_id()
+        async with self._database.connection() as connection:
+            for _ in range(_ATTEMPTS):
+                made = await self._assistants.insert(
+                    connection,
+                    new_id,
+                    graph_id=graph_id,
+                    name=name,
+                    description=description,
+                    config=config,
+                    context=context,
+                    metadata=metadata or {},
+                )
+                if made is None and return_existing:
+                    made = await self._assistants.get(connection, new_id)
+                if made is not None:
+                    return made
+                if not return_existing:
+                    break
+        raise ConflictError(f"Assistant {new_id} already exists")
+
+    async def get(self, caller: Principal, assistant_id: uuid.UUID) -> Assistant:
+        """The current version of an assistant.
+
+        Raises:
+            NotFoundError: if there is none.
+        """
+        async with self._database.connection() as connection:
+            found = await self._assistants.get(connection, assistant_id)
+        if found is None:
+            raise NotFoundError("Not Found")
+        return found
+
+    async def update(self, caller: Principal, assistant_id: uuid.UUID, changes: Mapping[str, Any]) -> Assistant:
+        """Make a new version with these changes; metadata is merged, everything else replaced.
+
+        Args:
+            changes: any of graph_id, name, description, config, context, metadata.
+        """
+        if "graph_id" in changes:
+            self._catalog.require(changes["graph_id"])
+        async with self._database.transaction() as connection:
+            current = await self._assistants.lock(connection, assistant_id)
+            if current is None:
+                raise NotFoundError(f"Assistant {assistant_id} not found")
+            config, context = current.config, current.context
+            if "config" in changes or "context" in changes:
+                config, context = mirror_context(changes.get("config", {}), changes.get("context"))
+            return await self._assistants.add_version(
+                connection,
+                assistant_id,
+                graph_id=changes.get("graph_id", current.graph_id),
+                name=changes.get("name", current.name),
+                description=changes.get("description", current.description),
+                config=config,
+                context=context,
+                metadata={**current.metadata, **changes.get("metadata", {})},
+            )
+
+    async def delete(self, caller: Principal, assistant_id: uuid.UUID, *, delete_threads: bool = False) -> None:
+        """Remove an assistant with all versions and crons, and on demand the threads that it was used on."""
+        cancelled: Sequence[uuid.UUID] = ()
+        async with self._database.transaction() as connection:
+            if not await self._assistants.delete(connection, assistant_id):
+                raise NotFoundError(f"Assistant with ID {assistant_id} not found")
+            if delete_threads:
+                threads = await self._threads.of_assistant(connection, assistant_id)
+                threads = await self._threads.lock(connection, threads)
+                cancelled = await self._threads.delete_runs(connection, threads)
+                await self._threads.delete(connection, threads)
+        if cancelled:
+            await self._bell.cancel(cancelled)
+
+    async def search(
+        self,
+        caller: Principal,
+        *,
+        metadata: Mapping[str, Any],
+        graph_id: str | None,
+        name: str | None,
+        select: Sequence[AssistantField] = tuple(AssistantField),
+        sort_by: AssistantField = AssistantField.CREATED_AT,
+        descending: bool = True,
+        limit: int = 10,
+        offset: int = 0,
+    ) -> Page[dict[str, Any]]:
+        """Assistants that match, each with the selected fields."""
+        if graph_id is not None:
+            self._catalog.require(graph_id)
+        conditions = self._assistants.search_filter(metadata=metadata, graph_id=graph_id, name=name)
+        async with self._database.connection() as connection:
+            rows = await self._assistants.search(
+                connection,
+                conditions,
+                select=select,
+                sort_by=sort_by,
+                descending=descending,
+                limit=limit,
+                offset=offset,
+            )
+        return Page.of(rows, offset=offset, limit=limit)
+
+    async def count(
+        self, caller: Principal, *, metadata: Mapping[str, Any], graph_id: str | None, name: str | None
+    ) -> int:
+        if graph_id is not None:
+            self._catalog.require(graph_id)
+        conditions = self._assistants.search_filter(metadata=metadata, graph_id=graph_id, name=name)
+        async with self._database.connection() as connection:
+            return await self._assistants.count(connection, conditions)
+
+    async def list_versions(
+        self, caller: Principal, assistant_id: uuid.UUID, *, metadata: Mapping[str, Any], limit: int, offset: int
+    ) -> list[AssistantVersion]:
+        """Versions, newest first.
+
+        Raises:
+            NotFoundError: if there is no such assistant.
+        """
+        async with self._database.connection() as connection:
+            found = await self._assistants.list_versions(
+                connection, assistant_id, metadata=metadata, limit=limit, offset=offset
+            )
+            if not found and await self._assistants.get(connection, assistant_id) is None:
+                raise NotFoundError(f"Assistant {assistant_id} not found")
+        return found
+
+    async def set_latest(self, caller: Principal, assistant_id: uuid.UUID, version: int | None) -> Assistant:
+        """Make an existing version the current one; no version is added."""
+        async with self._database.connection() as connection:
+            if version is not None:
+                found = await self._assistants.set_latest(connection, assistant_id, version)
+                if found is not None:
+                    return found
+            if await self._assistants.get(connection, assistant_id) is None:
+                raise NotFoundError(f"Assistant {assistant_id} not found")
+        raise NotFoundError(f"Version {version} not found for assistant {assistant_id}")
+
+    async def graph(self, caller: Principal, assistant: str, *, xray: bool | int) -> Any:
+        """The drawing of an assistant's graph; ``assistant`` may be a graph's id too."""
+        if assistant in self._catalog.graphs:
+            graph_id = assistant
+        else:
+            graph_id = (await self.get(caller, parse_id(assistant, "assistant"))).graph_id
+        drawing = self._catalog.require(graph_id).drawing(xray)
+        if drawing is None:
+            raise InvalidInputError(f"Graph '{graph_id}' cannot be drawn")
+        return drawing
+
+    async def schemas(self, caller: Principal, assistant_id: uuid.UUID) -> dict[str, Any]:
+        """The JSON schemas of an assistant's graph; null for what has none."""
+        found = await self.get(caller, assistant_id)
+        return {"graph_id": found.graph_id, **self._catalog.require(found.graph_id).schemas}
+
+    async def subgraphs(
+        self, caller: Principal, assistant_id: uuid.UUID, *, namespace: str | None, recurse: bool
+    ) -> dict[str, Any]:
+        """The schemas of the subgraphs, by namespace; empty if there are none."""
+        found = await self.get(caller, assistant_id)
+        return self._catalog.require(found.graph_id).subgraphs_at(namespace, recurse=recurse)
