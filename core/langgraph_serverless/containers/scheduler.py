@@ -1,0 +1,30 @@
+"""What the scheduler needs: the API's services for runs, the queue's sweeps, and the bell."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.services.queue import QueueService
+from langgraph_serverless.services.scheduler import SchedulerService, TickReport
+from langgraph_serverless.settings import Settings
+
+
+class SchedulerContainer(ApiContainer):
+    """Builds the scheduler; serves no route."""
+
+    resources = frozenset[str]()
+
+    @cached_property
+    def scheduler(self) -> SchedulerService:
+        queue = QueueService(self.database, self.settings, self.event_log)
+        return SchedulerService(self.database, self.runs, queue, self.bell)
+
+
+async def tick(settings: Settings) -> TickReport:
+    """One tick with a container of its own, which is closed afterwards: a minute later nothing of it would be fresh."""
+    container = SchedulerContainer(settings)
+    try:
+        return await container.scheduler.tick()
+    finally:
+        await container.aclose()

@@ -1,0 +1,176 @@
+"""The scheduler's tick: due crons, expired leases, threads and items whose time is over, a bell that nobody heard.
+
+Any number of schedulers may tick at once, late or twice. A cron is claimed with its row lock and its run is made in the
+transaction that moves its date on, so each of its times makes exactly one run; the times that were missed while no
+scheduler ticked collapse into one. What goes wrong with one cron, or in one part of the tick, is logged and counted and
+stops nothing else; a database that is out of reach ends the tick.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from langgraph_serverless.domain.crons import next_run_date, run_request
+from langgraph_serverless.domain.ports import Bell
+from langgraph_serverless.domain.principal import Principal
+from langgraph_serverless.errors import ServerError, UnavailableError
+from langgraph_serverless.persistence import sweeps
+from langgraph_serverless.persistence.crons import CronRepository, DueCron
+from langgraph_serverless.persistence.pool import Connection, Database
+from langgraph_serverless.persistence.store import StoreRepository
+from langgraph_serverless.services.queue import QueueService
+from langgraph_serverless.services.runs import RunService
+from langgraph_serverless.telemetry import logger
+
+T = TypeVar("T")
+
+#: Crons that one tick looks at; the next tick goes on.
+MOST_CRONS = 1000
+#: Rows that one statement of a sweep removes, and statements per tick.
+BATCH = 200
+MOST_BATCHES = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickReport:
+    """What one tick did."""
+
+    crons_fired: int
+    #: Crons that were due and made no run: refused (their date has moved on) or failed (the next tick tries again).
+    crons_failed: int
+    #: Runs taken back from workers that were lost.
+    leases_expired: int
+    #: Runs given up after their last attempt.
+    runs_buried: int
+    threads_purged: int
+    items_swept: int
+    #: Runs that were waiting for a worker, and for which the bell was rung.
+    bells_rung: int
+    #: Parts of the tick that failed as a whole.
+    failures: int
+
+
+class SchedulerService:
+    """Work that nobody asks for."""
+
+    def __init__(self, database: Database, runs: RunService, queue: QueueService, bell: Bell) -> None:
+        self._database = database
+        self._runs = runs
+        self._queue = queue
+        self._bell = bell
+        self._crons = CronRepository()
+        self._items = StoreRepository()
+
+    async def tick(self, now: datetime | None = None) -> TickReport:
+        """Do everything once; ``now`` replaces the database's time for crons, in tests.
+
+        Raises:
+            UnavailableError: if the database is out of reach.
+        """
+        crons = await self._part("crons", lambda: self._fire_crons(now))
+        leases = await self._part("leases", self._queue.sweep)
+        threads = await self._part("threads", lambda: self._in_batches(sweeps.purge_threads))
+        items = await self._part("items", lambda: self._in_batches(self._items.sweep))
+        # after the crons' transactions have been committed, and for every run whose own ring was lost
+        waiting = await self._part("bell", self._ring)
+        return TickReport(
+            crons_fired=crons[0] if crons else 0,
+            crons_failed=crons[1] if crons else 0,
+            leases_expired=leases.requeued if leases else 0,
+            runs_buried=leases.buried if leases else 0,
+            threads_purged=threads or 0,
+            items_swept=items or 0,
+            bells_rung=waiting or 0,
+            failures=[crons, leases, threads, items, waiting].count(None),
+        )
+
+    async def _part(self, name: str, work: Callable[[], Awaitable[T]]) -> T | None:
+        try:
+            return await work()
+        except UnavailableError:
+            raise
+        except Exception:
+            logger.exception("part of the scheduler's tick failed", extra={"action": "tick_failed", "part": name})
+            return None
+
+    async def _fire_crons(self, now: datetime | None) -> tuple[int, int]:
+        """How many crons have fired, and how many could not."""
+        fired = 0
+        refused = 0
+        failed: set[uuid.UUID] = set()
+        for _ in range(MOST_CRONS):
+            due: DueCron | None = None
+            try:
+                async with self._database.transaction() as connection:
+                    due = await self._crons.claim_due(connection, now=now, skipped=failed)
+                    if due is None:
+                        break
+                    outcome = await self._fire(connection, due)
+            except UnavailableError:
+                raise
+            except Exception:
+                if due is None:
+                    raise
+                # rolled back: its date stays, and the next tick tries again
+                failed.add(due.cron.cron_id)
+                logger.exception("cron failed", extra={"action": "cron_failed", "cron_id": str(due.cron.cron_id)})
+                continue
+            fired += outcome is True
+            refused += outcome is False
+        return fired, refused + len(failed)
+
+    async def _fire(self, connection: Connection, due: DueCron) -> bool | None:
+        """Make the run of a due cron and move its date on; False if the run was refused, None if there is none to make."""
+        cron = due.cron
+        over = cron.end_time is not None and cron.end_time < due.now
+        outcome: bool | None = None
+        if not over and not due.fired:
+            outcome = await self._create_run(connection, due)
+        following = (
+            None
+            if over
+            else next_run_date(schedule=cron.schedule, timezone=cron.timezone, end_time=cron.end_time, after=due.now)
+        )
+        await self._crons.move(connection, cron.cron_id, following)
+        return outcome
+
+    async def _create_run(self, connection: Connection, due: DueCron) -> bool:
+        cron = due.cron
+        fields = {"cron_id": str(cron.cron_id), "due_at": due.due_at.isoformat()}
+        try:
+            # a savepoint: a refused run leaves nothing behind, and the date can still be moved
+            async with connection.transaction():
+                run = await self._runs.create(
+                    Principal(identity=cron.user_id),
+                    run_request(cron, due.due_at),
+                    thread_id=cron.thread_id,
+                    connection=connection,
+                )
+        except UnavailableError:
+            raise
+        except ServerError as error:
+            # the assistant is gone, the thread is busy and the strategy is reject: trying again would not help
+            logger.warning("cron refused: %s", error, extra={"action": "cron_refused", **fields})
+            return False
+        logger.info("cron fired", extra={"action": "cron_fired", "run_id": str(run.run_id), **fields})
+        return True
+
+    async def _in_batches(self, sweep: Callable[[Connection, int], Awaitable[int]]) -> int:
+        removed = 0
+        for _ in range(MOST_BATCHES):
+            async with self._database.connection() as connection:
+                count = await sweep(connection, BATCH)
+            removed += count
+            if count < BATCH:
+                break
+        return removed
+
+    async def _ring(self) -> int:
+        waiting = await self._queue.runnable()
+        if waiting:
+            await self._bell.ring(waiting)
+        return waiting
