@@ -60,12 +60,13 @@ class Dev:
     def __init__(self, arguments: list[str], environ: Mapping[str, str]) -> None:
         script = "import sys; from langgraph_serverless.cli.main import main; main()"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", script, "dev", *arguments],
+            [sys.executable, "-P", "-c", script, "dev", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=dict(environ),
+            cwd=Path(arguments[1]).parent,
             start_new_session=True,  # a terminal's process group of its own
         )
         self.output = ""
@@ -139,6 +140,7 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "standin.py").write_text(STANDIN)
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "graph.py").write_text("answer = 1; graph = None\n")
+    (tmp_path / "project" / "uvicorn.py").write_text("raise ImportError('a file of the user, not the library')")
     (tmp_path / "project" / "langgraph.json").write_text('{"graphs": {"one": "./graph.py:graph"}}')
     return tmp_path / "project"
 

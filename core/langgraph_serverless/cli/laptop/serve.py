@@ -35,6 +35,7 @@ from langgraph_serverless.errors import ServerError
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.persistence.migrate import migrate
 from langgraph_serverless.settings import Settings
+from langgraph_serverless.telemetry import JsonFormatter, TextFormatter, configure_logging
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -125,10 +126,7 @@ def main() -> None:
 def _serve(arguments: argparse.Namespace, report: Callable[..., None]) -> None:
     read_project(arguments.config).apply_env(os.environ)
     settings = Settings.from_env(os.environ, config_path=arguments.config)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s  %(message)s", datefmt="%H:%M:%S"
-    )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    _configure_logging(settings)
     applied = asyncio.run(migrate(settings.database_uri))
     if applied:
         report("progress", message=f"Database: {len(applied)} migrations applied")
@@ -155,6 +153,15 @@ def _serve(arguments: argparse.Namespace, report: Callable[..., None]) -> None:
                 raise
         if app.error is not None:  # raised here, where its own cause stays with it
             raise app.error
+
+
+def _configure_logging(settings: Settings) -> None:
+    """Our own records as everywhere, those of the user's code and of libraries in the same form."""
+    configure_logging(settings.log_level, json=settings.log_json)
+    others = logging.StreamHandler(sys.stderr)
+    others.setFormatter(JsonFormatter() if settings.log_json else TextFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[others])
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
 def _sentence(error: Exception) -> str:

@@ -50,6 +50,7 @@ class ServerProcess:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # the folder we stand in is the user's, and may hold a `uvicorn.py`
                 "-m",
                 "langgraph_serverless.cli.laptop.serve",
                 f"--config={command.config_path}",

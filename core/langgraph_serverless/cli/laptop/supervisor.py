@@ -72,6 +72,8 @@ class Supervisor:
         self._began = time.monotonic()
         environ = dict(environ) | {"N_JOBS_PER_WORKER": str(options.jobs)}
         environ.setdefault(_SHUTDOWN_GRACE_VARIABLE, str(_SHUTDOWN_GRACE))
+        # what a graph prints belongs among the log lines, not after them
+        environ.setdefault("PYTHONUNBUFFERED", "1")
         if options.debug:
             environ.setdefault("LOG_LEVEL", "DEBUG")
         self._environ = environ
