@@ -12,7 +12,7 @@ TESTS := $(wildcard $(addprefix tests/,unit contract integration faults budgets 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-localstack dev test lint format lock clean
+.PHONY: help setup setup-localstack dev test test-slow lint format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,11 @@ $(STAMPS)/setup: requirements/dev.txt pyproject.toml
 dev: setup ## Serve the examples on http://127.0.0.1:2024 (ARGS="--port 8000" passes more)
 	@exec $(BIN)/langgraph-serverless dev --config examples/langgraph.json --data-dir .data/dev $(ARGS)
 
-test: setup lint setup-localstack ## Everything: checks and all tests (ARGS="-k name" passes more)
-	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+test: setup lint setup-localstack ## Everything: checks and all tests but the slow ones (ARGS="-k name" passes more)
+	$(BIN)/python -m pytest $(TESTS) -m "not slow" $(ARGS)
+
+test-slow: setup ## The tests that take minutes
+	$(BIN)/python -m pytest $(TESTS) -m slow $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter, cfn-lint
 	$(BIN)/ruff check $(SOURCES)

@@ -49,10 +49,10 @@ async def _seen(watched: Edits, path: Path) -> None:
     watched.forget()
 
 
-@pytest.mark.parametrize("name", ["app/graph.py", "app/new/module.py", "langgraph.json", ".env", "fresh/module.py"])
-async def test_source_counts(edits: Edits, project: Path, name: str) -> None:
-    (project / name).parent.mkdir(exist_ok=True)
-    await _seen(edits, project / name)
+async def test_source_counts(edits: Edits, project: Path) -> None:
+    for name in ("app/graph.py", "app/new/module.py", "langgraph.json", ".env", "fresh/module.py"):
+        (project / name).parent.mkdir(exist_ok=True)
+        await _seen(edits, project / name)
 
 
 async def test_what_is_no_source_does_not_count(edits: Edits, project: Path) -> None:
