@@ -87,13 +87,14 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder for all tests here, with a cluster that holds a row. Its path is longer than any socket's may be."""
     folder = tmp_path_factory.mktemp("laptop") / ("deep" * 25) / "data"
     folder.mkdir(parents=True)
-    (folder / "postgres.new").mkdir()
-    (folder / "postgres.new" / "PG_VERSION").write_text("a kill in the middle of the first start leaves this")
+    (folder / "postgres.new-1").mkdir()
+    (folder / "postgres.new-1" / "PG_VERSION").write_text("a kill in the middle of the first start leaves this")
     lines: list[str] = []
     with running(EmbeddedPostgres(folder, lines.append)) as uri, psycopg.connect(uri) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     assert len(lines) == 3, "one line for each stage"
     assert "first start" in lines[0]
+    assert not list(folder.glob("postgres.new*"))
     return folder
 
 

@@ -40,6 +40,7 @@ from langgraph_serverless.errors import StartupError
 DATABASE = "langgraph"
 _MAJOR = "18"
 _PORT = 5432  # only a part of the socket's name
+_UNFINISHED = "postgres.new-"
 _PATIENCE = 180.0  # recovery after a crash replays at most max_wal_size
 _FAST_STOP = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 _INITDB = (
@@ -106,6 +107,9 @@ class EmbeddedPostgres:
             if account is not None:
                 os.chown(socket_dir, account.pw_uid, account.pw_gid)
             uri = _uri(socket_dir)
+            for abandoned in self._dir.root.glob(f"{_UNFINISHED}*"):
+                # the initdb of a killed command may still be writing; then a later start removes the rest
+                shutil.rmtree(abandoned, ignore_errors=True)
             if self._adopt(uri):
                 how = "was still running"
             else:
@@ -194,8 +198,7 @@ class EmbeddedPostgres:
 
     def _initialise(self, account: pwd.struct_passwd | None) -> None:
         """Make the cluster beside its place and move it there when it is whole: a kill halfway leaves nothing to mend."""
-        unfinished = self._cluster.with_name("postgres.new")
-        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished = self._cluster.with_name(f"{_UNFINISHED}{os.getpid()}")
         unfinished.mkdir(mode=0o700)
         if account is not None:
             os.chown(unfinished, account.pw_uid, account.pw_gid)
