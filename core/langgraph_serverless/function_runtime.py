@@ -31,6 +31,8 @@ LambdaHandler = Callable[[dict[str, Any], Any], Any]
 
 SECRET_SETTINGS = ("DATABASE_URI", "REDIS_URI")
 METRICS_NAMESPACE = "LangGraphServerless"
+#: The container's service behind a resource, where the names differ.
+SERVICES = {"stream": "streams"}
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
@@ -126,10 +128,13 @@ class FunctionRuntime:
         return self.instrument(handle, correlation_id_path=correlation_paths.API_GATEWAY_REST)
 
 
-def http_handler(resource: str, container: Callable[[Settings], Any] | None = None) -> LambdaHandler:
+def http_handler(resource: str, container_type: Callable[[Settings], Any] | None = None) -> LambdaHandler:
     """The handler of an API function that serves one resource's routes; see ``http.app.create_app`` for their names."""
-    from langgraph_serverless.containers.api import ApiContainer  # noqa: PLC0415
+    from langgraph_serverless.containers.api import ApiContainer  # noqa: PLC0415 - background functions have their own
     from langgraph_serverless.http.app import create_app  # noqa: PLC0415
 
     runtime = FunctionRuntime(resource)
-    return runtime.serve(create_app((container or ApiContainer)(runtime.settings), resources=(resource,)))
+    container = (container_type or ApiContainer)(runtime.settings)
+    # Made now, with what it imports: a cold start has more CPU than the first request. Nothing is opened by it.
+    getattr(container, SERVICES.get(resource, resource))
+    return runtime.serve(create_app(container, resources=(resource,)))

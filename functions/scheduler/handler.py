@@ -10,7 +10,9 @@ runtime = FunctionRuntime("scheduler")
 
 
 def run_tick(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    outcome = asdict(runtime.run(tick(runtime.settings)))
+    report = runtime.run(tick(runtime.settings))
+    outcome = asdict(report)
+    runtime.count(CronsFired=report.crons_fired, LeasesExpired=report.leases_expired, TickFailures=report.failures)
     runtime.logger.info("The scheduler has ticked", extra=outcome)
     return outcome
 

@@ -188,7 +188,9 @@ def stack(aws: Aws, database_uri: str, redis_uri: str, tmp_path_factory: pytest.
         database_uri=database_uri,
         redis_uri=redis_uri,
     )
-    assert deployed.invoke("migrate") == {"status": "ok"}
+    outcome = deployed.invoke("migrate")
+    assert outcome["applied"]
+    assert set(outcome["graphs"]) == {"minimal", "chat_agent", "human_in_the_loop", "long_run"}
     return deployed
 
 
