@@ -75,7 +75,8 @@ class Search:
         offset: int,
     ) -> Statement:
         """The statement for one page and the first row of the next one; ``tie`` makes the order total."""
-        direction = sql.SQL("DESC" if descending else "ASC")
+        # the tie goes the other way, as in the indexes: (created_at DESC, id) serves both directions
+        direction, opposite = (sql.SQL(word) for word in (("DESC", "ASC") if descending else ("ASC", "DESC")))
         statement = sql.SQL("SELECT {} FROM {}{} ORDER BY {} {}, {} {} LIMIT {} OFFSET {}").format(
             sql.SQL(", ").join(columns),
             self._table,
@@ -83,7 +84,7 @@ class Search:
             order,
             direction,
             sql.Identifier(tie),
-            direction,
+            opposite,
             self.bind(limit + 1),
             self.bind(offset),
         )

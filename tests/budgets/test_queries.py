@@ -1,0 +1,147 @@
+"""SQL: every query is valid against the migrated schema and used, and no request asks the database too often."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import langgraph_serverless
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.manifest import GraphManifest, Manifest
+from langgraph_serverless.domain.principal import ANONYMOUS
+from langgraph_serverless.domain.threads import ThreadField
+from langgraph_serverless.persistence.queries import Queries
+from langgraph_serverless.settings import Settings
+
+PERSISTENCE = Path(langgraph_serverless.__file__).parent / "persistence"
+QUERIES = [(path, name) for path in sorted(PERSISTENCE.glob("*.sql")) for name in Queries(path)]
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+
+
+@pytest.mark.parametrize(("path", "name"), QUERIES, ids=lambda value: getattr(value, "stem", value))
+def test_a_query_is_valid(path: Path, name: str, database_uri: str) -> None:
+    names: list[str] = []
+
+    def number(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    statement = _PARAMETER.sub(number, Queries(path)[name]).replace("%%", "%").encode()
+    with psycopg.connect(database_uri) as connection:
+        result = connection.pgconn.prepare(b"checked", statement)
+        assert result.status == psycopg.pq.ExecStatus.COMMAND_OK, result.get_error_message()
+
+
+def test_every_query_is_used() -> None:
+    code = {path: path.read_text() for path in PERSISTENCE.glob("*.py")}
+    unused = [f"{path.stem}#{name}" for path, name in QUERIES if f'["{name}"]' not in code[path.with_suffix(".py")]]
+    assert unused == []
+
+
+class Statements(list[str]):
+    """The SQL that was sent, and the parameters of the last statement."""
+
+    parameters: Any = None
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
+    sent = Statements()
+    execute = psycopg.AsyncCursor.execute
+    transaction = psycopg.AsyncConnection.transaction
+
+    async def counted(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        sent.append(query.as_string(self) if isinstance(query, sql.Composable) else query)
+        sent.parameters = args[0] if args else None
+        return await execute(self, query, *args, **kwargs)
+
+    def counted_transaction(self: Any, *args: Any, **kwargs: Any) -> Any:
+        sent.extend(("BEGIN", "COMMIT"))
+        return transaction(self, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.AsyncCursor, "execute", counted)
+    monkeypatch.setattr(psycopg.AsyncConnection, "transaction", counted_transaction)
+    return sent
+
+
+@pytest.fixture
+async def container(settings: Settings) -> AsyncIterator[ApiContainer]:
+    chat = GraphManifest(
+        graph_id="chat", description=None, is_factory=False, schemas={}, drawings={"false": {}}, subgraphs={}
+    )
+    container = ApiContainer(settings, manifest=Manifest.of({"chat": chat}))
+    yield container
+    await container.aclose()
+
+
+async def test_requests_ask_the_database_as_rarely_as_they_can(container: ApiContainer, statements: Statements) -> None:
+    async def used(call: Any) -> int:
+        statements.clear()
+        await call
+        return len(statements)
+
+    threads, assistants = container.threads, container.assistants
+    thread = await threads.create(ANONYMOUS)
+    assistant = await assistants.create(ANONYMOUS, graph_id="chat")
+    everything: dict[str, Any] = {"metadata": {}, "values": {}, "status": None}
+    assert await used(threads.create(ANONYMOUS)) == 1
+    assert await used(threads.get(ANONYMOUS, thread.thread_id)) == 1
+    assert await used(threads.update(ANONYMOUS, thread.thread_id, metadata={}, ttl=None)) == 1
+    assert await used(threads.search(ANONYMOUS, ids=None, **everything)) == 1
+    assert await used(threads.count(ANONYMOUS, **everything)) == 1
+    assert await used(threads.copy(ANONYMOUS, thread.thread_id)) == 1
+    assert await used(threads.storage(ANONYMOUS, thread.thread_id)) == 1
+    # begin, lock, runs, the rest, commit
+    assert await used(threads.delete(ANONYMOUS, thread.thread_id)) == 5
+    assert await used(assistants.create(ANONYMOUS, graph_id="chat")) == 1
+    assert await used(assistants.get(ANONYMOUS, assistant.assistant_id)) == 1
+    assert await used(assistants.search(ANONYMOUS, metadata={}, graph_id=None, name=None)) == 1
+    assert await used(assistants.update(ANONYMOUS, assistant.assistant_id, {})) == 4
+    assert await used(assistants.set_latest(ANONYMOUS, assistant.assistant_id, 1)) == 1
+    assert await used(assistants.ensure_defaults()) == 1
+    assert await used(assistants.graph(ANONYMOUS, "chat", xray=False)) == 0
+    assert await used(container.system.queue()) == 1
+
+
+async def test_a_search_does_not_read_what_was_not_selected(container: ApiContainer, statements: Statements) -> None:
+    await container.threads.create(ANONYMOUS)
+    statements.clear()
+    await container.threads.search(
+        ANONYMOUS, ids=None, metadata={}, values={}, status=None, select=[ThreadField.THREAD_ID, ThreadField.STATUS]
+    )
+    (statement,) = statements
+    assert statement.startswith('SELECT "thread_id", "status" FROM "lgs"."thread"')
+
+
+async def test_searches_use_indexes(container: ApiContainer, database_uri: str, statements: Statements) -> None:
+    """The default search and a search by metadata must not sort or read the whole table once it is large."""
+    async with await psycopg.AsyncConnection.connect(database_uri, autocommit=True) as connection:
+        await connection.execute(
+            "INSERT INTO lgs.thread (thread_id, metadata, updated_at)"
+            " SELECT gen_random_uuid(), jsonb_build_object('user', n), now() - make_interval(secs => n)"
+            " FROM generate_series(1, 20000) n"
+        )
+        await connection.execute("ANALYZE lgs.thread")
+
+        async def plan(**query: Any) -> str:
+            given: dict[str, Any] = {"ids": None, "metadata": {}, "values": {}, "status": None} | query
+            await container.threads.search(ANONYMOUS, **given)
+            explain: Any = f"EXPLAIN {statements[-1]}"
+            rows = await (await connection.execute(explain, statements.parameters)).fetchall()
+            return "\n".join(row[0] for row in rows)
+
+        first = await plan()
+        last = await plan(descending=False)
+        by_user = await plan(metadata={"user": 7})
+        await connection.execute("TRUNCATE lgs.thread CASCADE")
+    for page in (first, last):
+        assert "thread_updated" in page
+        assert "Sort" not in page
+    assert "thread_metadata" in by_user

@@ -1,0 +1,124 @@
+"""Health, version, metrics, description and CORS, as ``contract/system.md`` says."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+import pytest
+from langgraph_sdk.client import LangGraphClient
+
+from langgraph_serverless import __version__
+from langgraph_serverless.http.openapi import TAGS
+
+ORIGIN = {"origin": "http://ui.example"}
+
+
+@pytest.mark.parametrize("path", ["/ok", "/", "/ok?check_db=1"])
+async def test_ok(http: httpx.AsyncClient, path: str) -> None:
+    response = await http.get(path)
+    assert (response.status_code, response.json()) == (200, {"ok": True, "services": {}})
+
+
+async def test_info(http: httpx.AsyncClient) -> None:
+    info = (await http.get("/info")).json()
+    assert info["version"] == __version__
+    assert info["langgraph_py_version"] == version("langgraph")
+    assert info["flags"]["assistants"] is True
+    assert info["flags"]["crons"] is True
+    assert info["host"]["kind"] == "self-hosted"
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_metrics_count_requests_by_route(http: httpx.AsyncClient) -> None:
+    await http.get("/threads/not-an-id")
+    await http.get("/threads/not-an-id-either")
+    await http.get("/nowhere/at/all")
+    metrics = (await http.get("/metrics", params={"format": "json"})).json()
+    assert metrics["queue"] == {
+        "n_pending": 0,
+        "n_running": 0,
+        "pending_runs_wait_time_max_secs": None,
+        "pending_runs_wait_time_med_secs": None,
+        "pending_unblocked_runs_wait_time_max_secs": None,
+    }
+    counts = {
+        (item["method"], item["path"], item["status"]): item["count"] for item in metrics["api"]["http_requests_total"]
+    }
+    assert counts["GET", "/threads/{thread_id}", 422] >= 2
+    assert counts["GET", "unmatched", 404] >= 1
+    text = await http.get("/metrics")
+    assert text.headers["content-type"].startswith("text/plain")
+    assert 'lg_api_http_requests_total{method="GET",path="/threads/{thread_id}",status="422"}' in text.text
+    assert "\nlg_api_num_pending_runs 0\n" in text.text
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_metrics_measure_the_queue(http: httpx.AsyncClient, sdk: LangGraphClient, database: Any) -> None:
+    thread = await sdk.threads.create()
+    for seconds in (10, 30):
+        await database.execute(
+            "INSERT INTO lgs.run (run_id, thread_id, assistant_id, graph_id, kwargs, available_at)"
+            " VALUES (gen_random_uuid(), %s, gen_random_uuid(), 'chat', '{}', now() - make_interval(secs => %s))",
+            (thread["thread_id"], seconds),
+        )
+    await database.execute("UPDATE lgs.thread SET status = 'busy'")
+    queue = (await http.get("/metrics", params={"format": "json"})).json()["queue"]
+    assert (queue["n_pending"], queue["n_running"]) == (2, 0)
+    assert 30 <= queue["pending_runs_wait_time_max_secs"] < 40
+    assert 20 <= queue["pending_runs_wait_time_med_secs"] < 30
+    await sdk.threads.delete(thread["thread_id"])
+
+
+async def test_the_description_shows_every_route_with_its_body(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert sorted(names) == sorted(set(names))
+    assert {tag for operation in operations for tag in operation["tags"]} <= set(TAGS)
+    assert {"create_thread", "search_assistants", "get_info"} <= set(names)
+    create = document["paths"]["/threads"]["post"]
+    assert create["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/ThreadCreate"
+    }
+    missing = [
+        reference
+        for reference in _references(document)
+        if reference.removeprefix("#/components/schemas/") not in document["components"]["schemas"]
+    ]
+    assert missing == []
+    page = await http.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [reference for item in node.values() for reference in _references(item)]
+    if isinstance(node, list):
+        return [reference for item in node for reference in _references(item)]
+    return []
+
+
+async def test_any_origin_may_read(http: httpx.AsyncClient) -> None:
+    for path, status in (("/ok", 200), ("/threads/bad", 422), ("/nope", 404)):
+        response = await http.get(path, headers=ORIGIN)
+        assert response.status_code == status
+        assert response.headers["access-control-allow-origin"] == "*"
+        exposed = response.headers["access-control-expose-headers"].split(", ")
+        assert exposed == ["x-pagination-total", "x-pagination-next", "content-location", "location"]
+        assert response.headers["vary"] == "Origin"
+
+
+async def test_preflight(http: httpx.AsyncClient) -> None:
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type,x-mine"}
+    response = await http.options("/threads/search", headers=ORIGIN | asked)
+    assert (response.status_code, response.text) == (200, "OK")
+    headers = response.headers
+    assert headers["access-control-allow-methods"] == "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, QUERY"
+    assert headers["access-control-allow-headers"] == "content-type,x-mine"
+    assert headers["access-control-max-age"] == "600"
+    assert headers["access-control-allow-private-network"] == "true"
+    assert headers["access-control-allow-origin"] == "*"
