@@ -13,13 +13,13 @@ from langgraph_sdk.errors import NotFoundError, UnprocessableEntityError
 
 from langgraph_serverless.domain.ids import default_assistant_id
 
-GRAPH = "echo"
-pytestmark = pytest.mark.usefixtures("clean_database", "assistants")
+GRAPH = "chat"
+pytestmark = pytest.mark.usefixtures("clean_database")
 
 
 @pytest.fixture
-async def assistants(container: Any, clean_database: None) -> None:
-    await container.assistants.ensure_defaults()
+async def thread_id(clean_database: None, sdk: LangGraphClient) -> str:
+    return (await sdk.threads.create())["thread_id"]
 
 
 async def create(http: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
@@ -81,16 +81,6 @@ async def test_a_thread_cron(sdk: LangGraphClient, thread_id: str) -> None:
     assert (cron["timezone"], cron["enabled"]) == ("Europe/Berlin", False)
     assert datetime.fromisoformat(cron["next_run_date"]).hour in (22, 23)
     assert cron["payload"]["timezone"] == "Europe/Berlin"
-
-
-@pytest.fixture
-async def thread_id(http: httpx.AsyncClient, database_uri: str, clean_database: None) -> str:
-    import psycopg
-
-    thread = uuid.uuid4()
-    async with await psycopg.AsyncConnection.connect(database_uri, autocommit=True) as connection:
-        await connection.execute("INSERT INTO lgs.thread (thread_id) VALUES (%s)", (thread,))
-    return str(thread)
 
 
 async def test_a_thread_cron_needs_its_thread(sdk: LangGraphClient) -> None:
@@ -234,7 +224,7 @@ async def test_pausing_keeps_the_date(http: httpx.AsyncClient) -> None:
 async def test_search_and_count(sdk: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
     first = await create(http, metadata={"k": 1, "kind": "x"}, schedule="0 7 * * *")
     second = await create(http, metadata={"k": 2, "kind": "x"}, schedule="0 6 * * *", enabled=False)
-    other: dict[str, Any] = await sdk.crons.create_for_thread(thread_id, "talk", schedule="0 5 * * *")  # type: ignore[assignment]
+    other: dict[str, Any] = await sdk.crons.create_for_thread(thread_id, "nested", schedule="0 5 * * *")  # type: ignore[assignment]
 
     async def found(**body: Any) -> list[str]:
         return [cron["cron_id"] for cron in (await http.post("/runs/crons/search", json=body)).json()]
@@ -242,7 +232,7 @@ async def test_search_and_count(sdk: LangGraphClient, http: httpx.AsyncClient, t
     ids = [cron["cron_id"] for cron in (first, second, other)]
     assert await found() == ids[::-1]
     assert await found(sort_by="cron_id", sort_order="asc") == ids
-    assert await found(assistant_id=str(default_assistant_id("talk"))) == [ids[2]]
+    assert await found(assistant_id=str(default_assistant_id("nested"))) == [ids[2]]
     assert await found(thread_id=thread_id) == [ids[2]]
     assert await found(enabled=False) == [ids[1]]
     assert await found(metadata={"kind": "x"}) == [ids[1], ids[0]]

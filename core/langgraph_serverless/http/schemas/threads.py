@@ -65,7 +65,8 @@ class TtlSetting(RequestModel):
 
 class SuperstepUpdate(RequestModel):
     values: Any = None
-    command: Omittable[JsonObject] = None
+    #: The SDK sends null for what its caller left out.
+    command: JsonObject | None = None
     as_node: str
 
 
