@@ -419,14 +419,15 @@ async def test_supersteps_seed_a_thread(sdk: LangGraphClient) -> None:
         metadata={"graph_id": "log"},
         supersteps=[
             {"updates": [{"values": {"log": ["x"]}, "as_node": "__input__"}]},
+            {"updates": [{"values": {"log": ["x"]}, "as_node": "__start__"}]},
             {"updates": [{"values": {"log": ["seeded"]}, "as_node": "a"}]},
             {"updates": [{"values": None, "command": {"update": {"topic": "t"}}, "as_node": "b"}]},
         ],
     )
     assert (thread["status"], thread["values"]) == ("idle", {"log": ["x", "seeded"], "topic": "t"})
     history = await sdk.threads.get_history(thread["thread_id"], limit=10)
-    assert [state["metadata"]["source"] for state in history] == ["update", "update", "input"]  # type: ignore[index]
-    assert [state["values"] for state in history[1:]] == [{"log": ["x", "seeded"]}, {}]
+    assert [state["metadata"]["source"] for state in history] == ["update", "update", "update", "input"]  # type: ignore[index]
+    assert [state["values"] for state in history[1:]] == [{"log": ["x", "seeded"]}, {"log": ["x"]}, {"log": []}]
 
 
 @pytest.mark.parametrize(
