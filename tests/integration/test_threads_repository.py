@@ -131,6 +131,10 @@ async def test_prunes_of_the_same_threads_do_not_deadlock(
         "INSERT INTO lgs.thread (thread_id) SELECT gen_random_uuid() FROM generate_series(1, 2000) RETURNING thread_id"
     )
     made = [row[0] for row in await cursor.fetchall()]
+    # all of them at the same moment, not one by one as the pool grows
+    pool = await container.database.pool()
+    await pool.resize(8, 10)
+    await pool.wait()
     counts = await asyncio.gather(*(container.threads.prune(ANONYMOUS, made[:: (-1) ** n]) for n in range(8)))
     assert sum(counts) == 2000
 
