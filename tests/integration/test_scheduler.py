@@ -254,6 +254,31 @@ async def test_a_busy_thread_refuses_with_reject_and_queues_otherwise(bench: Ben
     assert await bench.rows("SELECT 1 FROM lgs.cron WHERE next_run_date <= now()") == []
 
 
+async def test_a_locked_thread_is_not_waited_for(bench: Bench) -> None:
+    """Whoever deletes a thread holds it and then wants its crons; a scheduler that waited would be a deadlock."""
+    thread = await bench.container.threads.create(ANONYMOUS)
+    held, healthy = await bench.cron(thread_id=thread.thread_id), await bench.cron()
+    for cron in (held, healthy):
+        await bench.due(cron)
+    async with bench.database.transaction():
+        await bench.database.execute("SELECT 1 FROM lgs.thread WHERE thread_id = %s FOR UPDATE", (thread.thread_id,))
+        report = await asyncio.wait_for(bench.tick(), 10)
+        assert (report.crons_fired, report.crons_failed, report.failures) == (1, 1, 0)
+    report = await bench.tick()
+    assert (report.crons_fired, report.crons_failed) == (1, 0)
+
+
+async def test_deleting_threads_under_a_scheduler(bench: Bench) -> None:
+    threads = [(await bench.container.threads.create(ANONYMOUS)).thread_id for _ in range(20)]
+    for thread_id in threads:
+        await bench.due(await bench.cron(thread_id=thread_id))
+    report, *_ = await asyncio.gather(
+        bench.tick(), *(bench.container.threads.delete(ANONYMOUS, thread_id) for thread_id in threads)
+    )
+    assert report.failures == 0
+    assert await bench.rows("SELECT 1 FROM lgs.run") == await bench.rows("SELECT 1 FROM lgs.cron") == []
+
+
 async def test_threads_whose_time_is_over_go_with_everything(bench: Bench) -> None:
     threads = [await bench.container.threads.create(ANONYMOUS) for _ in range(6)]
     hidden, expired, kept, busy, later, plain = (thread.thread_id for thread in threads)

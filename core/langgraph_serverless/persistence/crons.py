@@ -60,6 +60,8 @@ class DueCron:
     now: datetime
     #: There is a run for this time already.
     fired: bool
+    #: The thread is locked for this transaction too; if not, somebody else has it just now.
+    thread_free: bool
 
 
 def cron_from_row(row: Mapping[str, Any]) -> Cron:
@@ -173,7 +175,13 @@ class CronRepository:
         row = await cursor.fetchone()
         if row is None:
             return None
-        return DueCron(cron=cron_from_row(row), due_at=row["next_run_date"], now=row["now"], fired=row["fired"])
+        return DueCron(
+            cron=cron_from_row(row),
+            due_at=row["next_run_date"],
+            now=row["now"],
+            fired=row["fired"],
+            thread_free=row["thread_free"],
+        )
 
     async def move(self, connection: Connection, cron_id: uuid.UUID, next_run_date: datetime | None) -> None:
         await connection.execute(MOVE_CRON, {"cron_id": cron_id, "next_run_date": next_run_date})

@@ -37,18 +37,26 @@ SELECT 1 AS found FROM lgs.assistant WHERE assistant_id = %(assistant_id)s
 
 -- name: claim_due_cron
 -- The cron that is due longest, locked until its run is made and its date moved on; other schedulers pass it by.
--- `skipped` are those that failed in this tick. `fired`: a run for this time exists, because the date was set back since.
-SELECT *, COALESCE(%(now)s::timestamptz, clock_timestamp()) AS now,
-       EXISTS (
-           SELECT 1 FROM lgs.run WHERE run.cron_id = cron.cron_id AND run.cron_due_at = cron.next_run_date
-       ) AS fired
-FROM lgs.cron
-WHERE enabled
-  AND next_run_date <= COALESCE(%(now)s::timestamptz, clock_timestamp())
-  AND NOT cron_id = ANY(%(skipped)s::uuid[])
-ORDER BY next_run_date, cron_id
-LIMIT 1
-FOR UPDATE SKIP LOCKED
+-- `skipped` are those that have failed in this tick. Its thread is locked too, but never waited for: whoever deletes the
+-- thread holds it and waits for the cron (`thread_free` says whether it worked). `fired`: a run for this time exists,
+-- because the date was set back since.
+WITH due AS (
+    SELECT *
+    FROM lgs.cron
+    WHERE enabled
+      AND next_run_date <= COALESCE(%(now)s::timestamptz, clock_timestamp())
+      AND NOT cron_id = ANY(%(skipped)s::uuid[])
+    ORDER BY next_run_date, cron_id
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+), free AS (
+    SELECT t.thread_id FROM lgs.thread t JOIN due USING (thread_id) FOR UPDATE OF t SKIP LOCKED
+)
+SELECT due.*,
+       COALESCE(%(now)s::timestamptz, clock_timestamp()) AS now,
+       due.thread_id IS NULL OR EXISTS (SELECT 1 FROM free) AS thread_free,
+       EXISTS (SELECT 1 FROM lgs.run r WHERE r.cron_id = due.cron_id AND r.cron_due_at = due.next_run_date) AS fired
+FROM due
 
 -- name: move_cron
 -- The next time of a cron that has fired, or null at its end. Not a change of its own, so `updated_at` stays.

@@ -40,7 +40,8 @@ class TickReport:
     """What one tick did."""
 
     crons_fired: int
-    #: Crons that were due and made no run: refused (their date has moved on) or failed (the next tick tries again).
+    #: Crons that were due and made no run: refused (their date has moved on), failed, or on a thread that somebody else
+    #: had locked (the next tick tries both again).
     crons_failed: int
     #: Runs taken back from workers that were lost.
     leases_expired: int
@@ -109,6 +110,9 @@ class SchedulerService:
                     due = await self._crons.claim_due(connection, now=now, skipped=failed)
                     if due is None:
                         break
+                    if not due.thread_free:
+                        failed.add(due.cron.cron_id)
+                        continue
                     outcome = await self._fire(connection, due)
             except UnavailableError:
                 raise
