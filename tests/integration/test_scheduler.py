@@ -136,7 +136,8 @@ async def test_ten_schedulers_make_one_run_per_due_time(settings: Settings, benc
         for now in times:
             reports = await asyncio.gather(*(container.scheduler.tick(now) for container in containers))
             assert sum(report.crons_fired for report in reports) == len(crons)
-            assert [report.failures for report in reports] == [0] * 10
+            # nobody even ran into the unique constraint that stands behind the row lock
+            assert [report.crons_failed + report.failures for report in reports] == [0] * 10
     finally:
         for container in containers:
             await container.aclose()
