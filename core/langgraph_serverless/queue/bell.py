@@ -208,9 +208,8 @@ class BellListener:
 
     async def _pop(self, seconds: float) -> bool:
         if self._connection is None:
-            connection = self._pool.make_connection()
-            await connection.connect()
-            self._connection = connection
+            self._connection = _own_connection(self._pool)
+            await self._connection.connect()
         # zero would wait forever
         await self._connection.send_command("BLPOP", self._tokens, max(seconds, 0.01), check_health=False)
         async with asyncio.timeout(seconds + _PATIENCE):
@@ -221,7 +220,7 @@ class BellListener:
         """Runs whose cancel has been recorded, as it happens. Endless; connects again after an outage."""
         pause = _FIRST_PAUSE
         while True:
-            connection = self._pool.make_connection()
+            connection = _own_connection(self._pool)
             try:
                 await connection.connect()
                 await connection.send_command("SUBSCRIBE", self._channel, check_health=False)
@@ -243,6 +242,17 @@ class BellListener:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
+
+
+def _own_connection(pool: Any) -> Any:
+    """A connection outside of the pool.
+
+    No socket timeout applies to it: with one, redis-py sends inside ``asyncio.wait_for``, which on Python 3.11 may swallow
+    the cancellation of the task.
+    """
+    connection = pool.make_connection()
+    connection.socket_timeout = None
+    return connection
 
 
 async def _messages(connection: Any) -> AsyncIterator[list[Any]]:

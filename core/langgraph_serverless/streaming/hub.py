@@ -134,10 +134,12 @@ class EventHub:
 
     async def _keep_hearing(self) -> None:
         pause = _FIRST_PAUSE
-        # a connection outside of the pool: it is never given back, and no socket timeout applies to it
+        # A connection outside of the pool, as it is never given back. No socket timeout applies to it: with one, redis-py
+        # sends inside asyncio.wait_for, which on Python 3.11 may swallow the cancellation that ends these tasks.
         pool: Any = self._redis.connection_pool
         while True:
             connection = pool.make_connection()
+            connection.socket_timeout = None
             try:
                 await connection.connect()
                 self._subscribe, self._unsubscribe = set(self._readers), set()
@@ -195,7 +197,9 @@ class EventHub:
 
     async def _keep_fetching(self) -> None:
         pause = _FIRST_PAUSE
-        while True:
+        task = asyncio.current_task()
+        # asked each time, as a fetch may have swallowed the cancellation; see _keep_hearing
+        while task is not None and not task.cancelling():
             await self._to_fetch.wait()
             self._to_fetch.clear()
             dirty, self._dirty = self._dirty, set()

@@ -14,7 +14,7 @@ def events_key(prefix: str, run_id: uuid.UUID) -> str:
 
 
 def fence_key(prefix: str, run_id: uuid.UUID) -> str:
-    """A hash: the epoch that may append, and how many events this epoch has appended."""
+    """A hash: the epoch that may append, the token of the lease that did, and how many events it has appended."""
     return f"{prefix}:run:{{{run_id}}}:fence"
 
 

@@ -4,7 +4,7 @@ A batch is appended by one script, so in one round trip and as a whole, and only
 worker that lost its lease and does not know it yet gets ``LeaseLostError``). The script then tells the readers on the
 stream's channel; Redis gives the ids.
 
-The worker counts the events of its epoch and sends the number of a batch's first one; the script skips what it has
+The worker counts the events of its lease and sends the number of a batch's first one; the script skips what it has
 already. So an append whose answer was lost can be sent again without repeats. That is what carries a stream over a short
 outage: events that could not be sent stay here, within ``MOST_UNSENT_BYTES``, and go out before the next ones. What an
 outage outlasts is lost to readers, never to the run: they get a snapshot in the end.
@@ -42,27 +42,28 @@ PAUSE_AFTER_FAILURE = 0.5
 MOST_TAILS = 1000
 
 _APPEND = """
--- KEYS: events, fence. ARGV: epoch, number of the first event, keep (ms), most events, word, then name, data, name, data ...
-local fence = redis.call('HMGET', KEYS[2], 'epoch', 'next')
-local epoch, first = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- KEYS: events, fence.
+-- ARGV: epoch, token, number of the first event, keep (ms), most events, word, then name, data, name, data ...
+local fence = redis.call('HMGET', KEYS[2], 'epoch', 'token', 'next')
+local epoch, token, first = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local held = tonumber(fence[1] or '-1')
 if held > epoch then
   return -1
 end
 local known = first
-if held == epoch then
-  known = tonumber(fence[2])
+if held == epoch and fence[2] == token then
+  known = tonumber(fence[3])
 end
-local last = first + (#ARGV - 5) / 2
+local last = first + (#ARGV - 6) / 2
 for number = math.max(known, first), last - 1 do
-  local at = 6 + 2 * (number - first)
+  local at = 7 + 2 * (number - first)
   redis.call('XADD', KEYS[1], '*', 'n', ARGV[at], 'd', ARGV[at + 1])
 end
-redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'next', math.max(known, last))
-redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[4])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
-redis.call('PUBLISH', KEYS[1], ARGV[5])
+redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'token', token, 'next', math.max(known, last))
+redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[5])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+redis.call('PUBLISH', KEYS[1], ARGV[6])
 return 0
 """
 
@@ -71,8 +72,8 @@ return 0
 class _Tail:
     """What this process knows of a run's end of the log."""
 
-    epoch: int
-    #: events of this epoch that are known to be in the log, or were dropped
+    lease: Lease
+    #: events of this lease that are known to be in the log, or were dropped
     sent: int = 0
     unsent: deque[Event] = field(default_factory=deque)
     unsent_bytes: int = 0
@@ -144,7 +145,8 @@ class RedisEventLog:
     async def _call(self, lease: Lease, tail: _Tail, events: Sequence[Event]) -> bool:
         ended = events[-1].is_end
         keep = self._keep_ended if ended else self._keep_live
-        arguments: list[Any] = [lease.epoch, tail.sent, keep, self._most_events, END_WORD if ended else b""]
+        word = END_WORD if ended else b""
+        arguments: list[Any] = [lease.epoch, lease.token.bytes, tail.sent, keep, self._most_events, word]
         for event in events:
             arguments += (event.name, event.data)
         keys = [events_key(self._prefix, lease.run_id), fence_key(self._prefix, lease.run_id)]
@@ -153,14 +155,14 @@ class RedisEventLog:
     def _tail(self, lease: Lease) -> _Tail:
         tail = self._tails.get(lease.run_id)
         now = time.monotonic()
-        if tail is None or tail.epoch < lease.epoch:
+        if tail is not None and tail.lease.epoch > lease.epoch:
+            raise LeaseLostError(f"Run {lease.run_id} has been claimed again by this worker.")
+        if tail is None or tail.lease != lease:
             if len(self._tails) >= MOST_TAILS:
                 old = [run for run, other in self._tails.items() if now - other.used_at > self._forget_after]
                 for run in old:
                     del self._tails[run]
-            tail = self._tails[lease.run_id] = _Tail(lease.epoch)
-        elif tail.epoch > lease.epoch:
-            raise LeaseLostError(f"Run {lease.run_id} has been claimed again by this worker.")
+            tail = self._tails[lease.run_id] = _Tail(lease)
         tail.used_at = now
         return tail
 

@@ -1,0 +1,220 @@
+"""The event log on a real server: order, fence, retries without repeats, bounds, retention."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from langgraph_serverless.domain.events import Event, end_marker
+from langgraph_serverless.domain.runs import Lease
+from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.settings import Settings
+from langgraph_serverless.streaming import log as log_module
+from langgraph_serverless.streaming.log import RedisEventLog
+
+PREFIX = f"test-{uuid.uuid4().hex[:8]}"
+SETTINGS = Settings(stream_max_events=1000, stream_retention=60, run_timeout=600)
+
+
+def lease(epoch: int = 1, run_id: uuid.UUID | None = None) -> Lease:
+    return Lease(run_id=run_id or uuid.uuid4(), token=uuid.uuid4(), epoch=epoch)
+
+
+def numbered(first: int, last: int) -> list[Event]:
+    return [Event("custom", b"%d" % number) for number in range(first, last + 1)]
+
+
+def key(of: Lease) -> str:
+    return f"{PREFIX}:run:{{{of.run_id}}}:events"
+
+
+async def stored(redis: Redis, of: Lease) -> list[int]:
+    return [int(fields[b"d"]) for _, fields in await redis.xrange(key(of))]
+
+
+@pytest.fixture
+async def redis(redis_uri: str) -> AsyncIterator[Redis]:
+    client = Redis.from_url(redis_uri)
+    yield client
+    keys = [name async for name in client.scan_iter(f"{PREFIX}:*")]
+    if keys:
+        await client.delete(*keys)
+    await client.aclose()
+
+
+@pytest.fixture
+def log(redis: Redis) -> RedisEventLog:
+    return RedisEventLog(redis, PREFIX, SETTINGS)
+
+
+class Cut:
+    """Fails calls of the append script: before Redis sees them, or after."""
+
+    def __init__(self, log: RedisEventLog, *, landed: bool) -> None:
+        self._script: Any = log._append
+        self.landed = landed
+        self.broken = True
+        log._append = self  # type: ignore[assignment]
+
+    async def __call__(self, **arguments: Any) -> Any:
+        if not self.broken:
+            return await self._script(**arguments)
+        if self.landed:
+            await self._script(**arguments)
+        raise RedisConnectionError("cut")
+
+
+async def test_events_keep_order_names_and_data(log: RedisEventLog, redis: Redis) -> None:
+    mine = lease()
+    await log.append(mine, [Event("metadata", b"{}"), Event("values|child:1", b'{"a":1}')])
+    await log.append(mine, [Event("updates", b"[]")])
+    entries = await redis.xrange(key(mine))
+    assert [(fields[b"n"], fields[b"d"]) for _, fields in entries] == [
+        (b"metadata", b"{}"),
+        (b"values|child:1", b'{"a":1}'),
+        (b"updates", b"[]"),
+    ]
+    ids = [tuple(map(int, entry_id.split(b"-"))) for entry_id, _ in entries]
+    assert ids == sorted(set(ids))
+
+
+async def test_an_earlier_epoch_is_refused_and_writes_nothing(redis: Redis) -> None:
+    old, new = RedisEventLog(redis, PREFIX, SETTINGS), RedisEventLog(redis, PREFIX, SETTINGS)
+    first = lease(1)
+    second = lease(2, first.run_id)
+    await old.append(first, numbered(1, 2))
+    await new.append(second, numbered(3, 3))
+    with pytest.raises(LeaseLostError):
+        await old.append(first, numbered(90, 91))
+    await new.append(second, numbered(4, 4))
+    assert await stored(redis, first) == [1, 2, 3, 4]
+
+
+async def test_an_earlier_epoch_of_the_same_process_is_refused(log: RedisEventLog, redis: Redis) -> None:
+    first = lease(1)
+    await log.append(first, numbered(1, 1))
+    await log.append(lease(2, first.run_id), numbered(2, 2))
+    with pytest.raises(LeaseLostError):
+        await log.append(first, numbered(90, 90))
+    assert await stored(redis, first) == [1, 2]
+
+
+@pytest.mark.parametrize("landed", [False, True])
+async def test_what_an_outage_held_up_goes_out_once_and_in_order(
+    log: RedisEventLog, redis: Redis, monkeypatch: pytest.MonkeyPatch, landed: bool
+) -> None:
+    monkeypatch.setattr(log_module, "PAUSE_AFTER_FAILURE", 0.0)
+    mine = lease()
+    await log.append(mine, numbered(1, 3))
+    cut = Cut(log, landed=landed)
+    for events in (numbered(4, 6), numbered(7, 7)):
+        with pytest.raises(UnavailableError):
+            await log.append(mine, events)
+    cut.broken = False
+    await log.append(mine, numbered(8, 9))
+    assert await stored(redis, mine) == list(range(1, 10))
+
+
+async def test_after_a_failure_appends_do_not_wait_for_redis(log: RedisEventLog, redis: Redis) -> None:
+    mine = lease()
+    cut = Cut(log, landed=False)
+    with pytest.raises(UnavailableError):
+        await log.append(mine, numbered(1, 1))
+    cut.broken = False
+    with pytest.raises(UnavailableError):
+        await log.append(mine, numbered(2, 2))
+    assert await stored(redis, mine) == []
+    # the end marker is the last chance, so it tries whatever the clock says
+    await log.append(mine, [end_marker(status="success", output={})])
+    assert [fields[b"n"] for _, fields in await redis.xrange(key(mine))] == [b"custom", b"custom", b"__end__"]
+
+
+async def test_events_that_wait_for_redis_are_bounded(
+    log: RedisEventLog, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "MOST_UNSENT_BYTES", 10)
+    monkeypatch.setattr(log_module, "PAUSE_AFTER_FAILURE", 0.0)
+    mine = lease()
+    cut = Cut(log, landed=True)
+    with pytest.raises(UnavailableError):
+        await log.append(mine, numbered(10, 29))
+    cut.broken = False
+    await log.append(mine, numbered(30, 30))
+    # the lost answer was about all twenty, and what was dropped here is known to be there
+    assert await stored(redis, mine) == list(range(10, 31))
+
+
+async def test_a_long_queue_goes_out_in_pieces(log: RedisEventLog, redis: Redis) -> None:
+    mine = lease()
+    await log.append(mine, numbered(1, 730))
+    assert await stored(redis, mine) == list(range(1, 731))
+
+
+async def test_the_number_of_events_is_bounded(log: RedisEventLog, redis: Redis) -> None:
+    mine = lease()
+    for first in range(1, 5001, 500):
+        await log.append(mine, numbered(first, first + 499))
+    numbers = await stored(redis, mine)
+    assert SETTINGS.stream_max_events <= len(numbers) <= SETTINGS.stream_max_events + 200
+    assert numbers[-1] == 5000
+
+
+async def test_flushall_in_the_middle_starts_the_log_anew(log: RedisEventLog, redis: Redis) -> None:
+    mine = lease()
+    await log.append(mine, numbered(1, 5))
+    await redis.delete(key(mine), key(mine).replace(":events", ":fence"))
+    await log.append(mine, numbered(6, 7))
+    assert await stored(redis, mine) == [6, 7]
+
+
+async def test_events_of_a_live_run_outlive_its_longest_silence_and_then_the_retention(
+    log: RedisEventLog, redis: Redis
+) -> None:
+    mine = lease()
+    fence = key(mine).replace(":events", ":fence")
+    await log.append(mine, numbered(1, 1))
+    for name in (key(mine), fence):
+        assert 600 < await redis.ttl(name) <= 660
+    await log.append(mine, [end_marker(status="success", output=None)])
+    for name in (key(mine), fence):
+        assert 0 < await redis.ttl(name) <= 60
+    await log.expire(mine.run_id, 5)
+    for name in (key(mine), fence):
+        assert 0 < await redis.ttl(name) <= 5
+
+
+async def test_somebody_else_may_end_the_log_of_the_same_epoch(log: RedisEventLog, redis: Redis) -> None:
+    """A request that deletes a live run closes its stream with the epoch of the worker."""
+    mine = lease(3)
+    await log.append(mine, numbered(1, 5))
+    other = Lease(run_id=mine.run_id, token=uuid.UUID(int=0), epoch=3)
+    await RedisEventLog(redis, PREFIX, SETTINGS).append(other, [end_marker(status="interrupted", output=None)])
+    names = [fields[b"n"] for _, fields in await redis.xrange(key(mine))]
+    assert names == [b"custom"] * 5 + [b"__end__"]
+
+
+async def test_nothing_is_remembered_of_ended_and_lost_runs(log: RedisEventLog) -> None:
+    mine, lost = lease(), lease(1)
+    await log.append(mine, [end_marker(status="success", output=None)])
+    await RedisEventLog(log._redis, PREFIX, SETTINGS).append(lease(2, lost.run_id), numbered(1, 1))
+    with pytest.raises(LeaseLostError):
+        await log.append(lost, numbered(1, 1))
+    assert log._tails == {}
+
+
+async def test_no_server_is_unavailable() -> None:
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    client = Redis.from_url("redis://127.0.0.1:1", retry=Retry(NoBackoff(), 0))
+    away = RedisEventLog(client, PREFIX, SETTINGS)
+    with pytest.raises(UnavailableError):
+        await away.append(lease(), numbered(1, 1))
+    with pytest.raises(UnavailableError):
+        await away.expire(uuid.uuid4(), 1)
+    await client.aclose()

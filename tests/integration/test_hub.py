@@ -1,0 +1,327 @@
+"""The hub on a real server: order, resuming, many readers on two connections, slow readers, outages."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+
+from langgraph_serverless.cli.laptop.valkey import EmbeddedValkey
+from langgraph_serverless.domain.events import Event, end_marker
+from langgraph_serverless.domain.runs import Lease
+from langgraph_serverless.errors import UnavailableError
+from langgraph_serverless.settings import Settings
+from langgraph_serverless.streaming.hub import EventHub
+from langgraph_serverless.streaming.log import RedisEventLog
+from langgraph_serverless.streaming.reader import BATCH_BYTES
+
+PREFIX = f"test-{uuid.uuid4().hex[:8]}"
+SETTINGS = Settings(stream_retention=60, run_timeout=60)
+END = end_marker(status="success", output={"n": 1})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedValkey, Path, str]]:
+    """A Valkey of this module's own: the tests stop and empty it."""
+    folder = tmp_path_factory.mktemp("hub")
+    valkey = EmbeddedValkey(folder)
+    yield valkey, folder, valkey.start()
+    valkey.stop()
+
+
+def client(uri: str, name: str) -> Redis:
+    return Redis.from_url(
+        uri, client_name=name, retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 1), socket_connect_timeout=1
+    )
+
+
+@pytest.fixture
+async def redis(server: tuple[EmbeddedValkey, Path, str]) -> AsyncIterator[Redis]:
+    connection = client(server[2], "writer")
+    yield connection
+    await connection.aclose()
+
+
+@pytest.fixture
+async def hub(server: tuple[EmbeddedValkey, Path, str]) -> AsyncIterator[EventHub]:
+    connection = client(server[2], "hub")
+    made = EventHub(connection, PREFIX, keepalive=0.2)
+    yield made
+    await made.aclose()
+    await connection.aclose()
+
+
+@pytest.fixture
+def log(redis: Redis) -> RedisEventLog:
+    return RedisEventLog(redis, PREFIX, SETTINGS)
+
+
+def lease() -> Lease:
+    return Lease(run_id=uuid.uuid4(), token=uuid.uuid4(), epoch=1)
+
+
+def numbered(first: int, last: int) -> list[Event]:
+    return [Event("custom", b"%d" % number) for number in range(first, last + 1)]
+
+
+async def collect(events: AsyncIterator[Sequence[Event]], into: list[Event] | None = None) -> list[Event]:
+    """Everything up to the end marker."""
+    found = [] if into is None else into
+    async with asyncio.timeout(30), aclosing(events) as batches:  # type: ignore[type-var]
+        async for batch in batches:
+            found.extend(batch)
+    return found
+
+
+def numbers(events: Sequence[Event]) -> list[int]:
+    assert events[-1].is_end
+    return [int(event.data) for event in events[:-1]]
+
+
+async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def connections(redis: Redis, name: str) -> int:
+    return sum(1 for entry in await redis.client_list() if entry["name"] == name)
+
+
+async def test_replay_then_live_in_order_up_to_the_end(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    await log.append(mine, numbered(1, 3))
+    found: list[Event] = []
+    reading = asyncio.create_task(collect(hub.read(mine.run_id, "0-0"), found))
+    await until(lambda: len(found) == 3)
+    for number in range(4, 10):
+        await log.append(mine, numbered(number, number))
+    await log.append(mine, [END])
+    assert numbers(await reading) == list(range(1, 10))
+    assert found[-1].data == END.data
+
+
+async def test_a_reader_may_come_before_the_first_event(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    reading = asyncio.create_task(collect(hub.read(mine.run_id, "0-0")))
+    await until(lambda: hub._readers)
+    await log.append(mine, [*numbered(1, 2), END])
+    assert numbers(await reading) == [1, 2]
+
+
+async def test_cut_at_every_event_and_resumed_there_is_no_gap_and_no_repeat(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    await log.append(mine, numbered(1, 200))
+    await log.append(mine, [END])
+    everything = await collect(hub.read(mine.run_id, "0-0"))
+    for cut in range(201):
+        after = everything[cut - 1].id if cut else "0-0"
+        rest = await collect(hub.read(mine.run_id, after))
+        assert [event.id for event in rest] == [event.id for event in everything[cut:]]
+
+
+async def test_from_now_on_leaves_out_what_was_there(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    await log.append(mine, numbered(1, 3))
+    found: list[Event] = []
+    ticks = 0
+
+    async def read() -> None:
+        nonlocal ticks
+        async for batch in hub.read(mine.run_id, "$"):
+            found.extend(batch)
+            ticks += not batch
+
+    reading = asyncio.create_task(read())
+    await until(lambda: ticks)
+    await log.append(mine, [*numbered(4, 5), END])
+    await reading
+    assert numbers(found) == [4, 5]
+
+
+async def test_from_now_on_of_a_run_that_is_over_ends(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    await log.append(mine, [*numbered(1, 3), END])
+    assert numbers(await collect(hub.read(mine.run_id, "$"))) == []
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_waiting_for_the_end_gives_nothing_else(hub: EventHub, log: RedisEventLog, before: bool) -> None:
+    mine = lease()
+    await log.append(mine, numbered(1, 3))
+    if before:
+        await log.append(mine, [END])
+    found: list[Event] = []
+    reading = asyncio.create_task(collect(hub.end(mine.run_id), found))
+    if not before:
+        await until(lambda: hub._readers)
+        await log.append(mine, numbered(4, 5))
+        await log.append(mine, [END])
+    await reading
+    assert [event.data for event in found] == [END.data]
+
+
+async def test_an_event_reaches_a_waiting_reader_at_once(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    arrived: list[float] = []
+
+    async def read() -> None:
+        async for batch in hub.read(mine.run_id, "0-0"):
+            arrived.extend([time.perf_counter()] * len(batch))
+
+    reading = asyncio.create_task(read())
+    await until(lambda: hub._readers)
+    took = []
+    for number in range(50):
+        started = time.perf_counter()
+        await log.append(mine, numbered(number, number))
+        await until(lambda expected=number: len(arrived) > expected)
+        took.append(arrived[-1] - started)
+    await log.append(mine, [END])
+    await reading
+    # includes the append; generous, as the machine is shared
+    assert sorted(took)[25] < 0.02, sorted(took)
+
+
+async def test_silence_gives_empty_batches(hub: EventHub) -> None:
+    started = time.monotonic()
+    events = hub.read(uuid.uuid4(), "0-0")
+    assert [await anext(events) for _ in range(3)] == [(), (), ()]
+    assert time.monotonic() - started < 2
+    await events.aclose()  # type: ignore[attr-defined]
+    assert not hub._readers
+
+
+async def test_five_hundred_readers_share_two_connections(hub: EventHub, log: RedisEventLog, redis: Redis) -> None:
+    leases = [lease() for _ in range(500)]
+    reading = [asyncio.create_task(collect(hub.read(mine.run_id, "0-0"))) for mine in leases]
+    await until(lambda: len(hub._readers) == 500)
+    for mine in leases:
+        await log.append(mine, numbered(1, 2))
+    assert await connections(redis, "hub") <= 2
+    for mine in reversed(leases):
+        await log.append(mine, [*numbered(3, 4), END])
+    results = await asyncio.gather(*reading)
+    assert all(numbers(events) == [1, 2, 3, 4] for events in results)
+    assert await connections(redis, "hub") <= 2
+    assert not hub._readers
+
+
+async def test_readers_of_one_run_all_get_everything(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    reading = [asyncio.create_task(collect(hub.read(mine.run_id, "0-0"))) for _ in range(50)]
+    for number in range(1, 301):
+        await log.append(mine, numbered(number, number))
+    await log.append(mine, [END])
+    for events in await asyncio.gather(*reading):
+        assert numbers(events) == list(range(1, 301))
+
+
+async def test_a_slow_reader_holds_one_batch_and_nobody_up(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    slow = hub.read(mine.run_id, "0-0")
+    first = asyncio.create_task(anext(slow))
+    large = b'"' + b"x" * 20_000 + b'"'
+    for _ in range(20):
+        await log.append(mine, [Event("values", large)] * 20)
+    await log.append(mine, [END])
+    quick = await collect(hub.read(mine.run_id, "0-0"))
+    assert len(quick) == 401
+    (reader,) = hub._readers[f"{PREFIX}:run:{{{mine.run_id}}}:events".encode()]
+    held = sum(len(event.data) for event in reader._batch)
+    assert held <= 100 * len(large)
+    found = list(await first)
+    async for batch in slow:
+        found.extend(batch)
+        # after the first batches their size follows the size of the events
+        assert sum(len(event.data) for event in batch) <= max(BATCH_BYTES, 100 * len(large))
+    assert [event.id for event in found] == [event.id for event in quick]
+
+
+async def test_a_large_log_comes_in_batches_of_bounded_size(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    await log.append(mine, numbered(1, 3500))
+    await log.append(mine, [END])
+    sizes = []
+    found: list[Event] = []
+    async for batch in hub.read(mine.run_id, "0-0"):
+        sizes.append(len(batch))
+        found.extend(batch)
+    assert numbers(found) == list(range(1, 3501))
+    assert max(sizes) <= 1000
+
+
+async def test_flushall_in_the_middle_loses_no_later_event(hub: EventHub, log: RedisEventLog, redis: Redis) -> None:
+    mine = lease()
+    found: list[Event] = []
+    reading = asyncio.create_task(collect(hub.read(mine.run_id, "0-0"), found))
+    await log.append(mine, numbered(1, 5))
+    await until(lambda: len(found) == 5)
+    await redis.flushall()
+    assert not await hub.exists(mine.run_id)
+    await log.append(mine, numbered(6, 9))
+    await log.append(mine, [END])
+    assert numbers(await reading) == list(range(1, 10))
+
+
+async def test_a_connection_that_is_killed_loses_nothing(hub: EventHub, log: RedisEventLog, redis: Redis) -> None:
+    mine = lease()
+    reading = asyncio.create_task(collect(hub.read(mine.run_id, "0-0")))
+    for number in range(1, 201):
+        if number % 20 == 0:
+            for entry in await redis.client_list():
+                if entry["name"] == "hub":
+                    await redis.client_kill_filter(_id=entry["id"])
+        await log.append(mine, numbered(number, number))
+        await asyncio.sleep(0.002)
+    await log.append(mine, [END])
+    assert numbers(await reading) == list(range(1, 201))
+
+
+async def test_a_restart_in_the_middle_is_a_pause(
+    hub: EventHub, log: RedisEventLog, server: tuple[EmbeddedValkey, Path, str]
+) -> None:
+    valkey = server[0]
+    mine = lease()
+    found: list[Event] = []
+    ticks = 0
+
+    async def read() -> None:
+        nonlocal ticks
+        async for batch in hub.read(mine.run_id, "0-0"):
+            found.extend(batch)
+            ticks += not batch
+
+    reading = asyncio.create_task(read())
+    await log.append(mine, numbered(1, 5))
+    await until(lambda: len(found) == 5 and hub.connected)
+    await asyncio.to_thread(valkey.stop)
+    with pytest.raises(UnavailableError):
+        await log.append(mine, numbered(6, 8))
+    with pytest.raises(UnavailableError):
+        await hub.exists(mine.run_id)
+    before = ticks
+    await until(lambda: ticks > before + 2)
+    assert not hub.connected
+    await asyncio.to_thread(valkey.start)
+    # what was appended while the server was away goes out with the next append
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await log.append(mine, [END])
+                break
+            except UnavailableError:
+                pytest.fail("the end marker is sent whatever happened before")
+    async with asyncio.timeout(10):
+        await reading
+    assert numbers(found) == list(range(1, 9))
+    assert hub.connected
