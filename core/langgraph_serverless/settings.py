@@ -8,7 +8,7 @@ so that a deployment moves without edits. Times are in seconds unless a name say
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +233,10 @@ class Settings:
         if problems:
             raise SettingsError(problems)
         return cls(**values)
+
+    def replace(self, **changes: Any) -> Settings:
+        """A copy with other values."""
+        return replace(self, **changes)
 
     @classmethod
     def variables(cls) -> Mapping[str, str]:

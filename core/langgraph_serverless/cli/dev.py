@@ -9,7 +9,7 @@ from pathlib import Path
 from langgraph_serverless.cli.laptop.supervisor import DevOptions, Supervisor
 
 DATA_DIR = ".langgraph_serverless"
-APP = "langgraph_serverless.containers.laptop:create_laptop_app"
+APP = "langgraph_serverless.cli.laptop.application:create_laptop_app"
 
 
 def dev(

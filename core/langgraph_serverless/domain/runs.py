@@ -116,6 +116,8 @@ class ClaimedRun:
     handoffs: int
     #: The previous worker handed it on at a superstep boundary: the client's stream goes on as if nothing had happened.
     continued: bool
+    #: Seconds since its first start.
+    age: float
     #: Stateless, and nobody keeps the thread.
     temporary: bool
     #: Recorded before this worker came; it only has to be carried out.

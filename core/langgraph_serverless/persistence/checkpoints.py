@@ -45,6 +45,7 @@ class FencedSaver(AsyncPostgresSaver):
         self, pool: AsyncConnectionPool[Connection], lease: Lease, serde: SerializerProtocol | None = None
     ) -> None:
         super().__init__(pool, serde=serde)
+        self._pool = pool
         self._lease = lease
 
     async def aput(
@@ -118,7 +119,7 @@ class FencedSaver(AsyncPostgresSaver):
 
     async def _write(self, statement: Any, parameters: dict[str, Any]) -> None:
         fence = {"run_id": self._lease.run_id, "token": self._lease.token}
-        async with self.conn.connection() as connection:  # type: ignore[union-attr]
+        async with self._pool.connection() as connection:
             cursor = await connection.execute(statement, {**parameters, **fence})
             row = await cursor.fetchone()
         if not row or not row["held"]:

@@ -226,6 +226,7 @@ def _claimed(row: Mapping[str, Any]) -> ClaimedRun:
         attempt=row["attempt"],
         handoffs=row["handoffs"],
         continued=row["continued"],
+        age=max(0.0, row["age"]),
         temporary=row["temporary"],
         cancel_action=CancelAction(row["cancel_action"]) if row["cancel_action"] else None,
         cancel_reason=row["cancel_reason"],

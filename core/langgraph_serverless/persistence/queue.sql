@@ -27,7 +27,8 @@ SET status = 'running', resuming = false, attempt = r.attempt + 1,
     started_at = COALESCE(r.started_at, clock_timestamp()), updated_at = clock_timestamp()
 FROM fresh f, lgs.thread t
 WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
-RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary
+RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary,
+    EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age
 
 -- name: next_due
 -- Seconds until the earliest delayed run is due; null if none waits.

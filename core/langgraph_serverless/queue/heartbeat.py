@@ -37,7 +37,9 @@ class _Held:
 class Heartbeat:
     """The heartbeat thread of one worker."""
 
-    def __init__(self, beat: Beat, *, interval: float, duration: float, close: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, beat: Beat, *, interval: float, duration: float, close: Callable[[], None] | None = None
+    ) -> None:
         self._beat = beat
         self._interval = interval
         self._duration = duration
@@ -45,7 +47,7 @@ class Heartbeat:
         self._held: dict[uuid.UUID, _Held] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -53,7 +55,7 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Stop and wait for the thread; leases that are still held run out."""
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
@@ -62,9 +64,7 @@ class Heartbeat:
         """Beat now instead of at the next interval: somebody says that a cancel has been recorded."""
         self._wake.set()
 
-    def hold(
-        self, lease: Lease, *, on_lost: Callable[[], None], on_cancel: Callable[[CancelAction], None]
-    ) -> None:
+    def hold(self, lease: Lease, *, on_lost: Callable[[], None], on_cancel: Callable[[CancelAction], None]) -> None:
         """Keep a lease that has just been claimed."""
         with self._lock:
             self._held[lease.token] = _Held(lease, time.monotonic(), on_lost, on_cancel)
@@ -76,10 +76,10 @@ class Heartbeat:
 
     def _run(self) -> None:
         pause = self._interval
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._wake.wait(pause)
             self._wake.clear()
-            if self._stopping:
+            if self._stopping.is_set():
                 break
             pause = self._beat_once()
         self._close()
@@ -93,7 +93,7 @@ class Heartbeat:
         began = time.monotonic()
         try:
             answers = self._beat([entry.lease for entry in held], self._duration)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the leases are not confirmed
+        except Exception as error:
             logger.warning("heartbeat failed: %s", error, extra={"action": "heartbeat_failed", "leases": len(held)})
             for entry in held:
                 if began - entry.confirmed_at > self._duration / 2:

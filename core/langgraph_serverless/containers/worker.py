@@ -1,0 +1,138 @@
+"""What a process needs that executes graphs.
+
+``consume`` is the worker function's whole job; the laptop starts the same worker in a thread of its own (``laptop.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+from langgraph.store.base import BaseStore
+from langgraph.store.postgres.aio import AsyncPostgresStore
+
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.domain.runs import Lease
+from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.execution.runner import GraphRunner
+from langgraph_serverless.persistence.checkpoints import FencedSaver
+from langgraph_serverless.persistence.queue import HeartbeatConnection, QueueRepository
+from langgraph_serverless.queue.bell import BellListener, SlotBoard
+from langgraph_serverless.queue.heartbeat import Heartbeat
+from langgraph_serverless.services.queue import QueueService
+from langgraph_serverless.services.worker import Worker, WorkReport
+from langgraph_serverless.settings import Settings
+
+#: Threads for the synchronous nodes of one run; Python's default would let a handful of blocking graphs stall the rest.
+THREADS_PER_JOB = 4
+
+
+def load_registry(settings: Settings) -> GraphRegistry:
+    """Import the project that the settings name; its ``env`` applies to this process from then on.
+
+    Raises:
+        ProjectError: with the sentence to show.
+    """
+    if settings.config_path is None:
+        raise ProjectError("LANGGRAPH_CONFIG is not set: it names the project's langgraph.json")
+    project = read_project(settings.config_path)
+    project.apply_env(os.environ)
+    return GraphRegistry.load(project)
+
+
+class WorkerContainer(ApiContainer):
+    """Adds the user's graphs, the runner and the worker."""
+
+    def __init__(
+        self, settings: Settings, *, registry: GraphRegistry | None = None, manifest: Manifest | None = None
+    ) -> None:
+        super().__init__(settings, manifest=manifest)
+        self._registry = registry
+
+    @cached_property
+    def registry(self) -> GraphRegistry:
+        return self._registry or load_registry(self.settings)
+
+    @cached_property
+    def queue(self) -> QueueService:
+        return QueueService(self.database, self.settings, self.event_log)
+
+    @cached_property
+    def runner(self) -> GraphRunner:
+        queue = QueueRepository(self.database)
+        return GraphRunner(
+            self.registry,
+            saver=self._saver,
+            store=self._store,
+            log=self.event_log,
+            last_checkpoint=queue.last_checkpoint_of_run,
+            run_timeout=self.settings.run_timeout,
+            mask_errors=self.settings.mask_errors,
+        )
+
+    async def _saver(self, lease: Lease) -> FencedSaver:
+        return FencedSaver(await self.database.pool(), lease)
+
+    async def _store(self) -> BaseStore:
+        if self._graph_store is None:
+            self._graph_store = AsyncPostgresStore(await self.database.pool())
+        return self._graph_store
+
+    _graph_store: AsyncPostgresStore | None = None
+
+    def worker(self) -> Worker:
+        """A new worker; its heartbeat has a connection of its own."""
+        settings = self.settings
+        beats = HeartbeatConnection(settings.database_uri, timeout=settings.lease_duration / 4)
+        heartbeat = Heartbeat(
+            beats.beat, interval=settings.heartbeat_interval, duration=settings.lease_duration, close=beats.close
+        )
+        redis, prefix = self.redis, settings.redis_key_prefix
+        return Worker(
+            settings=settings,
+            queue=QueueRepository(self.database),
+            sweeper=self.queue,
+            runner=self.runner,
+            heartbeat=heartbeat,
+            log=self.event_log,
+            bell=self.bell,
+            ears=BellListener(redis, prefix) if redis is not None else None,
+            slots=SlotBoard(redis, prefix) if redis is not None and settings.worker_function_name else None,
+        )
+
+
+def use_threads_for(settings: Settings) -> ThreadPoolExecutor:
+    """Give the running event loop enough threads for synchronous nodes."""
+    executor = ThreadPoolExecutor(settings.n_jobs_per_worker * THREADS_PER_JOB, thread_name_prefix="node")
+    asyncio.get_running_loop().set_default_executor(executor)
+    return executor
+
+
+async def consume(
+    settings: Settings,
+    *,
+    deadline: Callable[[], float],
+    idle_grace: float,
+    registry: GraphRegistry | None = None,
+    **options: Any,
+) -> WorkReport:
+    """Consume the queue until shortly before the deadline or until there is nothing to do.
+
+    Args:
+        deadline: seconds until the process is killed.
+        idle_grace: seconds to stay without a run.
+        registry: the project's graphs, when the process has loaded them already.
+    """
+    container = WorkerContainer(settings, registry=registry, **options)
+    use_threads_for(settings)
+    try:
+        return await container.worker().work(remaining=deadline, idle_grace=idle_grace)
+    finally:
+        await container.aclose()

@@ -1,0 +1,55 @@
+"""What clients learn of a run's failure.
+
+``{"error": <class>, "message": <text>}``. Text that the author of a graph did not mean for clients (a custom exception, an
+assertion, a lost connection with its address) is masked; that of a small set of well-known classes is shown, as observed on
+the official server. The full text always goes to the log and to the checkpoint of the failed task.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+MASK = "An internal error occurred"
+#: By name: the classes of LangGraph and of web frameworks must not be imported for this.
+SHOWN = frozenset(
+    {
+        "ValueError",
+        "TypeError",
+        "KeyError",
+        "RuntimeError",
+        "NotImplementedError",
+        "TimeoutError",
+        "HTTPException",
+        "GraphRecursionError",
+        "EmptyInputError",
+    }
+)
+
+
+def describe(error: BaseException, *, mask: bool) -> dict[str, Any]:
+    """The error object for clients. Only exactly the well-known classes are shown, not what derives from them."""
+    name = type(error).__name__
+    return {"error": name, "message": str(error) if not mask or name in SHOWN else MASK}
+
+
+def cancelled(reason: str | None) -> dict[str, Any]:
+    """The thread's error after a cancel that keeps the run."""
+    return {"error": "UserInterrupt", "message": reason or "interrupt requested"}
+
+
+def rolled_back(reason: str | None) -> dict[str, Any]:
+    """The thread's error after a cancel that deletes the run."""
+    return {"error": "UserRollback", "message": reason or "rollback requested"}
+
+
+def timed_out(seconds: float) -> dict[str, Any]:
+    return {"error": "TimeoutError", "message": f"The run took longer than {seconds:g} seconds."}
+
+
+def attempts_exhausted(attempts: int, *, last_node: str | None) -> dict[str, Any]:
+    """The error of a run that lost its worker too often."""
+    where = f" while it executed the node '{last_node}'" if last_node else ""
+    return {
+        "error": "RunAttemptsExhausted",
+        "message": f"The run lost its worker {attempts} times{where}; it was not tried again.",
+    }

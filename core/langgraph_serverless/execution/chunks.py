@@ -1,0 +1,123 @@
+"""From what a graph streams to the events that clients see.
+
+``ChunkTranslator`` is told which modes the client asked for and gets every chunk of the graph; it names the events
+(``mode`` or ``mode|namespace``), turns their data into JSON once, and accumulates messages for the ``messages`` mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
+
+from langgraph_serverless.domain.events import Event
+from langgraph_serverless.domain.serialization import dump_json
+
+#: Modes of the wire that LangGraph streams under the same name.
+SAME = frozenset({"values", "updates", "custom", "tasks", "checkpoints", "debug"})
+_CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns")
+
+
+class ChunkTranslator:
+    """Per run: which events a chunk becomes."""
+
+    def __init__(self, modes: Sequence[str], *, subgraphs: bool) -> None:
+        self._modes = frozenset(modes)
+        self._subgraphs = subgraphs
+        # with both asked for, only the tuples are sent
+        self._tuples = "messages-tuple" in self._modes
+        self._accumulate = "messages" in self._modes and not self._tuples
+        self._seen: dict[str, BaseMessage] = {}
+
+    @property
+    def graph_modes(self) -> list[str]:
+        """What to ask of the graph; always ``values``, the last of which is the run's output."""
+        wanted = {"values", *(self._modes & SAME)}
+        if self._tuples or self._accumulate:
+            wanted.add("messages")
+        return sorted(wanted)
+
+    def events(self, mode: str, namespace: Sequence[str], data: Any) -> Iterator[Event]:
+        """The events of one chunk, in order."""
+        if namespace and not self._subgraphs:
+            return
+        if mode == "messages":
+            yield from self._messages(namespace, data)
+        elif mode in self._modes:
+            yield Event(_name(mode, namespace), dump_json(_public(mode, data)))
+
+    def graph_event(self, record: Mapping[str, Any], on_values: Callable[[Any], None]) -> Iterator[Event]:
+        """The events of one ``astream_events`` record: the record itself, and what the root graph streamed in it."""
+        yield Event("events", dump_json(record))
+        if record["event"] != "on_chain_stream" or record.get("parent_ids"):
+            return
+        chunk = record["data"]["chunk"]
+        namespace, mode, data = chunk if self._subgraphs else ((), *chunk)
+        if mode == "values" and not namespace:
+            on_values(data)
+        yield from self.events(mode, namespace, data)
+
+    def _messages(self, namespace: Sequence[str], data: tuple[BaseMessage, Mapping[str, Any]]) -> Iterator[Event]:
+        message, metadata = data
+        if self._tuples:
+            yield Event(_name("messages", namespace), dump_json([message, metadata]))
+            return
+        key = message.id or ""
+        if key not in self._seen:
+            yield Event(_name("messages/metadata", namespace), dump_json({key: {"metadata": metadata}}))
+        if not isinstance(message, BaseMessageChunk):
+            self._seen[key] = message
+            yield Event(_name("messages/complete", namespace), dump_json([message]))
+            return
+        earlier = self._seen.get(key)
+        whole = earlier + message if isinstance(earlier, BaseMessageChunk) else message
+        self._seen[key] = whole
+        yield Event(_name("messages/partial", namespace), dump_json([message_chunk_to_message(whole)]))
+
+
+def _name(mode: str, namespace: Sequence[str]) -> str:
+    return f"{mode}|{'|'.join(namespace)}" if namespace else mode
+
+
+def _public(mode: str, data: Any) -> Any:
+    """Checkpoints as clients see them: without the engine's own keys, with their ids in the short form."""
+    if mode == "checkpoints":
+        return _public_checkpoint(data)
+    if mode == "debug" and data.get("type") == "checkpoint":
+        payload = _public_checkpoint(data["payload"])
+        payload["checkpoint"] = _short(payload.get("config"))
+        payload["parent_checkpoint"] = _short(payload.get("parent_config"))
+        return {**data, "payload": payload}
+    return data
+
+
+def _public_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
+    public = dict(data)
+    for key in ("config", "parent_config"):
+        if public.get(key):
+            public[key] = {"configurable": _without_engine(public[key].get("configurable") or {})}
+    public["tasks"] = [_task(task) for task in public.get("tasks") or ()]
+    return public
+
+
+def _task(task: Mapping[str, Any]) -> dict[str, Any]:
+    public = dict(task)
+    state = public.get("state")
+    if isinstance(state, Mapping) and "configurable" in state:
+        # a subgraph's task names its checkpoint
+        public.pop("state")
+        configurable = state["configurable"]
+        public["checkpoint"] = {key: configurable[key] for key in ("thread_id", "checkpoint_ns") if key in configurable}
+    return public
+
+
+def _without_engine(configurable: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in configurable.items() if not key.startswith("__")}
+
+
+def _short(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not config:
+        return None
+    configurable = config.get("configurable") or {}
+    return {key: configurable[key] for key in _CHECKPOINT_KEYS if key in configurable}

@@ -1,0 +1,72 @@
+"""From a stored run to the arguments of ``graph.astream``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Command, Send
+
+from langgraph_serverless import __version__
+from langgraph_serverless.domain.runs import ClaimedRun
+
+_VERSIONS = {
+    "langgraph_version": version("langgraph"),
+    "langgraph_api_version": __version__,
+    "langgraph_plan": "developer",
+    "langgraph_host": "self-hosted",
+    "langgraph_api_url": None,
+}
+
+
+def graph_config(claimed: ClaimedRun, *, checkpoint_id: str | None, resuming: bool) -> RunnableConfig:
+    """The config that the graph runs with.
+
+    Args:
+        checkpoint_id: where a run that was interrupted by a hand-off or a crash goes on; replaces the checkpoint that the
+            client named, which lies before it.
+    """
+    run, stored = claimed.run, claimed.run.kwargs["config"]
+    configurable = dict(stored.get("configurable") or {})
+    if resuming:
+        for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
+            configurable.pop(key, None)
+    if checkpoint_id is not None:
+        configurable["checkpoint_id"] = checkpoint_id
+    config: dict[str, Any] = {**stored, "configurable": configurable}
+    config["run_id"] = run.run_id
+    config["metadata"] = {
+        **(stored.get("metadata") or {}),
+        **{key: value for key, value in _VERSIONS.items() if value is not None},
+        "run_attempt": claimed.attempt,
+        "run_id": str(run.run_id),
+        "thread_id": str(run.thread_id),
+    }
+    return config  # type: ignore[return-value]
+
+
+def graph_input(kwargs: Mapping[str, Any]) -> Any:
+    """The input, or the command, which wins if both were sent.
+
+    Raises:
+        TypeError: the command has keys that ``Command`` does not know; the run fails with it.
+    """
+    command = kwargs.get("command")
+    if command is None:
+        return kwargs.get("input")
+    arguments = {key: value for key, value in command.items() if value is not None}
+    if "goto" in arguments:
+        arguments["goto"] = _goto(arguments["goto"])
+    if isinstance(arguments.get("update"), list):
+        arguments["update"] = [tuple(pair) for pair in arguments["update"]]
+    return Command(**arguments)
+
+
+def _goto(target: Any) -> Any:
+    if isinstance(target, list):
+        return [_goto(item) for item in target]
+    if isinstance(target, Mapping):
+        return Send(target["node"], target.get("input"))
+    return target

@@ -1,0 +1,90 @@
+"""The queue as a whole: taking back what lost workers held, and ending what has lost too many.
+
+Both the worker (every few seconds) and the scheduler (every minute) sweep; sweeps pass each other by row locks.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from langgraph_serverless.domain.events import ERROR, Event, end_marker
+from langgraph_serverless.domain.ports import EventAppender
+from langgraph_serverless.domain.run_errors import attempts_exhausted
+from langgraph_serverless.domain.runs import RunOutcome, RunStatus
+from langgraph_serverless.domain.serialization import dump_json
+from langgraph_serverless.domain.threads import ThreadStatus
+from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.settings import Settings
+from langgraph_serverless.telemetry import logger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepReport:
+    """What one sweep did."""
+
+    #: Runs put back into the queue.
+    requeued: int
+    #: Runs that ended in ``error`` because every attempt lost its worker.
+    buried: int
+
+
+class QueueService:
+    """Sweeps; knows nothing of graphs."""
+
+    def __init__(self, database: Database, settings: Settings, events: EventAppender | None) -> None:
+        self._queue = QueueRepository(database)
+        self._settings = settings
+        self._events = events
+        self._owner = f"sweep-{uuid.uuid4().hex[:12]}"
+
+    async def runnable(self) -> int:
+        """How many runs wait for nothing but a worker."""
+        return await self._queue.runnable()
+
+    async def sweep(self) -> SweepReport:
+        """Put the runs of lost workers back into the queue, and end those that have no attempt left."""
+        settings = self._settings
+        requeued = await self._queue.requeue_expired(max_attempts=settings.max_attempts)
+        exhausted = await self._queue.claim_exhausted(
+            owner=self._owner, lease=settings.lease_duration, max_attempts=settings.max_attempts
+        )
+        buried = 0
+        for run in exhausted:
+            error = attempts_exhausted(run.attempts, last_node=run.last_node)
+            outcome = RunOutcome(
+                status=RunStatus.ERROR,
+                output={"__error__": error},
+                thread_status=ThreadStatus.ERROR.value,
+                error=error,
+                last_error=run.last_error or error["message"],
+                last_node=run.last_node,
+            )
+            try:
+                await self._queue.settle(
+                    run.lease,
+                    run.thread_id,
+                    outcome,
+                    thread_error=error,
+                    temporary_retention=settings.temporary_retention,
+                )
+            except LeaseLostError:
+                continue  # deleted or taken over between the two statements: then it is not ours to end
+            buried += 1
+            logger.error(
+                "run given up after %s attempts",
+                run.attempts,
+                extra={"action": "run_buried", "run_id": str(run.lease.run_id), "thread_id": str(run.thread_id)},
+            )
+            if self._events is not None:
+                closing = [Event(ERROR, dump_json(error)), end_marker(status="error", output=outcome.output)]
+                try:
+                    await self._events.append(run.lease, closing)
+                    await self._events.expire(run.lease.run_id, settings.stream_retention)
+                except (UnavailableError, LeaseLostError) as failure:
+                    logger.warning("event log: %s", failure, extra={"action": "bury", "run_id": str(run.lease.run_id)})
+        if requeued:
+            logger.warning("took back %s runs of lost workers", requeued, extra={"action": "leases_expired"})
+        return SweepReport(requeued=requeued, buried=buried)
