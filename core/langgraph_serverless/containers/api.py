@@ -118,7 +118,7 @@ class ApiContainer:
     def streams(self) -> StreamService:
         from langgraph_serverless.services.streams import StreamService
 
-        return StreamService(self.database, self.event_hub, self.runs, self.settings)
+        return StreamService(self.event_hub, self.runs, self.settings)
 
     @cached_property
     def event_hub(self) -> EventHub | None:

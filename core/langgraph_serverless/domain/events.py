@@ -40,3 +40,9 @@ def end_marker(*, status: str, output: Any) -> Event:
     """The event that closes a run's stream. ``output`` is JSON text or a JSON document: what wait and join answer."""
     body = output if isinstance(output, bytes) else orjson.dumps(output)
     return Event(END, b'{"status":' + orjson.dumps(status) + b',"output":' + body + b"}")
+
+
+def output_of(marker: Event) -> bytes:
+    """The JSON text of the output in an end marker; cut out, not parsed, as it may be large."""
+    _, _, rest = marker.data.partition(b',"output":')
+    return rest[:-1]

@@ -1,0 +1,146 @@
+"""Following runs: created and streamed or waited for in one request, or joined later."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response
+
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.cursors import parse_modes
+from langgraph_serverless.domain.principal import Principal
+from langgraph_serverless.domain.runs import Run
+from langgraph_serverless.http.body import Body
+from langgraph_serverless.http.deps import Caller, Container, RunId, RunThreadId, ThreadId, get_request_id
+from langgraph_serverless.http.run_locations import run_headers, run_path
+from langgraph_serverless.http.schemas import runs as wire
+from langgraph_serverless.http.streaming_response import OnDisconnect, awaited_json, event_stream
+
+router = APIRouter(tags=["Runs"])
+
+Payload = Annotated[wire.RunCreate, Body(wire.RunCreate)]
+LastEventId = Annotated[str | None, Header(alias="last-event-id")]
+Modes = Annotated[list[str] | None, Query()]
+
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}
+}
+_OUTPUT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "What the run put out", "content": {"application/json": {}}}
+}
+
+
+def _abandoned(
+    container: ApiContainer, caller: Principal, cancel: bool, thread_id: uuid.UUID, run_id: uuid.UUID
+) -> OnDisconnect | None:
+    return (lambda: container.streams.cancel_abandoned(caller, thread_id, run_id)) if cancel else None
+
+
+def _streamed(container: ApiContainer, caller: Principal, payload: wire.RunCreate, run: Run, path: str) -> Response:
+    return event_stream(
+        container.streams.stream(run),
+        with_ids=payload.stream_resumable,
+        headers=run_headers(path, "stream"),
+        on_disconnect=_abandoned(container, caller, payload.on_disconnect == "cancel", run.thread_id, run.run_id),
+    )
+
+
+def _waited_for(container: ApiContainer, caller: Principal, payload: wire.RunCreate, run: Run) -> Response:
+    return awaited_json(
+        container.streams.wait(run),
+        # the thread's form for stateless runs too: that is where their result can be joined
+        headers=run_headers(run_path(run.run_id, run.thread_id), "join"),
+        on_disconnect=_abandoned(container, caller, payload.on_disconnect == "cancel", run.thread_id, run.run_id),
+    )
+
+
+@router.post("/threads/{thread_id}/runs/stream", responses=_STREAM)
+async def stream_run(
+    caller: Caller, container: Container, request: Request, thread_id: RunThreadId, payload: Payload
+) -> Response:
+    """Queue a run on a thread and stream what it emits."""
+    run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=thread_id)
+    return _streamed(container, caller, payload, run, run_path(run.run_id, thread_id))
+
+
+@router.post("/runs/stream", responses=_STREAM)
+async def stream_stateless_run(caller: Caller, container: Container, request: Request, payload: Payload) -> Response:
+    """Queue a stateless run and stream what it emits."""
+    run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=None)
+    return _streamed(container, caller, payload, run, run_path(run.run_id))
+
+
+@router.post("/threads/{thread_id}/runs/wait", responses=_OUTPUT)
+async def wait_run(
+    caller: Caller, container: Container, request: Request, thread_id: RunThreadId, payload: Payload
+) -> Response:
+    """Queue a run on a thread and wait for its output."""
+    run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=thread_id)
+    return _waited_for(container, caller, payload, run)
+
+
+@router.post("/runs/wait", responses=_OUTPUT)
+async def wait_stateless_run(caller: Caller, container: Container, request: Request, payload: Payload) -> Response:
+    """Queue a stateless run and wait for its output."""
+    run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=None)
+    return _waited_for(container, caller, payload, run)
+
+
+@router.get("/threads/{thread_id}/runs/{run_id}/join", responses=_OUTPUT)
+async def join_run(
+    caller: Caller, container: Container, thread_id: ThreadId, run_id: RunId, cancel_on_disconnect: bool = False
+) -> Response:
+    """Wait for a run's output; of a finished run, the current values of its thread."""
+    return awaited_json(
+        await container.streams.join(caller, thread_id, run_id),
+        headers=run_headers(run_path(run_id, thread_id), "join"),
+        on_disconnect=_abandoned(container, caller, cancel_on_disconnect, thread_id, run_id),
+    )
+
+
+@router.get("/threads/{thread_id}/runs/{run_id}/stream", responses=_STREAM)
+async def join_run_stream(
+    *,
+    caller: Caller,
+    container: Container,
+    thread_id: ThreadId,
+    run_id: RunId,
+    stream_mode: Modes = None,
+    last_event_id: LastEventId = None,
+    cancel_on_disconnect: bool = False,
+) -> Response:
+    """Stream what a run emits from now on, or after an event."""
+    with_ids, batches = await container.streams.join_stream(
+        caller, thread_id, run_id, last_event_id=last_event_id, modes=parse_modes(stream_mode or ())
+    )
+    return event_stream(
+        batches,
+        with_ids=with_ids,
+        headers=run_headers(run_path(run_id, thread_id), "stream"),
+        on_disconnect=_abandoned(container, caller, cancel_on_disconnect, thread_id, run_id),
+    )
+
+
+@router.get("/runs/{run_id}/join", responses=_OUTPUT)
+async def join_stateless_run(caller: Caller, container: Container, run_id: RunId) -> Response:
+    """Wait for the output of a run whose thread is not known."""
+    return awaited_json(
+        await container.streams.join(caller, None, run_id), headers=run_headers(run_path(run_id), "join")
+    )
+
+
+@router.get("/runs/{run_id}/stream", responses=_STREAM)
+async def join_stateless_run_stream(
+    caller: Caller,
+    container: Container,
+    run_id: RunId,
+    stream_mode: Modes = None,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """Stream a run whose thread is not known; where clients of stateless runs reconnect."""
+    with_ids, batches = await container.streams.join_stream(
+        caller, None, run_id, last_event_id=last_event_id, modes=parse_modes(stream_mode or ())
+    )
+    return event_stream(batches, with_ids=with_ids, headers=run_headers(run_path(run_id), "stream"))
