@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import threading
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import orjson
 import psycopg
 import pytest
 import uvicorn
@@ -21,9 +23,13 @@ from fastapi import FastAPI
 from langgraph_sdk.client import LangGraphClient
 
 from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.events import Event, end_marker
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
+from langgraph_serverless.domain.runs import ClaimedRun, RunOutcome, RunStatus
 from langgraph_serverless.http.app import RESOURCES, create_app
+from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.settings import Settings
+from langgraph_serverless.streaming.log import RedisEventLog
 
 PATIENCE = 20.0
 
@@ -174,3 +180,55 @@ async def database(database_uri: str) -> AsyncIterator[psycopg.AsyncConnection[A
         database_uri, autocommit=True, row_factory=psycopg.rows.dict_row
     ) as connection:
         yield connection
+
+
+class StandInWorker:
+    """Executes runs by hand: claims, appends to the event log and settles as the worker does, without a graph."""
+
+    def __init__(self, container: ApiContainer) -> None:
+        self._settings = container.settings
+        self._queue = QueueRepository(container.database)
+        self.redis = container.redis
+        assert self.redis is not None
+        self.log = RedisEventLog(self.redis, self._settings.redis_key_prefix, self._settings)
+
+    async def claim(self) -> ClaimedRun:
+        """The next run, as soon as there is one."""
+        async with asyncio.timeout(PATIENCE):
+            while not (claimed := await self._queue.claim(owner="stand-in", limit=1, lease=600)):
+                await asyncio.sleep(0.01)
+        return claimed[0]
+
+    async def emit(self, run: ClaimedRun, *events: tuple[str, Any]) -> None:
+        await self.log.append(run.lease, [Event(name, orjson.dumps(data)) for name, data in events])
+
+    async def settle(self, run: ClaimedRun, output: Any = None, *, values: Any = None, **outcome: Any) -> None:
+        """The transaction at the end, without the end marker."""
+        left = RunOutcome(
+            **{"status": RunStatus.SUCCESS, "output": output, "values": values, "write_values": True} | outcome
+        )
+        error = left.error
+        await self._queue.settle(
+            run.lease,
+            run.run.thread_id,
+            left,
+            thread_error=error,
+            temporary_retention=self._settings.temporary_retention,
+        )
+
+    async def close(self, run: ClaimedRun, output: Any = None, status: str = "success") -> None:
+        await self.log.append(run.lease, [end_marker(status=status, output=output)])
+
+    async def finish(self, run: ClaimedRun, output: Any = None, *, values: Any = None, **outcome: Any) -> None:
+        await self.settle(run, output, values=values, **outcome)
+        await self.close(run, output)
+
+    async def lose_log(self, run: ClaimedRun) -> None:
+        """What FLUSHALL does to a run."""
+        key = f"{self._settings.redis_key_prefix}:run:{{{run.lease.run_id}}}"
+        await self.redis.delete(f"{key}:events", f"{key}:fence")
+
+
+@pytest.fixture
+def worker(container: ApiContainer) -> StandInWorker:
+    return StandInWorker(container)

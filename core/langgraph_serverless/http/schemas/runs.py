@@ -33,7 +33,7 @@ StreamModeName = Literal[
 NodeNames = Literal["*"] | list[str]
 
 
-class Run(ResponseModel):
+class Run(ResponseModel):  # type: ignore[no-redef]  # of "kwargs": the plugin gives models a **kwargs
     run_id: uuid.UUID
     thread_id: uuid.UUID
     assistant_id: uuid.UUID
@@ -41,7 +41,7 @@ class Run(ResponseModel):
     updated_at: datetime
     status: domain.RunStatus
     metadata: JsonObject
-    kwargs: JsonObject  # type: ignore[no-redef]  # mypy's plugin gives every model a **kwargs
+    kwargs: JsonObject
     multitask_strategy: domain.MultitaskStrategy
     langsmith_session_name: str | None = None
 
