@@ -6,21 +6,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
-from langgraph.store.base import BaseStore
-from langgraph.store.postgres.aio import AsyncPostgresStore
-
-from langgraph_serverless.containers.api import ApiContainer
-from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.containers.graphs import GraphContainer
 from langgraph_serverless.domain.runs import Lease
-from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.execution.runner import GraphRunner
 from langgraph_serverless.persistence.checkpoints import FencedSaver
 from langgraph_serverless.persistence.queue import HeartbeatConnection, QueueRepository
@@ -34,31 +27,8 @@ from langgraph_serverless.settings import Settings
 THREADS_PER_JOB = 4
 
 
-def load_registry(settings: Settings) -> GraphRegistry:
-    """Import the project that the settings name; its ``env`` applies to this process from then on.
-
-    Raises:
-        ProjectError: with the sentence to show.
-    """
-    if settings.config_path is None:
-        raise ProjectError("LANGGRAPH_CONFIG is not set: it names the project's langgraph.json")
-    project = read_project(settings.config_path)
-    project.apply_env(os.environ)
-    return GraphRegistry.load(project)
-
-
-class WorkerContainer(ApiContainer):
-    """Adds the user's graphs, the runner and the worker."""
-
-    def __init__(
-        self, settings: Settings, *, registry: GraphRegistry | None = None, manifest: Manifest | None = None
-    ) -> None:
-        super().__init__(settings, manifest=manifest)
-        self._registry = registry
-
-    @cached_property
-    def registry(self) -> GraphRegistry:
-        return self._registry or load_registry(self.settings)
+class WorkerContainer(GraphContainer):
+    """Adds the runner and the worker."""
 
     @cached_property
     def queue(self) -> QueueService:
@@ -70,7 +40,7 @@ class WorkerContainer(ApiContainer):
         return GraphRunner(
             self.registry,
             saver=self._saver,
-            store=self._store,
+            store=self.graph_store,
             log=self.event_log,
             last_checkpoint=queue.last_checkpoint_of_run,
             run_timeout=self.settings.run_timeout,
@@ -79,13 +49,6 @@ class WorkerContainer(ApiContainer):
 
     async def _saver(self, lease: Lease) -> FencedSaver:
         return FencedSaver(await self.database.pool(), lease)
-
-    async def _store(self) -> BaseStore:
-        if self._graph_store is None:
-            self._graph_store = AsyncPostgresStore(await self.database.pool())
-        return self._graph_store
-
-    _graph_store: AsyncPostgresStore | None = None
 
     def worker(self) -> Worker:
         """A new worker; its heartbeat has a connection of its own."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from langgraph_serverless.domain.events import end_marker
@@ -39,6 +40,17 @@ NOT_FOUND = "Thread or assistant not found."
 NOBODY = uuid.UUID(int=0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatedRun:
+    """A run that has been inserted, and the runs of its thread that had to make way for it."""
+
+    run: Run
+    #: Running: their workers have to be told.
+    cancelled: Sequence[uuid.UUID]
+    #: No worker had them: they have ended.
+    ended: Sequence[LiveRun]
+
+
 class RunService:
     """Use cases around runs, for clients and for the scheduler."""
 
@@ -59,17 +71,8 @@ class RunService:
 
     # -- creating ------------------------------------------------------------------------------------------------
 
-    async def create(
-        self,
-        caller: Principal,
-        request: RunRequest,
-        *,
-        thread_id: uuid.UUID | None,
-        connection: Connection | None = None,
-    ) -> Run:
+    async def create(self, caller: Principal, request: RunRequest, *, thread_id: uuid.UUID | None) -> Run:
         """Queue a run on a thread, or on a thread of its own (``thread_id`` None: a stateless run).
-
-        With ``connection`` the run becomes part of the caller's transaction, and the caller rings the bell.
 
         Raises:
             NotFoundError: no such thread or assistant.
@@ -77,28 +80,38 @@ class RunService:
             InvalidInputError: a field is wrong; the message names it.
         """
         check_request(request)
-        if connection is not None:
-            return (await self._insert(connection, caller, request, thread_id))[0]
-        async with self._database.transaction() as own:
-            run, cancelled, ended = await self._insert(own, caller, request, thread_id)
-        await self._close_streams(ended)
+        async with self._database.transaction() as connection:
+            created = await self._insert(connection, caller, request, thread_id)
+        await self.announce([created])
+        return created.run
+
+    async def create_within(
+        self, connection: Connection, caller: Principal, request: RunRequest, *, thread_id: uuid.UUID | None
+    ) -> CreatedRun:
+        """The same as part of the caller's transaction; once it has been committed, the caller calls ``announce``."""
+        check_request(request)
+        return await self._insert(connection, caller, request, thread_id)
+
+    async def announce(self, created: Sequence[CreatedRun]) -> None:
+        """Wake workers for committed runs, and tell those whose runs had to make way."""
+        cancelled = [run_id for each in created for run_id in each.cancelled]
+        await self._close_streams([run for each in created for run in each.ended])
         if cancelled:
             await self._bell.cancel(cancelled)
-        await self._bell.ring()
-        return run
+        await self._bell.ring(len(created))
 
     async def create_batch(self, caller: Principal, requests: Sequence[RunRequest]) -> list[Run]:
         """Queue stateless runs, all of them or none."""
         for request in requests:
             check_request(request)
         async with self._database.transaction() as connection:
-            runs = [(await self._insert(connection, caller, request, None))[0] for request in requests]
-        await self._bell.ring(len(runs))
-        return runs
+            created = [await self._insert(connection, caller, request, None) for request in requests]
+        await self.announce(created)
+        return [each.run for each in created]
 
     async def _insert(
         self, connection: Connection, caller: Principal, request: RunRequest, thread_id: uuid.UUID | None
-    ) -> tuple[Run, Sequence[uuid.UUID], Sequence[LiveRun]]:
+    ) -> CreatedRun:
         assistant_id = self._catalog.resolve_assistant(request.assistant_id)
         stateless = thread_id is None
         thread_id = thread_id or new_id()
@@ -151,7 +164,7 @@ class RunService:
                 thread_config=plan.thread_config,
             ),
         )
-        return run, cancelled, ended
+        return CreatedRun(run=run, cancelled=cancelled, ended=ended)
 
     async def _make_way(
         self, connection: Connection, thread_id: uuid.UUID, strategy: MultitaskStrategy

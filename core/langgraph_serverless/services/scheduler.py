@@ -23,7 +23,7 @@ from langgraph_serverless.persistence.crons import CronRepository, DueCron
 from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.store import StoreRepository
 from langgraph_serverless.services.queue import QueueService
-from langgraph_serverless.services.runs import RunService
+from langgraph_serverless.services.runs import CreatedRun, RunService
 from langgraph_serverless.telemetry import logger
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class SchedulerService:
                     if not due.thread_free:
                         failed.add(due.cron.cron_id)
                         continue
-                    outcome = await self._fire(connection, due)
+                    created, was_refused = await self._fire(connection, due)
             except UnavailableError:
                 raise
             except Exception:
@@ -123,45 +123,46 @@ class SchedulerService:
                 failed.add(due.cron.cron_id)
                 logger.exception("cron failed", extra={"action": "cron_failed", "cron_id": str(due.cron.cron_id)})
                 continue
-            fired += outcome is True
-            refused += outcome is False
+            refused += was_refused
+            if created is not None:
+                fired += 1
+                await self._runs.announce([created])
         return fired, refused + len(failed)
 
-    async def _fire(self, connection: Connection, due: DueCron) -> bool | None:
-        """Make the run of a due cron and move its date on; False if the run was refused, None if there is none to make."""
+    async def _fire(self, connection: Connection, due: DueCron) -> tuple[CreatedRun | None, bool]:
+        """Make the run of a due cron, if there is one to make, and move its date on; the run, and whether it was refused."""
         cron = due.cron
         over = cron.end_time is not None and cron.end_time < due.now
-        outcome: bool | None = None
-        if not over and not due.fired:
-            outcome = await self._create_run(connection, due)
+        wanted = not over and not due.fired
+        created = await self._create_run(connection, due) if wanted else None
         following = (
             None
             if over
             else next_run_date(schedule=cron.schedule, timezone=cron.timezone, end_time=cron.end_time, after=due.now)
         )
         await self._crons.move(connection, cron.cron_id, following)
-        return outcome
+        return created, wanted and created is None
 
-    async def _create_run(self, connection: Connection, due: DueCron) -> bool:
+    async def _create_run(self, connection: Connection, due: DueCron) -> CreatedRun | None:
         cron = due.cron
         fields = {"cron_id": str(cron.cron_id), "due_at": due.due_at.isoformat()}
         try:
             # a savepoint: a refused run leaves nothing behind, and the date can still be moved
             async with connection.transaction():
-                run = await self._runs.create(
+                created = await self._runs.create_within(
+                    connection,
                     Principal(identity=cron.user_id),
                     run_request(cron, due.due_at),
                     thread_id=cron.thread_id,
-                    connection=connection,
                 )
         except UnavailableError:
             raise
         except ServerError as error:
             # the assistant is gone, the thread is busy and the strategy is reject: trying again would not help
             logger.warning("cron refused: %s", error, extra={"action": "cron_refused", **fields})
-            return False
-        logger.info("cron fired", extra={"action": "cron_fired", "run_id": str(run.run_id), **fields})
-        return True
+            return None
+        logger.info("cron fired", extra={"action": "cron_fired", "run_id": str(created.run.run_id), **fields})
+        return created
 
     async def _in_batches(self, sweep: Callable[[Connection, int], Awaitable[int]]) -> int:
         removed = 0

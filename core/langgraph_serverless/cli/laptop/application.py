@@ -14,13 +14,15 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from langgraph_serverless.containers.graphs import load_registry
 from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.state import StateContainer
-from langgraph_serverless.containers.worker import WorkerContainer, load_registry, use_threads_for
+from langgraph_serverless.containers.worker import WorkerContainer, use_threads_for
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.errors import ServerError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
+from langgraph_serverless.http.app import create_app
 from langgraph_serverless.services.worker import Worker
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
@@ -94,8 +96,6 @@ def create_laptop_app(settings: Settings, *, config_path: Path | None = None) ->
     Raises:
         ProjectError: the project cannot be loaded.
     """
-    from langgraph_serverless.http.app import create_app
-
     if config_path is not None:
         settings = settings.replace(config_path=config_path)
     registry = load_registry(settings)

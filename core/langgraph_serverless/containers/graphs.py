@@ -1,0 +1,75 @@
+"""What a process needs that opens the user's graphs, to execute them or to read their states."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+from langgraph.store.base import BaseStore
+from langgraph.store.postgres.aio import AsyncPostgresStore
+
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.manifest import build_manifest
+from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.services.catalog import GraphCatalog
+from langgraph_serverless.settings import Settings
+
+
+def load_registry(settings: Settings) -> GraphRegistry:
+    """Import the project that the settings name; its ``env`` applies to this process from then on.
+
+    Raises:
+        ProjectError: with the sentence to show.
+    """
+    if settings.config_path is None:
+        raise ProjectError("LANGGRAPH_CONFIG is not set: it names the project's langgraph.json")
+    project = read_project(settings.config_path)
+    project.apply_env(os.environ)
+    return GraphRegistry.load(project)
+
+
+class GraphContainer(ApiContainer):
+    """Adds the graphs, imported at their first use, and the store that they see.
+
+    Without a manifest of the build, one is made of the graphs.
+    """
+
+    def __init__(
+        self, settings: Settings, *, registry: GraphRegistry | None = None, manifest: Manifest | None = None
+    ) -> None:
+        super().__init__(settings, manifest=manifest)
+        self._registry = registry
+        self._graph_store: AsyncPostgresStore | None = None
+
+    @cached_property
+    def registry(self) -> GraphRegistry:
+        return self._registry or load_registry(self.settings)
+
+    @cached_property
+    def catalog(self) -> GraphCatalog:
+        if self._manifest is None and self.settings.manifest_path is None:
+            # this may be asked for inside the event loop, so the graphs are described in another one
+            with ThreadPoolExecutor(1) as thread:
+                self._manifest = thread.submit(lambda: asyncio.run(build_manifest(self.registry))).result()
+        return super().catalog
+
+    async def graph_store(self) -> BaseStore:
+        """LangGraph's own store on the tables that the HTTP API serves too."""
+        if self._graph_store is None:
+            self._graph_store = AsyncPostgresStore(await self.database.pool(), ttl={"omit_expired": True})
+        return self._graph_store
+
+    async def aclose(self) -> None:
+        store, self._graph_store = self._graph_store, None
+        if store is not None and (task := store._task) is not None:
+            # the store's batching task; its finaliser only cancels it, and a closed event loop would complain
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await super().aclose()
