@@ -6,7 +6,8 @@ The event is only a hint that there may be work; what to do is read from Postgre
 from dataclasses import asdict
 from typing import Any
 
-from langgraph_serverless.containers.worker import consume, load_registry
+from langgraph_serverless.containers.graphs import load_registry
+from langgraph_serverless.containers.worker import consume
 from langgraph_serverless.function_runtime import FunctionRuntime
 
 runtime = FunctionRuntime("worker")
