@@ -13,7 +13,7 @@ SET value = EXCLUDED.value,
 -- shorter time is never cut down by a refresh.
 WITH refreshed AS (
     UPDATE store
-    SET expires_at = greatest(expires_at, now() + make_interval(mins => ttl_minutes))
+    SET expires_at = greatest(expires_at, now() + make_interval(secs => ttl_minutes * 60))
     WHERE prefix = %(prefix)s AND key = %(key)s AND %(refresh)s AND ttl_minutes IS NOT NULL AND expires_at > now()
 )
 SELECT prefix, key, value, created_at, updated_at
@@ -51,7 +51,7 @@ WITH found AS (
     LIMIT %(limit)s OFFSET %(offset)s
 ), refreshed AS (
     UPDATE store s
-    SET expires_at = greatest(s.expires_at, now() + make_interval(mins => s.ttl_minutes))
+    SET expires_at = greatest(s.expires_at, now() + make_interval(secs => s.ttl_minutes * 60))
     FROM found
     WHERE s.prefix = found.prefix AND s.key = found.key AND %(refresh)s AND s.ttl_minutes IS NOT NULL
 )
