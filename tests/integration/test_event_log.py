@@ -134,19 +134,24 @@ async def test_after_a_failure_appends_do_not_wait_for_redis(log: RedisEventLog,
     assert [fields[b"n"] for _, fields in await redis.xrange(key(mine))] == [b"custom", b"custom", b"__end__"]
 
 
-async def test_events_that_wait_for_redis_are_bounded(
+async def test_an_outage_that_outlasts_the_memory_ends_the_log_without_an_end(
     log: RedisEventLog, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "MOST_UNSENT_BYTES", 10)
     monkeypatch.setattr(log_module, "PAUSE_AFTER_FAILURE", 0.0)
     mine = lease()
-    cut = Cut(log, landed=True)
-    with pytest.raises(UnavailableError):
-        await log.append(mine, numbered(10, 29))
+    await log.append(mine, numbered(1, 2))
+    cut = Cut(log, landed=False)
+    for events in (numbered(10, 19), numbered(20, 29)):
+        with pytest.raises(UnavailableError):
+            await log.append(mine, events)
     cut.broken = False
-    await log.append(mine, numbered(30, 30))
-    # the lost answer was about all twenty, and what was dropped here is known to be there
-    assert await stored(redis, mine) == list(range(10, 31))
+    for events in (numbered(30, 30), [end_marker(status="success", output=None)]):
+        with pytest.raises(UnavailableError, match="dropped"):
+            await log.append(mine, events)
+    # a reader finds the run over and its log without an end: it gets a snapshot
+    assert await stored(redis, mine) == [1, 2]
+    assert log._tails == {}
 
 
 async def test_a_long_queue_goes_out_in_pieces(log: RedisEventLog, redis: Redis) -> None:

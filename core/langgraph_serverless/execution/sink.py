@@ -2,7 +2,8 @@
 
 Events are appended in batches: the first one at once, later ones together with whatever has come while the previous batch
 was on its way, so batches grow exactly as fast as the log is slow. The graph waits only when ``MAX_PENDING`` events are on
-the way, which bounds memory. If the log is out of reach the run goes on without it: its readers fall back to the run's row.
+the way, which bounds memory. If the log is out of reach the run goes on: the log keeps what it was given and sends it with
+the next batch, or ends the stream, and then its readers fall back to the run's row.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ class EventSink:
         self._flusher: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
-        #: Set once the log has failed: the rest of this run's events are dropped, as gaps must not look like a stream.
+        #: No log, or the lease is lost: events are dropped.
         self._broken = log is None
+        self._out_of_reach = False
 
     async def emit(self, event: Event) -> None:
         """Queue an event; waits only for room."""
@@ -65,10 +67,12 @@ class EventSink:
                 self._give_up()
                 self._on_lost()
             except UnavailableError as error:
-                logger.warning(
-                    "event log out of reach: %s", error, extra={"action": "append", "run_id": str(self._lease.run_id)}
-                )
-                self._give_up()
+                if not self._out_of_reach:
+                    about = {"action": "append", "run_id": str(self._lease.run_id)}
+                    logger.warning("event log out of reach: %s", error, extra=about)
+                self._out_of_reach = True
+            else:
+                self._out_of_reach = False
 
     def _give_up(self) -> None:
         self._broken = True

@@ -6,8 +6,9 @@ stream's channel; Redis gives the ids.
 
 The worker counts the events of its lease and sends the number of a batch's first one; the script skips what it has
 already. So an append whose answer was lost can be sent again without repeats. That is what carries a stream over a short
-outage: events that could not be sent stay here, within ``MOST_UNSENT_BYTES``, and go out before the next ones. What an
-outage outlasts is lost to readers, never to the run: they get a snapshot in the end.
+outage: events that could not be sent stay here, within ``MOST_UNSENT_BYTES``, and go out before the next ones. If an outage
+outlasts that, the run's log ends there, without an end marker, as a gap must not look like a stream; its readers get a
+snapshot from the run's row.
 
 While a run lives, its events are kept for as long as it may be silent; from the end marker on for the retention time. So a
 run that nobody ends leaves nothing behind either.
@@ -32,7 +33,7 @@ from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.streaming.keys import END_WORD, events_key, fence_key
 
-#: Events of one run that wait for Redis to come back; the oldest are dropped beyond this.
+#: Events of one run that wait for Redis to come back.
 MOST_UNSENT_BYTES = 8 * 2**20
 #: One call of the script blocks Redis for everybody, so long queues go out in pieces.
 MOST_EVENTS_PER_CALL = 500
@@ -73,8 +74,10 @@ class _Tail:
     """What this process knows of a run's end of the log."""
 
     lease: Lease
-    #: events of this lease that are known to be in the log, or were dropped
+    #: events of this lease that are known to be in the log
     sent: int = 0
+    #: events were dropped, so nothing may follow
+    broken: bool = False
     unsent: deque[Event] = field(default_factory=deque)
     unsent_bytes: int = 0
     used_at: float = 0.0
@@ -90,9 +93,11 @@ class _Tail:
             self.unsent_bytes -= len(self.unsent.popleft().data)
         self.sent += count
 
-    def shrink(self) -> None:
-        while self.unsent_bytes > MOST_UNSENT_BYTES:
-            self.remove(1)
+    def limit(self) -> None:
+        if self.unsent_bytes > MOST_UNSENT_BYTES:
+            self.broken = True
+            self.unsent.clear()
+            self.unsent_bytes = 0
 
 
 class RedisEventLog:
@@ -127,8 +132,11 @@ class RedisEventLog:
                 self._tails.pop(lease.run_id, None)
 
     async def _send(self, lease: Lease, tail: _Tail, ended: bool) -> None:
+        if tail.broken:
+            tail.unsent.clear()
+            raise UnavailableError("The event log was out of reach for too long; this run's events are dropped.")
         if time.monotonic() < self._paused_until and not ended:
-            tail.shrink()
+            tail.limit()
             raise UnavailableError("The event log is out of reach; events wait for it.")
         try:
             while tail.unsent:
@@ -139,7 +147,7 @@ class RedisEventLog:
                 tail.remove(count)
         except (RedisError, OSError) as error:
             self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
-            tail.shrink()
+            tail.limit()
             raise UnavailableError("The event log is out of reach; events wait for it.") from error
 
     async def _call(self, lease: Lease, tail: _Tail, events: Sequence[Event]) -> bool:
