@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -132,6 +133,25 @@ async def test_after_a_failure_appends_do_not_wait_for_redis(log: RedisEventLog,
     # the end marker is the last chance, so it tries whatever the clock says
     await log.append(mine, [end_marker(status="success", output={})])
     assert [fields[b"n"] for _, fields in await redis.xrange(key(mine))] == [b"custom", b"custom", b"__end__"]
+
+
+@pytest.mark.parametrize("landed", [False, True])
+async def test_what_an_outage_held_up_goes_out_by_itself(
+    log: RedisEventLog, redis: Redis, monkeypatch: pytest.MonkeyPatch, landed: bool
+) -> None:
+    monkeypatch.setattr(log_module, "PAUSE_AFTER_FAILURE", 0.01)
+    mine = lease()
+    cut = Cut(log, landed=landed)
+    with pytest.raises(UnavailableError):
+        await log.append(mine, numbered(1, 3))
+    with pytest.raises(UnavailableError):
+        await log.append(mine, [end_marker(status="success", output=None)])
+    cut.broken = False
+    async with asyncio.timeout(10):
+        while log._tails:
+            await asyncio.sleep(0.01)
+    names = [fields[b"n"] for _, fields in await redis.xrange(key(mine))]
+    assert names == [b"custom"] * 3 + [b"__end__"]
 
 
 async def test_an_outage_that_outlasts_the_memory_ends_the_log_without_an_end(

@@ -6,8 +6,8 @@ stream's channel; Redis gives the ids.
 
 The worker counts the events of its lease and sends the number of a batch's first one; the script skips what it has
 already. So an append whose answer was lost can be sent again without repeats. That is what carries a stream over a short
-outage: events that could not be sent stay here, within ``MOST_UNSENT_BYTES``, and go out before the next ones. If an outage
-outlasts that, the run's log ends there, without an end marker, as a gap must not look like a stream; its readers get a
+outage: events that could not be sent stay here, within ``MOST_UNSENT_BYTES``, and go out before the next ones or when Redis
+is back, whichever comes first. If an outage outlasts that, the run's log ends there, without an end marker, as a gap must not look like a stream; its readers get a
 snapshot from the run's row.
 
 While a run lives, its events are kept for as long as it may be silent; from the end marker on for the retention time. So a
@@ -39,6 +39,8 @@ MOST_UNSENT_BYTES = 8 * 2**20
 MOST_EVENTS_PER_CALL = 500
 #: After a failure, appends do not try again for this long (seconds): a run must not wait for each of them.
 PAUSE_AFTER_FAILURE = 0.5
+#: For how long (seconds) events are sent again without a further append.
+RETRY_FOR = 60.0
 #: Tails of runs that were handed on without an end are forgotten once there are this many of them.
 MOST_TAILS = 1000
 
@@ -81,6 +83,9 @@ class _Tail:
     unsent: deque[Event] = field(default_factory=deque)
     unsent_bytes: int = 0
     used_at: float = 0.0
+    ended: bool = False
+    lost: bool = False
+    retry: asyncio.Task[None] | None = None
     #: appends of one run go out one after the other
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -119,23 +124,45 @@ class RedisEventLog:
             return
         tail = self._tail(lease)
         tail.add(events)
-        ended = events[-1].is_end
+        tail.ended = events[-1].is_end
         try:
             async with tail.turn:
-                await self._send(lease, tail, ended)
-        except LeaseLostError:
-            self._tails.pop(lease.run_id, None)
+                await self._send(lease, tail, urgent=tail.ended)
+        except UnavailableError:
+            if not tail.broken and tail.retry is None:
+                tail.retry = asyncio.create_task(self._send_again(lease, tail))
             raise
         finally:
-            # nothing follows an end marker, so what could not be sent with it never will be
-            if ended:
-                self._tails.pop(lease.run_id, None)
+            self._forget_if_over(lease, tail)
 
-    async def _send(self, lease: Lease, tail: _Tail, ended: bool) -> None:
+    async def _send_again(self, lease: Lease, tail: _Tail) -> None:
+        """Send what an outage held up, once it is over; the run may have nothing else to say for long."""
+        until = time.monotonic() + RETRY_FOR
+        try:
+            while tail.unsent and time.monotonic() < until:
+                await asyncio.sleep(PAUSE_AFTER_FAILURE)
+                async with tail.turn:
+                    try:
+                        await self._send(lease, tail, urgent=True)
+                    except UnavailableError:
+                        continue
+                    except LeaseLostError:
+                        return  # the run's next append says so to the worker
+        finally:
+            tail.retry = None
+            self._forget_if_over(lease, tail, given_up=True)
+
+    def _forget_if_over(self, lease: Lease, tail: _Tail, *, given_up: bool = False) -> None:
+        # nothing follows an end marker
+        over = tail.lost or (tail.ended and (given_up or tail.broken or not tail.unsent))
+        if over and self._tails.get(lease.run_id) is tail:
+            del self._tails[lease.run_id]
+
+    async def _send(self, lease: Lease, tail: _Tail, *, urgent: bool) -> None:
         if tail.broken:
             tail.unsent.clear()
             raise UnavailableError("The event log was out of reach for too long; this run's events are dropped.")
-        if time.monotonic() < self._paused_until and not ended:
+        if time.monotonic() < self._paused_until and not urgent:
             tail.limit()
             raise UnavailableError("The event log is out of reach; events wait for it.")
         try:
@@ -143,6 +170,8 @@ class RedisEventLog:
                 count = min(len(tail.unsent), MOST_EVENTS_PER_CALL)
                 accepted = await self._call(lease, tail, [tail.unsent[i] for i in range(count)])
                 if not accepted:
+                    tail.lost = True
+                    tail.unsent.clear()
                     raise LeaseLostError(f"Run {lease.run_id} has a later worker; its events are not ours to write.")
                 tail.remove(count)
         except (RedisError, OSError) as error:
