@@ -49,6 +49,8 @@ class Ears(Protocol):
 
     def cancels(self) -> AsyncIterator[list[uuid.UUID]]: ...
 
+    async def aclose(self) -> None: ...
+
 
 class Slots(Protocol):
     """Where a worker function says that it can take runs."""
@@ -145,8 +147,9 @@ class Worker:
         finally:
             for task in (listener, sweeper, self._ring):
                 if task is not None:
-                    task.cancel()
-                    await asyncio.wait([task])
+                    await _ended(task)
+            if self._ears is not None:
+                await self._ears.aclose()
             self._heartbeat.stop()
         return self._report
 
@@ -213,7 +216,7 @@ class Worker:
                 self._ring = asyncio.create_task(self._ears.wait(self._settings.poll_interval))
         elif self._ring is not None:
             # a ring is for somebody who can take a run
-            self._ring.cancel()
+            await _ended(self._ring)
             self._ring = None
         stop = asyncio.create_task(self._stop.wait())
         waiting: set[asyncio.Task[Any]] = {stop, *self._jobs}
@@ -366,6 +369,12 @@ class Worker:
                         f"run {job.claimed.run.run_id} was lost while the database was away"
                     ) from error
                 await asyncio.sleep(SETTLE_RETRY)
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it has cleaned up after itself."""
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _thread_error(outcome: RunOutcome, claimed: ClaimedRun) -> Mapping[str, Any] | None:
