@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import uvloop
 from fastapi import FastAPI
 
 from langgraph_serverless.containers.graphs import load_registry
@@ -27,6 +29,9 @@ from langgraph_serverless.services.worker import Worker
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
+#: The two loops hand work to each other all the time; with Python's default of 5 ms either could wait that long for the
+#: interpreter whenever the other one is busy (seconds).
+SWITCH_INTERVAL = 0.0005
 #: How long the worker's thread may take to start or to stop beyond the grace of its runs (seconds).
 PATIENCE = 15.0
 
@@ -60,7 +65,8 @@ class WorkerThread:
         self._thread.join(self._settings.shutdown_grace + PATIENCE)
 
     def _run(self) -> None:
-        asyncio.run(self._main())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._main())
 
     async def _main(self) -> None:
         container = WorkerContainer(self._settings, registry=self._registry, manifest=self._manifest)
@@ -98,6 +104,7 @@ def create_laptop_app(settings: Settings, *, config_path: Path | None = None) ->
     """
     if config_path is not None:
         settings = settings.replace(config_path=config_path)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     registry = load_registry(settings)
     manifest = asyncio.run(build_manifest(registry))
     container = StateContainer(settings, registry=registry, manifest=manifest)

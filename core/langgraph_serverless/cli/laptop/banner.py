@@ -13,6 +13,8 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from langgraph_serverless.domain.ids import default_assistant_id
+
 _TIMEOUT = 10.0
 _DEPTH = 4
 
@@ -29,7 +31,7 @@ def banner(title: str, places: Mapping[str, str], try_this: str, closing: str, *
 
 def line_to_try(url: str, graph_id: str) -> str:
     """A command that runs the graph once and prints its result."""
-    schemas = get_json(url, f"/assistants/{graph_id}/schemas")
+    schemas = get_json(url, f"/assistants/{default_assistant_id(graph_id)}/schemas")
     schema = schemas.get("input_schema") if isinstance(schemas, dict) else None
     body = json.dumps({"assistant_id": graph_id, "input": sample_input(schema) if schema else {}}, ensure_ascii=False)
     return f"curl -s {url}/runs/wait -H 'content-type: application/json' -d {shlex.quote(body)}"
