@@ -103,15 +103,27 @@ class Stack:
                     lambda_.update_function_configuration(FunctionName=name, **old)
                     raise
 
-    def log_lines(self, function: str, message: str) -> list[dict[str, Any]]:
-        """What a function has logged with this message; a line appears when its invocation ends."""
-        pages = self.aws.client("logs").get_paginator("filter_log_events")
-        events = (event for page in pages.paginate(logGroupName=self.log_group(function)) for event in page["events"])
-        lines = [event["message"] for event in events]
-        return [json.loads(line) for line in lines if message in line and line.startswith("{")]
+    def log_lines(self, function: str, text: str) -> list[dict[str, Any]]:
+        """The structured lines with this text that a function has logged; they appear when the invocation ends."""
+        logs, group = self.aws.client("logs"), f"/aws/lambda/{self.functions[function]}"
+        if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+            return []
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
+        lines = [event["message"] for page in pages for event in page["events"]]
+        return [json.loads(line) for line in lines if text in line and line.startswith("{")]
 
-    def log_group(self, function: str) -> str:
-        return f"/aws/lambda/{self.functions[function]}"
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A failed test shows what the functions had to say."""
+    report = yield
+    deployed = getattr(item, "funcargs", {}).get("stack")
+    if report.failed and deployed is not None:
+        for function in deployed.functions:
+            errors = deployed.log_lines(function, '"level":"ERROR"')
+            if errors:
+                report.sections.append((f"errors of {function}", json.dumps(errors[-3:], indent=1)))
+    return report
 
 
 def run(command: list[str | Path], **options: Any) -> str:
