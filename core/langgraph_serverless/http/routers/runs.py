@@ -17,7 +17,8 @@ from langgraph_serverless.http.run_locations import run_headers, run_path
 from langgraph_serverless.http.schemas import runs as wire
 from langgraph_serverless.http.streaming_response import awaited_json
 
-router = APIRouter(tags=["Runs"])
+THREAD_RUNS, STATELESS_RUNS = "Thread Runs", "Stateless Runs"
+router = APIRouter()
 
 Batch = Annotated[list[wire.RunCreate], Field(min_length=1)]
 Action = Literal["interrupt", "rollback"]
@@ -27,7 +28,7 @@ def _reason(request: Request, action: str) -> str:
     return f"{action} requested via {request.method} {request.url.path}"
 
 
-@router.post("/threads/{thread_id}/runs", responses=returns(wire.Run))
+@router.post("/threads/{thread_id}/runs", tags=[THREAD_RUNS], responses=returns(wire.Run))
 async def create_run(
     caller: Caller,
     container: Container,
@@ -40,7 +41,7 @@ async def create_run(
     return json_response(wire.run_document(run), headers=run_headers(run_path(run.run_id, thread_id)))
 
 
-@router.post("/runs", responses=returns(wire.Run))
+@router.post("/runs", tags=[STATELESS_RUNS], responses=returns(wire.Run))
 async def create_stateless_run(
     caller: Caller,
     container: Container,
@@ -52,7 +53,7 @@ async def create_stateless_run(
     return json_response(wire.run_document(run), headers=run_headers(run_path(run.run_id)))
 
 
-@router.post("/runs/batch", responses=returns(list[wire.Run]))
+@router.post("/runs/batch", tags=[STATELESS_RUNS], responses=returns(list[wire.Run]))
 async def create_run_batch(
     caller: Caller, container: Container, request: Request, payload: Annotated[list[wire.RunCreate], Body(Batch)]
 ) -> Response:
@@ -62,7 +63,9 @@ async def create_run_batch(
     return json_response([wire.run_document(run) for run in runs])
 
 
-@router.post("/runs/cancel", status_code=204, responses={404: {"description": "Nothing to cancel"}})
+@router.post(
+    "/runs/cancel", tags=[STATELESS_RUNS], status_code=204, responses={404: {"description": "Nothing to cancel"}}
+)
 async def cancel_runs(
     caller: Caller,
     container: Container,
@@ -82,7 +85,7 @@ async def cancel_runs(
     return no_content()
 
 
-@router.get("/threads/{thread_id}/runs", responses=returns(list[wire.Run]))
+@router.get("/threads/{thread_id}/runs", tags=[THREAD_RUNS], responses=returns(list[wire.Run]))
 async def list_runs(
     *,
     caller: Caller,
@@ -104,13 +107,13 @@ async def list_runs(
     return json_response(documents)
 
 
-@router.get("/threads/{thread_id}/runs/{run_id}", responses=returns(wire.Run))
+@router.get("/threads/{thread_id}/runs/{run_id}", tags=[THREAD_RUNS], responses=returns(wire.Run))
 async def get_run(caller: Caller, container: Container, thread_id: ThreadId, run_id: RunId) -> Response:
     """One run."""
     return json_response(wire.run_document(await container.runs.get(caller, thread_id, run_id)))
 
 
-@router.delete("/threads/{thread_id}/runs/{run_id}", status_code=204)
+@router.delete("/threads/{thread_id}/runs/{run_id}", tags=[THREAD_RUNS], status_code=204)
 async def delete_run(caller: Caller, container: Container, thread_id: ThreadId, run_id: RunId) -> Response:
     """Delete a run; if it is running, it is cancelled."""
     await container.runs.delete(caller, thread_id, run_id)
@@ -119,6 +122,7 @@ async def delete_run(caller: Caller, container: Container, thread_id: ThreadId, 
 
 @router.post(
     "/threads/{thread_id}/runs/{run_id}/cancel",
+    tags=[THREAD_RUNS],
     status_code=202,
     responses={200: {"description": "The run has stopped; only with wait"}},
 )

@@ -18,7 +18,8 @@ from langgraph_serverless.http.run_locations import run_headers, run_path
 from langgraph_serverless.http.schemas import runs as wire
 from langgraph_serverless.http.streaming_response import OnDisconnect, awaited_json, event_stream
 
-router = APIRouter(tags=["Runs"])
+THREAD_RUNS, STATELESS_RUNS = "Thread Runs", "Stateless Runs"
+router = APIRouter()
 
 Payload = Annotated[wire.RunCreate, Body(wire.RunCreate)]
 LastEventId = Annotated[str | None, Header(alias="last-event-id")]
@@ -56,7 +57,7 @@ def _waited_for(container: ApiContainer, caller: Principal, payload: wire.RunCre
     )
 
 
-@router.post("/threads/{thread_id}/runs/stream", responses=_STREAM)
+@router.post("/threads/{thread_id}/runs/stream", tags=[THREAD_RUNS], responses=_STREAM)
 async def stream_run(
     caller: Caller, container: Container, request: Request, thread_id: RunThreadId, payload: Payload
 ) -> Response:
@@ -65,14 +66,14 @@ async def stream_run(
     return _streamed(container, caller, payload, run, run_path(run.run_id, thread_id))
 
 
-@router.post("/runs/stream", responses=_STREAM)
+@router.post("/runs/stream", tags=[STATELESS_RUNS], responses=_STREAM)
 async def stream_stateless_run(caller: Caller, container: Container, request: Request, payload: Payload) -> Response:
     """Queue a stateless run and stream what it emits."""
     run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=None)
     return _streamed(container, caller, payload, run, run_path(run.run_id))
 
 
-@router.post("/threads/{thread_id}/runs/wait", responses=_OUTPUT)
+@router.post("/threads/{thread_id}/runs/wait", tags=[THREAD_RUNS], responses=_OUTPUT)
 async def wait_run(
     caller: Caller, container: Container, request: Request, thread_id: RunThreadId, payload: Payload
 ) -> Response:
@@ -81,14 +82,14 @@ async def wait_run(
     return _waited_for(container, caller, payload, run)
 
 
-@router.post("/runs/wait", responses=_OUTPUT)
+@router.post("/runs/wait", tags=[STATELESS_RUNS], responses=_OUTPUT)
 async def wait_stateless_run(caller: Caller, container: Container, request: Request, payload: Payload) -> Response:
     """Queue a stateless run and wait for its output."""
     run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=None)
     return _waited_for(container, caller, payload, run)
 
 
-@router.get("/threads/{thread_id}/runs/{run_id}/join", responses=_OUTPUT)
+@router.get("/threads/{thread_id}/runs/{run_id}/join", tags=[THREAD_RUNS], responses=_OUTPUT)
 async def join_run(
     caller: Caller, container: Container, thread_id: ThreadId, run_id: RunId, cancel_on_disconnect: bool = False
 ) -> Response:
@@ -100,7 +101,7 @@ async def join_run(
     )
 
 
-@router.get("/threads/{thread_id}/runs/{run_id}/stream", responses=_STREAM)
+@router.get("/threads/{thread_id}/runs/{run_id}/stream", tags=[THREAD_RUNS], responses=_STREAM)
 async def join_run_stream(
     *,
     caller: Caller,
@@ -123,7 +124,7 @@ async def join_run_stream(
     )
 
 
-@router.get("/runs/{run_id}/join", responses=_OUTPUT)
+@router.get("/runs/{run_id}/join", tags=[STATELESS_RUNS], responses=_OUTPUT)
 async def join_stateless_run(caller: Caller, container: Container, run_id: RunId) -> Response:
     """Wait for the output of a run whose thread is not known."""
     return awaited_json(
@@ -131,7 +132,7 @@ async def join_stateless_run(caller: Caller, container: Container, run_id: RunId
     )
 
 
-@router.get("/runs/{run_id}/stream", responses=_STREAM)
+@router.get("/runs/{run_id}/stream", tags=[STATELESS_RUNS], responses=_STREAM)
 async def join_stateless_run_stream(
     caller: Caller,
     container: Container,
