@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,10 @@ from langgraph_serverless.cli.laptop.postgres import EmbeddedPostgres
 from langgraph_serverless.cli.laptop.valkey import EmbeddedValkey
 from langgraph_serverless.persistence import migrate
 from langgraph_serverless.settings import Settings
+
+# what several folders of tests share; the folders themselves are no packages
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+pytest_plugins = ["dev_server"]
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / ".data" / "test"
