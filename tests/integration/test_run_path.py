@@ -245,13 +245,13 @@ async def test_cancel_of_a_running_run_keeps_what_it_had_done(container: WorkerC
         run = await container.runs.create(ANONYMOUS, request, thread_id=thread_id)
         await started(container, run.run_id)
         began = time.monotonic()
-        await container.runs.cancel(ANONYMOUS, thread_id, [run.run_id], CancelAction.INTERRUPT, "interrupt requested")
+        await container.runs.cancel(ANONYMOUS, thread_id, [run.run_id], CancelAction.INTERRUPT, "somebody asked")
         result = await finished(container, run.run_id)
         assert time.monotonic() - began < 2
     assert result.status is RunStatus.INTERRUPTED
     thread = await thread_row(container, thread_id)
     assert thread["status"] in ("interrupted", "idle")
-    assert thread["error"] == {"error": "UserInterrupt", "message": "interrupt requested"}
+    assert thread["error"] == {"error": "UserInterrupt", "message": "somebody asked"}
 
 
 async def test_cancel_is_heard_without_the_bell(container: WorkerContainer) -> None:
@@ -457,3 +457,37 @@ async def test_everything_works_without_redis(settings: Settings, registry: Grap
         await container.runs.cancel(ANONYMOUS, thread_id, [run.run_id], CancelAction.INTERRUPT, "test")
         assert (await finished(container, run.run_id)).status is RunStatus.INTERRUPTED
     await container.aclose()
+
+
+async def test_a_cancel_while_the_outcome_is_read_neither_loses_the_run_nor_its_end(
+    container: WorkerContainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph has ended and its state is being read when the cancel arrives: the run still ends, and says how."""
+    runner = container.runner
+    reading, go_on = asyncio.Event(), asyncio.Event()
+    finished_as_usual = runner._finished
+
+    async def finish_slowly(*arguments: Any) -> Any:
+        reading.set()
+        await go_on.wait()
+        return await finished_as_usual(*arguments)
+
+    monkeypatch.setattr(runner, "_finished", finish_slowly)
+    thread_id = await new_thread(container)
+    async with working(container) as worker:
+        run = await container.runs.create(
+            ANONYMOUS, RunRequest(assistant_id="steps", input={"log": [], "count": 1}), thread_id=thread_id
+        )
+        await asyncio.wait_for(reading.wait(), 10)
+        await container.runs.cancel(ANONYMOUS, thread_id, [run.run_id], CancelAction.INTERRUPT, "too late")
+        [job] = worker._jobs.values()
+
+        async def told() -> bool:
+            return job.signals.cancel_action is not None
+
+        await until(told)
+        go_on.set()
+        result = await finished(container, run.run_id)
+        assert await logged(container, run.run_id)
+    assert result.status is RunStatus.INTERRUPTED
+    assert result.output == {"log": ["step"], "count": 0}

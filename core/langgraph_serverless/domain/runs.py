@@ -51,6 +51,15 @@ class CancelAction(StrEnum):
     ROLLBACK = "rollback"
 
 
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """A cancel that has been recorded on a run's row."""
+
+    action: CancelAction
+    #: For the thread's error: who or what asked for it.
+    reason: str | None
+
+
 class Durability(StrEnum):
     SYNC = "sync"
     ASYNC = "async"
@@ -121,8 +130,7 @@ class ClaimedRun:
     #: Stateless, and nobody keeps the thread.
     temporary: bool
     #: Recorded before this worker came; it only has to be carried out.
-    cancel_action: CancelAction | None
-    cancel_reason: str | None
+    cancel: CancelRequest | None
     #: The metadata of the thread, which gains graph and assistant id at the first run.
     thread_metadata: Mapping[str, Any]
 

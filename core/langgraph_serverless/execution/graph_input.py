@@ -21,20 +21,18 @@ _VERSIONS = {
 }
 
 
-def graph_config(claimed: ClaimedRun, *, checkpoint_id: str | None, resuming: bool) -> RunnableConfig:
+def graph_config(claimed: ClaimedRun, *, resuming: bool) -> RunnableConfig:
     """The config that the graph runs with.
 
     Args:
-        checkpoint_id: where a run that was interrupted by a hand-off or a crash goes on; replaces the checkpoint that the
-            client named, which lies before it.
+        resuming: the run has begun under an earlier lease and goes on from the thread's newest checkpoint; the one that the
+            client named lies before it.
     """
     run, stored = claimed.run, claimed.run.kwargs["config"]
     configurable = dict(stored.get("configurable") or {})
     if resuming:
         for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
             configurable.pop(key, None)
-    if checkpoint_id is not None:
-        configurable["checkpoint_id"] = checkpoint_id
     config: dict[str, Any] = {**stored, "configurable": configurable}
     config["run_id"] = run.run_id
     config["metadata"] = {

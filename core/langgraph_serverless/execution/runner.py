@@ -28,10 +28,10 @@ from langgraph.store.base import BaseStore
 from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.events import ERROR, METADATA, Event
 from langgraph_serverless.domain.ports import EventAppender
-from langgraph_serverless.domain.runs import CancelAction, ClaimedRun, Lease, RunOutcome, RunStatus
+from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome, RunStatus
 from langgraph_serverless.domain.serialization import dump_json, to_json
 from langgraph_serverless.domain.threads import ThreadStatus
-from langgraph_serverless.errors import LeaseLostError
+from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.chunks import ChunkTranslator
 from langgraph_serverless.execution.graph_input import graph_config, graph_input
 from langgraph_serverless.execution.loader import GraphRegistry
@@ -49,6 +49,7 @@ class RunSignals:
 
     control: RunControl = field(default_factory=RunControl)
     cancel_action: CancelAction | None = None
+    cancel_reason: str | None = None
     lost: bool = False
     released: bool = False
     task: asyncio.Task[Any] | None = None
@@ -56,13 +57,12 @@ class RunSignals:
     def drain(self) -> None:
         self.control.request_drain("hand-off")
 
-    def cancel(self, action: CancelAction) -> None:
-        # a rollback overrides an interrupt; the same action twice changes nothing
-        if self.cancel_action in (None, CancelAction.INTERRUPT) and self.cancel_action is not action:
-            first = self.cancel_action is None
-            self.cancel_action = action
-            if first:
-                self._stop()
+    def cancel(self, request: CancelRequest) -> None:
+        """Stop because of this request, which comes again with every heartbeat; a rollback overrides an interrupt."""
+        first = self.cancel_action is None
+        self.cancel_action, self.cancel_reason = request.action, request.reason
+        if first:
+            self._stop()
 
     def lose(self) -> None:
         if not self.lost:
@@ -123,90 +123,81 @@ class GraphRunner:
         Raises:
             HandedOff: stopped early on request; the caller gives the run back.
             LeaseLostError: the run belongs to somebody else.
+            UnavailableError: the database is out of reach; the run's lease will expire.
         """
-        signals.task = asyncio.current_task()
         sink = EventSink(self._log, claimed.lease, on_lost=signals.lose)
         if not claimed.continued:
             opening = {"run_id": str(claimed.run.run_id), "attempt": claimed.attempt}
             await sink.emit(Event(METADATA, dump_json(opening)))
-        if claimed.cancel_action is not None:
-            signals.cancel_action = claimed.cancel_action
+        if claimed.cancel is not None:
+            signals.cancel(claimed.cancel)
+        attempt = _Attempt(claimed)
+        # a task of its own, so that a signal stops the graph and nothing that is done about it afterwards
+        task = asyncio.create_task(self._in_graph(attempt, signals, sink), name=f"graph-{claimed.run.run_id}")
+        signals.task = task
         try:
-            execution = await self._in_graph(claimed, signals, sink)
+            await asyncio.wait([task])
         finally:
+            signals.task = None
+            if not task.done():  # this task itself has been cancelled, by nobody's signal
+                task.cancel()
             await sink.drain()
         if signals.lost:
+            _retrieve(task)
             raise LeaseLostError(f"run {claimed.run.run_id} belongs to another worker")
-        return execution
+        if task.cancelled():
+            if signals.cancel_action is None:
+                raise HandedOff("released")
+            return self._cancelled(claimed, signals, await self._state(attempt))
+        error = task.exception()
+        if error is None:
+            return task.result()
+        if isinstance(error, GraphDrained):
+            raise HandedOff(str(error)) from error
+        if isinstance(error, LeaseLostError | UnavailableError):
+            raise error
+        return await self._failed(attempt, error)
 
-    async def _in_graph(self, claimed: ClaimedRun, signals: RunSignals, sink: EventSink) -> Execution:
-        run = claimed.run
-        begun_at: str | None = None
+    async def _in_graph(self, attempt: _Attempt, signals: RunSignals, sink: EventSink) -> Execution:
+        claimed, run = attempt.claimed, attempt.claimed.run
+        resuming = False
         if claimed.attempt > 1 or claimed.handoffs > 0:
-            begun_at = await self._last_checkpoint(run.thread_id, run.run_id)
-        resuming = begun_at is not None
-        saver = await self._saver(claimed.lease)
-        store = await self._store()
-        config = graph_config(claimed, checkpoint_id=None, resuming=resuming)
-        output: _Output | None = None
-        failure: BaseException | None = None
-        timeout = asyncio.timeout(max(0.0, self._run_timeout - claimed.age))
-        graph: Pregel[Any, Any, Any, Any] | None = None
-        try:
-            async with (
-                timeout,
-                self._registry.graph(
-                    claimed.graph_id,
-                    access_context="threads.create_run",
-                    config=config,
-                    store=store,
-                    checkpointer=saver,
-                    context=run.kwargs.get("context"),
-                ) as graph,
-            ):
-                if signals.cancel_action is None:
-                    output = _Output()
-                    await self._stream(
-                        graph, claimed, config, None if resuming else graph_input(run.kwargs), signals, sink, output
-                    )
-                return await self._finished(graph, claimed, output, signals)
-        except GraphDrained as drained:
-            raise HandedOff(str(drained)) from drained
-        except asyncio.CancelledError:
-            failure = self._after_stop(claimed, signals)
-        except LeaseLostError:
-            raise
-        except TimeoutError as error:
-            failure = error
-        except Exception as error:
-            failure = error
-        return await self._failed(claimed, config, saver, store, failure, signals, timed_out=timeout.expired())
-
-    def _after_stop(self, claimed: ClaimedRun, signals: RunSignals) -> BaseException | None:
-        """A cancellation that a signal asked for; one from elsewhere goes on."""
-        task = asyncio.current_task()
-        if signals.lost:
-            raise LeaseLostError(f"run {claimed.run.run_id} belongs to another worker")
-        if signals.cancel_action is not None:
-            if task is not None:
-                task.uncancel()
-            return None
-        if signals.released:
-            raise HandedOff("released")
-        raise asyncio.CancelledError
+            resuming = await self._last_checkpoint(run.thread_id, run.run_id) is not None
+        attempt.config = graph_config(claimed, resuming=resuming)
+        attempt.saver = await self._saver(claimed.lease)
+        attempt.store = await self._store()
+        output = _Output()
+        async with self._registry.graph(
+            claimed.graph_id,
+            access_context="threads.create_run",
+            config=attempt.config,
+            store=attempt.store,
+            checkpointer=attempt.saver,
+            context=run.kwargs.get("context"),
+        ) as graph:
+            if signals.cancel_action is None:
+                value = None if resuming else graph_input(run.kwargs)
+                try:
+                    async with asyncio.timeout(max(0.0, self._run_timeout - claimed.age)) as timeout:
+                        await self._stream(graph, attempt, value, signals, sink, output)
+                finally:
+                    attempt.timed_out = timeout.expired()
+            # from here on a cancel is only noted: the graph has ended and its outcome is being read
+            signals.task = None
+            return await self._finished(graph, claimed, output, signals)
 
     async def _stream(  # noqa: PLR0917 - private, called once
         self,
         graph: Pregel[Any, Any, Any, Any],
-        claimed: ClaimedRun,
-        config: Any,
+        attempt: _Attempt,
         value: Any,
         signals: RunSignals,
         sink: EventSink,
         output: _Output,
     ) -> None:
-        kwargs = claimed.run.kwargs
-        modes = [mode for mode in kwargs["stream_mode"] if mode != "checkpoints" or not claimed.temporary]
+        kwargs, config = attempt.claimed.run.kwargs, attempt.config
+        temporary = attempt.claimed.temporary
+        modes = [mode for mode in kwargs["stream_mode"] if mode != "checkpoints" or not temporary]
         translator = ChunkTranslator(modes, subgraphs=kwargs["subgraphs"])
         arguments: dict[str, Any] = {
             "context": kwargs.get("context"),
@@ -231,14 +222,14 @@ class GraphRunner:
                     await sink.emit(emitted)
 
     async def _finished(
-        self, graph: Pregel[Any, Any, Any, Any], claimed: ClaimedRun, output: _Output | None, signals: RunSignals
+        self, graph: Pregel[Any, Any, Any, Any], claimed: ClaimedRun, output: _Output, signals: RunSignals
     ) -> Execution:
         """The outcome of a graph that stopped by itself, or that was not started because it had been cancelled."""
         state = await graph.aget_state({"configurable": {"thread_id": str(claimed.run.thread_id)}})
         if signals.cancel_action is not None:
             return self._cancelled(claimed, signals, state)
-        values = to_json(state.values) if state.values else (to_json(output.values) if output and output.seen else None)
-        answer = to_json(output.values) if output and output.seen else values
+        values = to_json(state.values) if state.values else (to_json(output.values) if output.seen else None)
+        answer = to_json(output.values) if output.seen else values
         interrupts = to_json(state.interrupts)
         if isinstance(answer, dict):
             answer.pop("__interrupt__", None)
@@ -255,21 +246,10 @@ class GraphRunner:
             )
         )
 
-    async def _failed(  # noqa: PLR0917 - private, called once
-        self,
-        claimed: ClaimedRun,
-        config: Any,
-        saver: BaseCheckpointSaver[Any],
-        store: BaseStore,
-        failure: BaseException | None,
-        signals: RunSignals,
-        *,
-        timed_out: bool,
-    ) -> Execution:
-        """The outcome of a graph that raised, took too long or was cancelled, with the state that it had reached."""
-        state = await self._state(claimed, config, saver, store)
-        if failure is None:
-            return self._cancelled(claimed, signals, state)
+    async def _failed(self, attempt: _Attempt, failure: BaseException) -> Execution:
+        """The outcome of a graph that raised or took too long, with the state that it had reached."""
+        claimed, timed_out = attempt.claimed, attempt.timed_out
+        state = await self._state(attempt)
         error = run_errors.timed_out(self._run_timeout) if timed_out else run_errors.describe(failure, mask=self._mask)
         logger.error(
             "run failed: %s",
@@ -307,25 +287,47 @@ class GraphRunner:
                 values=values,
                 write_values=values is not None,
                 interrupts=thread_interrupts(state) if state is not None else {},
-                error=run_errors.cancelled(claimed.cancel_reason),
+                error=run_errors.cancelled(signals.cancel_reason),
                 rollback=signals.cancel_action is CancelAction.ROLLBACK,
             )
         )
 
-    async def _state(
-        self, claimed: ClaimedRun, config: Any, saver: BaseCheckpointSaver[Any], store: BaseStore
-    ) -> Any | None:
+    async def _state(self, attempt: _Attempt) -> Any | None:
         """The thread's state after a failure; None if the graph itself cannot be opened any more."""
+        claimed = attempt.claimed
         try:
+            saver = attempt.saver or await self._saver(claimed.lease)
             async with self._registry.graph(
-                claimed.graph_id, access_context="threads.read", config=config, store=store, checkpointer=saver
+                claimed.graph_id,
+                access_context="threads.read",
+                config=attempt.config,
+                store=attempt.store,
+                checkpointer=saver,
             ) as graph:
                 return await graph.aget_state({"configurable": {"thread_id": str(claimed.run.thread_id)}})
-        except LeaseLostError:
+        except (LeaseLostError, UnavailableError):
             raise
         except Exception as error:
+            # a factory that fails must not hide why the run has failed
             logger.warning("no state after the failure: %r", error, extra={"run_id": str(claimed.run.run_id)})
             return None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What one execution has opened so far."""
+
+    claimed: ClaimedRun
+    config: Any = None
+    saver: BaseCheckpointSaver[Any] | None = None
+    store: BaseStore | None = None
+    timed_out: bool = False
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Look at a task's error, so that asyncio does not complain about one that nobody is interested in."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _Output:

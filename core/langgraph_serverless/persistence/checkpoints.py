@@ -10,9 +10,11 @@ One saver per run: the stock class holds a lock around each query, which runs mu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
@@ -24,10 +26,12 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
-from psycopg_pool import AsyncConnectionPool
+from psycopg import AsyncCursor
+from psycopg.rows import DictRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from langgraph_serverless.domain.runs import Lease
-from langgraph_serverless.errors import LeaseLostError
+from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
@@ -117,9 +121,22 @@ class FencedSaver(AsyncPostgresSaver):
             },
         )
 
+    @asynccontextmanager
+    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        async with self._reachable(), super()._cursor(pipeline=pipeline) as cursor:
+            yield cursor
+
+    @asynccontextmanager
+    async def _reachable(self) -> AsyncIterator[None]:
+        """Tells a database that is away from a fault of the graph: the run is not to blame and is tried again."""
+        try:
+            yield
+        except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise UnavailableError(f"A checkpoint could not be read or written: {error}") from error
+
     async def _write(self, statement: Any, parameters: dict[str, Any]) -> None:
         fence = {"run_id": self._lease.run_id, "token": self._lease.token}
-        async with self._pool.connection() as connection:
+        async with self._reachable(), self._pool.connection() as connection:
             cursor = await connection.execute(statement, {**parameters, **fence})
             row = await cursor.fetchone()
         if not row or not row["held"]:

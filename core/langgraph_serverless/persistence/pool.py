@@ -117,6 +117,7 @@ class Database:
 
 
 def _connection_lost(error: psycopg.Error) -> bool:
-    # class 08: connection exception, 57P: operator intervention (restart), 53: insufficient resources
+    # class 08: connection exception, 57P: operator intervention (restart), 53: insufficient resources, 40: deadlock or
+    # serialization failure, where the transaction has been rolled back and may be tried again
     state = error.sqlstate or ""
-    return not state or state.startswith(("08", "57P", "53"))
+    return not state or state.startswith(("08", "57P", "53", "40"))

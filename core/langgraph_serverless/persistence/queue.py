@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from langgraph_serverless.domain.runs import CancelAction, ClaimedRun, Lease, RunOutcome
+from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome
 from langgraph_serverless.errors import LeaseLostError
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Database
@@ -178,7 +178,7 @@ class HeartbeatConnection:
         self._timeout = timeout
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
 
-    def beat(self, leases: Sequence[Lease], duration: float) -> Mapping[uuid.UUID, CancelAction | None]:
+    def beat(self, leases: Sequence[Lease], duration: float) -> Mapping[uuid.UUID, CancelRequest | None]:
         """Extend the leases; an answer for each one that is still held.
 
         Raises:
@@ -206,12 +206,16 @@ class HeartbeatConnection:
         except psycopg.Error:
             self.close()
             raise
-        return {row["run_id"]: CancelAction(row["cancel_action"]) if row["cancel_action"] else None for row in rows}
+        return {row["run_id"]: _cancel(row) for row in rows}
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _cancel(row: Mapping[str, Any]) -> CancelRequest | None:
+    return CancelRequest(CancelAction(row["cancel_action"]), row["cancel_reason"]) if row["cancel_action"] else None
 
 
 def _lease(row: Mapping[str, Any]) -> Lease:
@@ -228,7 +232,6 @@ def _claimed(row: Mapping[str, Any]) -> ClaimedRun:
         continued=row["continued"],
         age=max(0.0, row["age"]),
         temporary=row["temporary"],
-        cancel_action=CancelAction(row["cancel_action"]) if row["cancel_action"] else None,
-        cancel_reason=row["cancel_reason"],
+        cancel=_cancel(row),
         thread_metadata=row["thread_metadata"],
     )

@@ -58,7 +58,7 @@ UPDATE lgs.run r
 SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s)
 FROM held
 WHERE r.run_id = held.run_id
-RETURNING r.run_id, r.cancel_action
+RETURNING r.run_id, r.cancel_action, r.cancel_reason
 
 -- name: lock_thread_of_run
 -- Settling takes the thread before the run, as creating and cancelling do.

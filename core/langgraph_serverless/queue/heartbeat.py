@@ -17,12 +17,12 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from langgraph_serverless.domain.runs import CancelAction, Lease
+from langgraph_serverless.domain.runs import CancelRequest, Lease
 
 logger = logging.getLogger(__name__)
 
 #: Extends leases; an entry for each that is held. Raises if the database does not answer.
-Beat = Callable[[Sequence[Lease], float], Mapping[uuid.UUID, CancelAction | None]]
+Beat = Callable[[Sequence[Lease], float], Mapping[uuid.UUID, CancelRequest | None]]
 RETRY_S = 1.0
 
 
@@ -31,7 +31,7 @@ class _Held:
     lease: Lease
     confirmed_at: float
     on_lost: Callable[[], None]
-    on_cancel: Callable[[CancelAction], None]
+    on_cancel: Callable[[CancelRequest], None]
 
 
 class Heartbeat:
@@ -64,7 +64,7 @@ class Heartbeat:
         """Beat now instead of at the next interval: somebody says that a cancel has been recorded."""
         self._wake.set()
 
-    def hold(self, lease: Lease, *, on_lost: Callable[[], None], on_cancel: Callable[[CancelAction], None]) -> None:
+    def hold(self, lease: Lease, *, on_lost: Callable[[], None], on_cancel: Callable[[CancelRequest], None]) -> None:
         """Keep a lease that has just been claimed."""
         with self._lock:
             self._held[lease.token] = _Held(lease, time.monotonic(), on_lost, on_cancel)
@@ -105,9 +105,9 @@ class Heartbeat:
                 continue
             # the lease was extended no earlier than when we asked
             entry.confirmed_at = began
-            action = answers[entry.lease.run_id]
-            if action is not None:
-                entry.on_cancel(action)
+            request = answers[entry.lease.run_id]
+            if request is not None:
+                entry.on_cancel(request)
         return self._interval
 
     def _lose(self, entry: _Held) -> None:

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.events import end_marker
 from langgraph_serverless.domain.ports import Bell, EventAppender
-from langgraph_serverless.domain.runs import CancelAction, ClaimedRun, RunOutcome, RunStatus
+from langgraph_serverless.domain.runs import CancelRequest, ClaimedRun, RunOutcome, RunStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.runner import Execution, GraphRunner, HandedOff, RunSignals
 from langgraph_serverless.persistence.queue import QueueRepository
@@ -150,7 +150,7 @@ class Worker:
                     await _ended(task)
             if self._ears is not None:
                 await self._ears.aclose()
-            self._heartbeat.stop()
+            await asyncio.to_thread(self._heartbeat.stop)
         return self._report
 
     # -- the loop ------------------------------------------------------------------------------------------------
@@ -194,6 +194,10 @@ class Worker:
             claims = await self._queue.claim(owner=self.worker_id, limit=free, lease=self._settings.lease_duration)
         except UnavailableError as error:
             logger.warning("cannot claim: %s", error, extra={"action": "claim_failed"})
+            return 0
+        except Exception:
+            # the worker must outlive faults that nobody foresaw; it tries again after the poll interval
+            logger.exception("cannot claim", extra={"action": "claim_failed"})
             return 0
         for claimed in claims:
             job = _Job(claimed)
@@ -252,6 +256,8 @@ class Worker:
                     await self._bell.ring(report.requeued)
             except UnavailableError as error:
                 logger.warning("cannot sweep: %s", error, extra={"action": "sweep_failed"})
+            except Exception:
+                logger.exception("cannot sweep", extra={"action": "sweep_failed"})  # as for claims
             await asyncio.sleep(self._settings.sweep_interval)
 
     async def _listen_for_cancels(self) -> None:
@@ -296,8 +302,8 @@ class Worker:
         def on_lost() -> None:
             loop.call_soon_threadsafe(job.signals.lose)
 
-        def on_cancel(action: CancelAction) -> None:
-            loop.call_soon_threadsafe(job.signals.cancel, action)
+        def on_cancel(request: CancelRequest) -> None:
+            loop.call_soon_threadsafe(job.signals.cancel, request)
 
         self._heartbeat.hold(job.claimed.lease, on_lost=on_lost, on_cancel=on_cancel)
 
@@ -306,15 +312,21 @@ class Worker:
         began = time.monotonic()
         how = "crashed"
         try:
-            execution = await self._runner.execute(claimed, job.signals)
-            how = await self._settle(job, execution)
-        except HandedOff:
-            how = await self._hand_off(job)
+            try:
+                execution = await self._runner.execute(claimed, job.signals)
+            except HandedOff:
+                how = await self._hand_off(job)
+            else:
+                how = await self._settle(job, execution)
         except LeaseLostError:
             self._report.lost += 1
             how = "lost"
+        except UnavailableError as error:
+            # the lease runs out and another worker, or this one, goes on from the last checkpoint
+            logger.warning("run interrupted: %s", error, extra=_about(claimed) | {"action": "run_interrupted"})
+            self._report.lost += 1
         except Exception:
-            # a fault of ours, not of the graph: the lease runs out and another worker tries
+            # a fault of ours, not of the graph: the same
             logger.exception("run could not be executed", extra=_about(claimed) | {"action": "run_crashed"})
             self._report.lost += 1
         finally:
@@ -330,7 +342,7 @@ class Worker:
                 claimed.lease,
                 claimed.run.thread_id,
                 outcome,
-                thread_error=_thread_error(outcome, claimed),
+                thread_error=_thread_error(outcome, job.signals),
                 temporary_retention=self._settings.temporary_retention,
             ),
         )
@@ -377,8 +389,8 @@ async def _ended(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
 
 
-def _thread_error(outcome: RunOutcome, claimed: ClaimedRun) -> Mapping[str, Any] | None:
-    return run_errors.rolled_back(claimed.cancel_reason) if outcome.rollback else outcome.error
+def _thread_error(outcome: RunOutcome, signals: RunSignals) -> Mapping[str, Any] | None:
+    return run_errors.rolled_back(signals.cancel_reason) if outcome.rollback else outcome.error
 
 
 def _about(claimed: ClaimedRun) -> dict[str, Any]:
