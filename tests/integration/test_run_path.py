@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from langgraph_serverless.containers.worker import WorkerContainer
+from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.ids import default_assistant_id, new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import (
@@ -375,8 +376,6 @@ async def test_a_lost_worker_is_replaced_and_its_late_writes_are_refused(
         await queue.hand_off(zombie.lease)
     assert container.event_log is not None
     with pytest.raises(LeaseLostError):
-        from langgraph_serverless.domain.events import Event
-
         await container.event_log.append(zombie.lease, [Event("values", b"{}")])
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -77,8 +79,9 @@ class WorkerThread:
         try:
             await self._worker.work()
         except Exception:
+            # an API that queues runs which nobody executes would be worse: whoever supervises this process restarts it
             logger.exception("the worker has ended", extra={"action": "worker_crashed"})
-            raise
+            os.kill(os.getpid(), signal.SIGTERM)
         finally:
             await container.aclose()
             # a synchronous node that still blocks must not hold up the end of the process

@@ -1,0 +1,98 @@
+"""What a run is asked to do: merging, reserved keys, what is refused."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from langgraph_serverless.domain.principal import ANONYMOUS, Principal
+from langgraph_serverless.domain.run_kwargs import RunPlan, check_request, plan_run
+from langgraph_serverless.domain.runs import Durability, RunRequest
+from langgraph_serverless.errors import BadRequestError, InvalidInputError
+
+RUN, THREAD, ASSISTANT = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+
+
+def plan(request: RunRequest, caller: Principal = ANONYMOUS, **changes: Any) -> RunPlan:
+    arguments: dict[str, Any] = {
+        "run_id": RUN,
+        "thread_id": THREAD,
+        "assistant_id": ASSISTANT,
+        "graph_id": "g",
+        "assistant_config": {},
+        "assistant_context": {},
+        "assistant_metadata": {},
+        "thread_metadata": {},
+        "context_keys": None,
+        "stateless": False,
+        "now_ms": 1,
+        "default_durability": Durability.ASYNC,
+    }
+    return plan_run(request, caller, **{**arguments, **changes})
+
+
+def test_configurable_is_merged_key_by_key_and_the_rest_replaced() -> None:
+    request = RunRequest(assistant_id="g", config={"configurable": {"a": 2}, "tags": ["r"]})
+    assistant = {"configurable": {"a": 1, "b": 1}, "tags": ["x"], "recursion_limit": 7}
+    config = plan(request, assistant_config=assistant).kwargs["config"]
+    assert {key: config["configurable"][key] for key in ("a", "b")} == {"a": 2, "b": 1}
+    assert (config["tags"], config["recursion_limit"]) == (["r"], 7)
+
+
+def test_a_client_cannot_set_what_is_the_servers() -> None:
+    sent = {
+        "thread_id": "mine",
+        "run_id": "mine",
+        "user_id": "mallory",
+        "langgraph_auth_user": {"identity": "mallory"},
+        "langgraph_auth_user_id": "mallory",
+        "__pregel_send": "x",
+        "__pregel_checkpointer": "x",
+        "kept": 1,
+    }
+    made = plan(RunRequest(assistant_id="g", config={"configurable": sent}), Principal(identity="alice"))
+    configurable = made.kwargs["config"]["configurable"]
+    assert configurable["thread_id"] == str(THREAD)
+    assert configurable["run_id"] == str(RUN)
+    assert configurable["user_id"] == configurable["langgraph_auth_user_id"] == "alice"
+    assert configurable["langgraph_auth_user"] is None
+    assert configurable["kept"] == 1
+    assert not [key for key in configurable if key.startswith("__pregel")]
+
+
+def test_context_is_laid_over_the_assistants_and_cut_to_the_schema() -> None:
+    request = RunRequest(assistant_id="g", context={"model": "new", "unknown": 1})
+    made = plan(request, assistant_context={"model": "old", "k": 3}, context_keys=frozenset({"model", "k"}))
+    assert made.kwargs["context"] == {"model": "new", "k": 3}
+    assert made.kwargs["config"]["configurable"]["model"] == "new"
+    assert "unknown" not in made.kwargs["config"]["configurable"]
+    assert plan(RunRequest(assistant_id="g")).kwargs["context"] is None
+
+
+def test_metadata_later_wins() -> None:
+    request = RunRequest(
+        assistant_id="g", metadata={"a": "request"}, config={"metadata": {"a": "config", "b": "config"}}
+    )
+    layers = {"assistant_metadata": {"a": 1, "b": 1, "c": 1, "d": 1}, "thread_metadata": {"c": "thread"}}
+    metadata = plan(request, **layers).metadata
+    assert {key: metadata[key] for key in "abcd"} == {"a": "request", "b": "config", "c": "thread", "d": 1}
+    assert (metadata["graph_id"], metadata["assistant_id"]) == ("g", str(ASSISTANT))
+
+
+def test_a_named_checkpoint_and_durability_reach_the_run() -> None:
+    request = RunRequest(
+        assistant_id="g", checkpoint={"checkpoint_id": "c1", "checkpoint_ns": ""}, durability=Durability.EXIT
+    )
+    kwargs = plan(request).kwargs
+    assert kwargs["config"]["configurable"]["checkpoint_id"] == "c1"
+    assert (kwargs["durability"], kwargs["checkpoint_during"]) == ("exit", False)
+    assert plan(RunRequest(assistant_id="g")).kwargs["durability"] == "async"
+
+
+def test_contradictions_and_what_cannot_be_honoured_are_refused_by_name() -> None:
+    with pytest.raises(BadRequestError, match="both configurable and context"):
+        check_request(RunRequest(assistant_id="g", context={"a": 1}, config={"configurable": {"a": 1}}))
+    with pytest.raises(InvalidInputError, match="webhook"):
+        check_request(RunRequest(assistant_id="g", webhook="https://example.com"))

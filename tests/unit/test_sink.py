@@ -1,0 +1,97 @@
+"""The way from a run to the event log: order, batches, back-pressure, the fence."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+
+import pytest
+
+from langgraph_serverless.domain.events import Event
+from langgraph_serverless.domain.runs import Lease
+from langgraph_serverless.errors import LeaseLostError
+from langgraph_serverless.execution import sink as module
+from langgraph_serverless.execution.sink import EventSink
+
+LEASE = Lease(run_id=uuid.uuid4(), token=uuid.uuid4(), epoch=1)
+
+
+class Log:
+    """Appends only when it is let."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.fails: Exception | None = None
+
+    async def append(self, lease: Lease, events: Sequence[Event]) -> None:
+        await self.open.wait()
+        if self.fails is not None:
+            raise self.fails
+        self.batches.append([event.name for event in events])
+
+    async def expire(self, run_id: uuid.UUID, seconds: float) -> None:
+        raise AssertionError("not the sink's business")
+
+
+def events(count: int, start: int = 0) -> list[Event]:
+    return [Event(str(number), b"{}") for number in range(start, start + count)]
+
+
+async def test_the_first_event_goes_at_once_and_the_rest_in_batches_in_order() -> None:
+    log = Log()
+    sink = EventSink(log, LEASE, on_lost=lambda: None)
+    await sink.emit(Event("0", b"{}"))
+    await asyncio.sleep(0)
+    assert log.batches == [["0"]]
+    log.open.clear()
+    for event in events(5, start=1):
+        await sink.emit(event)
+        await asyncio.sleep(0)
+    log.open.set()
+    await sink.drain()
+    assert [name for batch in log.batches for name in batch] == ["0", "1", "2", "3", "4", "5"]
+    assert len(log.batches) == 3
+
+
+async def test_a_graph_that_is_faster_than_the_log_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PENDING", 10)
+    monkeypatch.setattr(module, "MAX_BATCH", 4)
+    log = Log()
+    log.open.clear()
+    sink = EventSink(log, LEASE, on_lost=lambda: None)
+
+    async def produce() -> None:
+        for event in events(50):
+            await sink.emit(event)
+
+    producer = asyncio.create_task(produce())
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert not producer.done()
+    log.open.set()
+    await asyncio.wait_for(producer, 5)
+    await sink.drain()
+    assert [name for batch in log.batches for name in batch] == [str(number) for number in range(50)]
+
+
+async def test_a_refused_append_tells_the_run_and_drops_the_rest() -> None:
+    log = Log()
+    log.fails = LeaseLostError("gone")
+    lost: list[bool] = []
+    sink = EventSink(log, LEASE, on_lost=lambda: lost.append(True))
+    for event in events(3):
+        await sink.emit(event)
+    await sink.drain()
+    await sink.emit(Event("late", b"{}"))
+    await sink.drain()
+    assert lost == [True]
+    assert log.batches == []
+
+
+async def test_without_a_log_events_go_nowhere() -> None:
+    sink = EventSink(None, LEASE, on_lost=lambda: None)
+    await sink.emit(Event("0", b"{}"))
+    await sink.drain()
