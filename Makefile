@@ -60,5 +60,5 @@ lock: setup ## Compile requirements/*.in again (ARGS="--upgrade" takes newer ver
 	$(UV_COMPILE) requirements/base.in --constraint requirements/dev.txt --output-file requirements/base.txt
 
 clean: ## Remove .venv, caches and what builds left (databases in .data stay)
-	rm -rf $(VENV) .build .aws-sam dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-localstack .venv-sam .build .aws-sam dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +

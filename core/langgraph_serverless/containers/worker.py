@@ -94,8 +94,10 @@ async def consume(
         registry: the project's graphs, when the process has loaded them already.
     """
     container = WorkerContainer(settings, registry=registry, **options)
-    use_threads_for(settings)
+    threads = use_threads_for(settings)
     try:
         return await container.worker().work(remaining=deadline, idle_grace=idle_grace)
     finally:
         await container.aclose()
+        # a node that still blocks is left behind with its thread; the next invocation gets threads of its own
+        threads.shutdown(wait=False, cancel_futures=True)
