@@ -102,7 +102,7 @@ async def test_reading_starts_the_time_anew_unless_told_not_to(clients: StoreSer
 
 
 async def test_reading_never_shortens_a_time(clients: StoreService, database: Database) -> None:
-    """LangGraph's column holds whole minutes: a third of one is stored as none."""
+    """Also one of less than half a minute, which a column of whole minutes would store as none."""
     await clients.put(ANONYMOUS, namespace=["t"], key="k", value={}, ttl=1 / 3)
     assert await clients.get(ANONYMOUS, namespace=["t"], key="k") is not None
     assert await clients.get(ANONYMOUS, namespace=["t"], key="k") is not None

@@ -2,15 +2,14 @@
 -- An item with its new value. An expired one that nobody has swept yet counts as gone.
 INSERT INTO store (prefix, key, value, created_at, updated_at, expires_at, ttl_minutes)
 VALUES (%(prefix)s, %(key)s, %(value)s, now(), now(),
-        now() + make_interval(secs => %(ttl)s::float8 * 60), round(%(ttl)s::float8)::int)
+        now() + make_interval(secs => %(ttl)s::float8 * 60), %(ttl)s::float8)
 ON CONFLICT (prefix, key) DO UPDATE
 SET value = EXCLUDED.value,
     created_at = CASE WHEN store.expires_at <= now() THEN now() ELSE store.created_at END,
     updated_at = EXCLUDED.updated_at, expires_at = EXCLUDED.expires_at, ttl_minutes = EXCLUDED.ttl_minutes
 
 -- name: get_item
--- One item that has not expired; with `refresh` its time starts anew. The column for that holds whole minutes, so a
--- shorter time is never cut down by a refresh.
+-- One item that has not expired; with `refresh` its time starts anew.
 WITH refreshed AS (
     UPDATE store
     SET expires_at = greatest(expires_at, now() + make_interval(secs => ttl_minutes * 60))
