@@ -119,13 +119,19 @@ class DevServer:
         return []
 
     def kill(self) -> None:
-        """``kill -9`` of the command; returns once its server has ended as well."""
+        """``kill -9`` of the command; returns once its server has ended as well and nobody listens on the port."""
         assert self.process is not None
         server = self.server_pid
         self.process.kill()
         self.process.wait(PATIENCE)
         self.process = None
-        until(lambda: not _alive(server), "the server to end with its command")
+        until(lambda: not _alive(server), "the server to end with its command", patience=5)
+        # a moment later: the kernel closes a process's sockets after its first thread is gone
+        until(self._port_is_free, "the port to be free", patience=5)
+
+    def _port_is_free(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) != 0
 
     def kill_server(self) -> None:
         """``kill -9`` of the server process only; the command starts another one."""
