@@ -56,9 +56,22 @@ class QueueRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, *, owner: str, limit: int, lease: float) -> Sequence[ClaimedRun]:
-        """Take up to ``limit`` runs, each with a lease of ``lease`` seconds."""
-        parameters = {"owner": owner, "limit": limit, "lease": lease}
+    async def claim(
+        self, *, owner: str, limit: int, lease: float, last_attempt: int | None = None, on_trial: bool = False
+    ) -> Sequence[ClaimedRun]:
+        """Take up to ``limit`` runs, each with a lease of ``lease`` seconds.
+
+        Args:
+            last_attempt: number of a run's last attempt, to tell runs that have no other from those that do.
+            on_trial: take runs for their last attempt, and no others; only others without it.
+        """
+        parameters = {
+            "owner": owner,
+            "limit": limit,
+            "lease": lease,
+            "last_attempt": last_attempt,
+            "on_trial": on_trial,
+        }
         async with self._database.connection() as connection:
             try:
                 cursor = await connection.execute(CLAIM, parameters)

@@ -1,11 +1,13 @@
 -- name: claim
 -- The next runs for a worker, by priority and then age: due, on a thread where nothing runs and nothing older waits.
+-- Runs that have one attempt left are taken for a trial only, and only they are then.
 -- `SKIP LOCKED` lets workers pass each other; the unique index on running runs stands behind it.
 WITH candidate AS (
     SELECT r.run_id, COALESCE(r.lease_history -> -1 ->> 'end', '') = 'handoff' AS continued
     FROM lgs.run r
     WHERE r.status = 'pending'
       AND r.available_at <= now()
+      AND (%(last_attempt)s::int IS NULL OR (r.attempt + 1 >= %(last_attempt)s::int) = %(on_trial)s)
       AND NOT EXISTS (
           SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
       AND NOT EXISTS (
@@ -146,16 +148,18 @@ WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
 RETURNING run_id
 
 -- name: requeue_expired
--- Takes runs back from workers that have not been heard of, while they have attempts left.
+-- Takes runs back from workers that have not been heard of, while they have attempts left or get on: one that resumed and
+-- has saved a checkpoint since is not what took its worker away.
 UPDATE lgs.run
 SET status = 'pending', resuming = true,
     lease_token = NULL, lease_owner = NULL, lease_expires_at = NULL,
     lease_history = jsonb_set(lease_history, '{-1,end}', '"expired"'),
     updated_at = clock_timestamp()
 WHERE run_id IN (
-    SELECT run_id FROM lgs.run
+    SELECT run_id FROM lgs.run r
     WHERE status = 'running' AND lease_expires_at < now()
-      AND (attempt < %(max_attempts)s OR cancel_action IS NOT NULL)
+      AND (attempt < %(max_attempts)s OR cancel_action IS NOT NULL OR (attempt > 1 AND EXISTS (
+          SELECT 1 FROM checkpoints c WHERE c.thread_id = r.thread_id::text AND c.lease_token = r.lease_token)))
     ORDER BY run_id
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -163,10 +167,12 @@ WHERE run_id IN (
 RETURNING run_id, thread_id
 
 -- name: claim_exhausted
--- Takes over runs whose last attempt has expired, in order to end them.
+-- Takes over runs whose last attempt has expired without getting on, in order to end them.
 WITH exhausted AS (
-    SELECT run_id, gen_random_uuid() AS token FROM lgs.run
+    SELECT run_id, gen_random_uuid() AS token FROM lgs.run r
     WHERE status = 'running' AND lease_expires_at < now() AND attempt >= %(max_attempts)s AND cancel_action IS NULL
+      AND NOT (attempt > 1 AND EXISTS (
+          SELECT 1 FROM checkpoints c WHERE c.thread_id = r.thread_id::text AND c.lease_token = r.lease_token))
     ORDER BY run_id
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED

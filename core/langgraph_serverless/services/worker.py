@@ -31,6 +31,7 @@ from langgraph_serverless.execution.runner import Execution, GraphRunner, Handed
 from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.queue import QueueService
+from langgraph_serverless.services.trials import Trials
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
@@ -83,6 +84,7 @@ class WorkReport:
 class _Job:
     claimed: ClaimedRun
     signals: RunSignals = field(default_factory=RunSignals)
+    began: float = field(default_factory=time.monotonic)
 
 
 class Worker:
@@ -116,6 +118,7 @@ class Worker:
         self._report = WorkReport()
         self._ring: asyncio.Task[bool] | None = None
         self._slots_until = 0.0
+        self._trials = Trials(settings)
 
     def stop(self) -> None:
         """Claim nothing more, hand on what runs, and return. Call it on the worker's event loop."""
@@ -190,8 +193,22 @@ class Worker:
         free = self._free()
         if free <= 0:
             return 0
+        taken = await self._take(free)
+        if taken < free and self._trials.may_begin((job.claimed.attempt, job.began) for job in self._jobs.values()):
+            tried = await self._take(1, on_trial=True)
+            self._trials.looked(found=tried > 0)
+            taken += tried
+        return taken
+
+    async def _take(self, limit: int, *, on_trial: bool = False) -> int:
         try:
-            claims = await self._queue.claim(owner=self.worker_id, limit=free, lease=self._settings.lease_duration)
+            claims = await self._queue.claim(
+                owner=self.worker_id,
+                limit=limit,
+                lease=self._settings.lease_duration,
+                last_attempt=self._trials.last_attempt,
+                on_trial=on_trial,
+            )
         except UnavailableError as error:
             logger.warning("cannot claim: %s", error, extra={"action": "claim_failed"})
             return 0
