@@ -68,7 +68,7 @@ def test_context_is_laid_over_the_assistants_and_cut_to_the_schema() -> None:
     assert made.kwargs["context"] == {"model": "new", "k": 3}
     assert made.kwargs["config"]["configurable"]["model"] == "new"
     assert "unknown" not in made.kwargs["config"]["configurable"]
-    assert plan(RunRequest(assistant_id="g")).kwargs["context"] is None
+    assert plan(RunRequest(assistant_id="g")).kwargs["context"] == {}
 
 
 def test_metadata_later_wins() -> None:

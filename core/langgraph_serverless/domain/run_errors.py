@@ -1,8 +1,8 @@
 """What clients learn of a run's failure.
 
 ``{"error": <class>, "message": <text>}``. Text that the author of a graph did not mean for clients (a custom exception, an
-assertion, a lost connection with its address) is masked; that of a small set of well-known classes is shown, as observed on
-the official server. The full text always goes to the log and to the checkpoint of the failed task.
+assertion, a lost connection with its address) is masked; that of a small set of well-known classes, and of what derives from
+them, is shown, as observed on the official server. The full text always goes to the log and to the checkpoint of the failed task.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ SHOWN = frozenset(
         "ValueError",
         "TypeError",
         "KeyError",
+        "AttributeError",
         "RuntimeError",
-        "NotImplementedError",
         "TimeoutError",
         "HTTPException",
-        "GraphRecursionError",
         "EmptyInputError",
+        "InvalidUpdateError",
     }
 )
 
 
 def describe(error: BaseException, *, mask: bool) -> dict[str, Any]:
-    """The error object for clients. Only exactly the well-known classes are shown, not what derives from them."""
-    name = type(error).__name__
-    return {"error": name, "message": str(error) if not mask or name in SHOWN else MASK}
+    """The error object for clients."""
+    shown = not mask or any(base.__name__ in SHOWN for base in type(error).__mro__)
+    return {"error": type(error).__name__, "message": str(error) if shown else MASK}
 
 
 def cancelled(reason: str | None) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def plan_run(
         "input": request.input,
         "command": request.command,
         "config": config,
-        "context": context,
+        "context": context or {},
         "stream_mode": [mode.value for mode in request.stream_mode] or ["values"],
         "interrupt_before": request.interrupt_before,
         "interrupt_after": request.interrupt_after,
@@ -135,7 +135,7 @@ def plan_run(
         metadata=metadata,
         kwargs=kwargs,
         thread_metadata={"graph_id": graph_id, "assistant_id": str(assistant_id)},
-        thread_config={"configurable": visible, **settings},
+        thread_config={"configurable": visible, **settings, **_sent_metadata(request)},
     )
 
 
@@ -145,6 +145,10 @@ def _visible(configurable: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in configurable.items()
         if not key.startswith((RESERVED_PREFIX, "langgraph_auth_")) and key not in ("run_id", "thread_id")
     }
+
+
+def _sent_metadata(request: RunRequest) -> dict[str, Any]:
+    return {"metadata": request.config["metadata"]} if request.config.get("metadata") else {}
 
 
 def _cut(context: Mapping[str, Any], keys: frozenset[str] | None) -> dict[str, Any] | None:

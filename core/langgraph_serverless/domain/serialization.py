@@ -1,7 +1,7 @@
 """Turns what graphs hold into JSON.
 
 Pydantic models (messages among them) are dumped flat, dataclasses become objects, sets and deques lists, bytes base64,
-UUIDs, dates, paths and decimals strings, exceptions and everything unknown their ``repr``. Nothing is imported for it:
+UUIDs, dates, paths and decimals strings, durations their seconds, exceptions and everything unknown their ``repr``. Nothing is imported for it:
 kinds are told apart by what they can do, so this module is as light as its callers.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from collections import deque
 from collections.abc import Mapping
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import PurePath
 from typing import Any
@@ -32,6 +33,8 @@ def _default(value: Any) -> Any:
         return base64.b64encode(bytes(value)).decode()
     if isinstance(value, Decimal | PurePath):
         return str(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, str):  # a subclass
         return str.__str__(value)
     return repr(value)

@@ -1,7 +1,8 @@
 """From what a graph streams to the events that clients see.
 
 ``ChunkTranslator`` is told which modes the client asked for and gets every chunk of the graph; it names the events
-(``mode`` or ``mode|namespace``), turns their data into JSON once, and accumulates messages for the ``messages`` mode.
+(``mode`` or ``mode|namespace``), turns their data into JSON once, and accumulates messages for the ``messages`` mode. A
+temporary run has checkpoints only for its own sake (it may be handed on), so clients are told of none.
 """
 
 from __future__ import annotations
@@ -12,19 +13,28 @@ from typing import Any
 from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
 
 from langgraph_serverless.domain.events import Event
+from langgraph_serverless.domain.run_errors import describe
 from langgraph_serverless.domain.serialization import dump_json
 
 #: Modes of the wire that LangGraph streams under the same name.
 SAME = frozenset({"values", "updates", "custom", "tasks", "checkpoints", "debug"})
-_CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns")
+#: LangGraph's tag of the steps that are its own business.
+HIDDEN = "langsmith:hidden"
+#: And its own keys in configurables.
+ENGINE_PREFIX = "__pregel_"
+_CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
 
 
 class ChunkTranslator:
     """Per run: which events a chunk becomes."""
 
-    def __init__(self, modes: Sequence[str], *, subgraphs: bool) -> None:
-        self._modes = frozenset(modes)
+    def __init__(
+        self, modes: Sequence[str], *, subgraphs: bool = False, temporary: bool = False, mask: bool = True
+    ) -> None:
+        self._modes = frozenset(modes) - ({"checkpoints"} if temporary else set())
         self._subgraphs = subgraphs
+        self._temporary = temporary
+        self._mask = mask
         # with both asked for, only the tuples are sent
         self._tuples = "messages-tuple" in self._modes
         self._accumulate = "messages" in self._modes and not self._tuples
@@ -44,13 +54,14 @@ class ChunkTranslator:
             return
         if mode == "messages":
             yield from self._messages(namespace, data)
-        elif mode in self._modes:
-            yield Event(_name(mode, namespace), dump_json(_public(mode, data)))
+        elif mode in self._modes and not (self._temporary and mode == "debug" and data["type"] == "checkpoint"):
+            yield Event(_name(mode, namespace), dump_json(self._public(mode, data)))
 
     def graph_event(self, record: Mapping[str, Any], on_values: Callable[[Any], None]) -> Iterator[Event]:
-        """The events of one ``astream_events`` record: the record itself, and what the root graph streamed in it."""
-        yield Event("events", dump_json(record))
+        """The events of one ``astream_events`` record: what the root graph streamed in it, or else the record itself."""
         if record["event"] != "on_chain_stream" or record.get("parent_ids"):
+            if HIDDEN not in record.get("tags", ()):
+                yield Event("events", dump_json(record))
             return
         chunk = record["data"]["chunk"]
         namespace, mode, data = chunk if self._subgraphs else ((), *chunk)
@@ -65,31 +76,39 @@ class ChunkTranslator:
             return
         key = message.id or ""
         if key not in self._seen:
-            yield Event(_name("messages/metadata", namespace), dump_json({key: {"metadata": metadata}}))
+            yield Event("messages/metadata", dump_json({key: {"metadata": metadata}}))
         if not isinstance(message, BaseMessageChunk):
             self._seen[key] = message
-            yield Event(_name("messages/complete", namespace), dump_json([message]))
+            yield Event("messages/complete", dump_json([message]))
             return
         earlier = self._seen.get(key)
         whole = earlier + message if isinstance(earlier, BaseMessageChunk) else message
         self._seen[key] = whole
-        yield Event(_name("messages/partial", namespace), dump_json([message_chunk_to_message(whole)]))
+        yield Event("messages/partial", dump_json([message_chunk_to_message(whole)]))
+
+    def _public(self, mode: str, data: Any) -> Any:
+        """What clients see of a chunk: no keys of the engine's own, ids in the short form, errors masked."""
+        if mode == "tasks":
+            return self._public_task(data)
+        if mode == "checkpoints":
+            return _public_checkpoint(data)
+        if mode != "debug":
+            return data
+        if data["type"] != "checkpoint":
+            return {**data, "payload": self._public_task(data["payload"])}
+        payload = _public_checkpoint(data["payload"])
+        payload["checkpoint"] = _short(payload.get("config"))
+        payload["parent_checkpoint"] = _short(payload.get("parent_config"))
+        payload["tasks"] = [_with_checkpoint(task) for task in payload.get("tasks") or ()]
+        return {**data, "payload": payload}
+
+    def _public_task(self, task: Mapping[str, Any]) -> Mapping[str, Any]:
+        error = task.get("error")
+        return {**task, "error": describe(error, mask=self._mask)} if isinstance(error, BaseException) else task
 
 
 def _name(mode: str, namespace: Sequence[str]) -> str:
     return f"{mode}|{'|'.join(namespace)}" if namespace else mode
-
-
-def _public(mode: str, data: Any) -> Any:
-    """Checkpoints as clients see them: without the engine's own keys, with their ids in the short form."""
-    if mode == "checkpoints":
-        return _public_checkpoint(data)
-    if mode == "debug" and data.get("type") == "checkpoint":
-        payload = _public_checkpoint(data["payload"])
-        payload["checkpoint"] = _short(payload.get("config"))
-        payload["parent_checkpoint"] = _short(payload.get("parent_config"))
-        return {**data, "payload": payload}
-    return data
 
 
 def _public_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,23 +116,20 @@ def _public_checkpoint(data: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("config", "parent_config"):
         if public.get(key):
             public[key] = {"configurable": _without_engine(public[key].get("configurable") or {})}
-    public["tasks"] = [_task(task) for task in public.get("tasks") or ()]
     return public
 
 
-def _task(task: Mapping[str, Any]) -> dict[str, Any]:
-    public = dict(task)
-    state = public.get("state")
-    if isinstance(state, Mapping) and "configurable" in state:
-        # a subgraph's task names its checkpoint
-        public.pop("state")
-        configurable = state["configurable"]
-        public["checkpoint"] = {key: configurable[key] for key in ("thread_id", "checkpoint_ns") if key in configurable}
-    return public
+def _with_checkpoint(task: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A task; that of a subgraph names its checkpoint in place of its state."""
+    state = task.get("state")
+    if not isinstance(state, Mapping) or "configurable" not in state:
+        return task
+    public = {key: value for key, value in task.items() if key != "state"}
+    return {**public, "checkpoint": _short(state)}
 
 
 def _without_engine(configurable: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in configurable.items() if not key.startswith("__")}
+    return {key: value for key, value in configurable.items() if not key.startswith(ENGINE_PREFIX)}
 
 
 def _short(config: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -46,13 +46,13 @@ def graph_config(claimed: ClaimedRun, *, resuming: bool) -> RunnableConfig:
 
 
 def graph_input(kwargs: Mapping[str, Any]) -> Any:
-    """The input, or the command, which wins if both were sent.
+    """The input, or the command, which wins if both were sent; an empty command is none.
 
     Raises:
         TypeError: the command has keys that ``Command`` does not know; the run fails with it.
     """
     command = kwargs.get("command")
-    if command is None:
+    if not command:
         return kwargs.get("input")
     arguments = {key: value for key, value in command.items() if value is not None}
     if "goto" in arguments:

@@ -19,11 +19,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.errors import GraphDrained
+from langgraph.errors import EmptyInputError, GraphDrained
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
+from langgraph.types import Command
 
 from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.events import ERROR, METADATA, Event
@@ -173,10 +175,12 @@ class GraphRunner:
             config=attempt.config,
             store=attempt.store,
             checkpointer=attempt.saver,
-            context=run.kwargs.get("context"),
+            context=run.kwargs.get("context") or None,
         ) as graph:
             if signals.cancel_action is None:
                 value = None if resuming else graph_input(run.kwargs)
+                if isinstance(value, Command) and value.resume is not None:
+                    await _require_state(attempt)
                 try:
                     async with asyncio.timeout(max(0.0, self._run_timeout - claimed.age)) as timeout:
                         await self._stream(graph, attempt, value, signals, sink, output)
@@ -196,11 +200,14 @@ class GraphRunner:
         output: _Output,
     ) -> None:
         kwargs, config = attempt.claimed.run.kwargs, attempt.config
-        temporary = attempt.claimed.temporary
-        modes = [mode for mode in kwargs["stream_mode"] if mode != "checkpoints" or not temporary]
-        translator = ChunkTranslator(modes, subgraphs=kwargs["subgraphs"])
+        modes = kwargs["stream_mode"]
+        translator = ChunkTranslator(
+            modes, subgraphs=kwargs["subgraphs"], temporary=attempt.claimed.temporary, mask=self._mask
+        )
         arguments: dict[str, Any] = {
-            "context": kwargs.get("context"),
+            "context": kwargs.get("context") or None,
+            # what the graph's author declared as its output, and not its whole state
+            "output_keys": graph.output_channels,
             "stream_mode": translator.graph_modes,
             "interrupt_before": kwargs.get("interrupt_before"),
             "interrupt_after": kwargs.get("interrupt_after"),
@@ -229,12 +236,11 @@ class GraphRunner:
         if signals.cancel_action is not None:
             return self._cancelled(claimed, signals, state)
         values = to_json(state.values) if state.values else (to_json(output.values) if output.seen else None)
-        answer = to_json(output.values) if output.seen else values
         interrupts = to_json(state.interrupts)
-        if isinstance(answer, dict):
-            answer.pop("__interrupt__", None)
-        if interrupts:
-            answer = {**(answer or {}), "__interrupt__": interrupts} if isinstance(answer, dict | None) else answer
+        # unseen: nothing has been written, as it stopped at once or had nothing to do
+        answer = to_json(output.values) if output.seen else None if interrupts else _declared(graph, values)
+        if interrupts and isinstance(answer, dict | None):
+            answer = {**(answer or {}), "__interrupt__": interrupts}
         return Execution(
             outcome=RunOutcome(
                 status=RunStatus.SUCCESS,
@@ -324,6 +330,21 @@ class _Attempt:
     timed_out: bool = False
 
 
+async def _require_state(attempt: _Attempt) -> None:
+    """Refuse to resume what has never begun; LangGraph would start it without an input."""
+    config: RunnableConfig = {"configurable": {"thread_id": str(attempt.claimed.run.thread_id)}}
+    if attempt.saver is None or await attempt.saver.aget_tuple(config) is None:
+        raise EmptyInputError("There is nothing to resume: the thread has no state yet.")
+
+
+def _declared(graph: Pregel[Any, Any, Any, Any], values: Any) -> Any:
+    """The part of a state that is the graph's output."""
+    channels = graph.output_channels
+    if not isinstance(values, dict) or isinstance(channels, str):
+        return values
+    return {channel: values[channel] for channel in channels if channel in values}
+
+
 def _retrieve(task: asyncio.Task[Any]) -> None:
     """Look at a task's error, so that asyncio does not complain about one that nobody is interested in."""
     if not task.cancelled():
@@ -331,15 +352,16 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
 
 
 class _Output:
-    """The last values that the root graph has streamed."""
+    """The last values that the root graph has streamed, apart from those that tell of an interrupt."""
 
     def __init__(self) -> None:
         self.seen = False
         self.values: Any = None
 
     def take(self, values: Any) -> None:
-        self.seen = True
-        self.values = values
+        if not (isinstance(values, dict) and "__interrupt__" in values):
+            self.seen = True
+            self.values = values
 
 
 def thread_interrupts(state: Any) -> dict[str, Any]:

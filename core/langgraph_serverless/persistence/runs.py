@@ -91,8 +91,22 @@ class RunResult:
     output: Any
     error: Mapping[str, Any] | None
     thread_values: Any
+    #: Of a thread whose last run failed.
+    thread_error: Mapping[str, Any] | None
+    #: Of a thread that waits: task id to interrupts.
+    thread_interrupts: Mapping[str, Any] | None
     #: The thread of a finished stateless run that nobody kept.
     hidden: bool
+
+    @property
+    def thread_output(self) -> Any:
+        """What the thread has come to, in the form in which wait would answer it."""
+        if self.thread_error is not None:
+            return {"__error__": self.thread_error}
+        asked = [interrupt for task in (self.thread_interrupts or {}).values() for interrupt in task]
+        if asked and isinstance(self.thread_values, dict | None):
+            return {**(self.thread_values or {}), "__interrupt__": asked}
+        return self.thread_values
 
 
 def run_from_row(row: Mapping[str, Any]) -> Run:
@@ -198,6 +212,8 @@ class RunRepository:
             output=row["output"],
             error=row["error"],
             thread_values=row["thread_values"],
+            thread_error=row["thread_error"],
+            thread_interrupts=row["thread_interrupts"],
             hidden=row["hidden"],
         )
 

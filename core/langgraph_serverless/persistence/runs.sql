@@ -66,7 +66,9 @@ SELECT 1 AS found FROM lgs.thread WHERE thread_id = %(thread_id)s AND purge_at I
 
 -- name: get_result
 -- How a run stands and what it left: for wait and join, also when its thread is hidden already.
-SELECT r.status, r.resuming, r.output, r.error, t.channel_values AS thread_values, t.purge_at IS NOT NULL AS hidden
+SELECT r.status, r.resuming, r.output, r.error, t.channel_values AS thread_values, t.purge_at IS NOT NULL AS hidden,
+    CASE WHEN t.status = 'error' THEN t.error END AS thread_error,
+    CASE WHEN t.status = 'interrupted' THEN t.interrupts END AS thread_interrupts
 FROM lgs.run r JOIN lgs.thread t USING (thread_id)
 WHERE r.run_id = %(run_id)s
 

@@ -250,7 +250,7 @@ class RunService:
             live = [run for run in runs if not run.status.is_final]
             if not live:
                 raise NotFoundError(
-                    "No matching runs to cancel. Please verify the thread ID and run IDs are correct, and the runs haven't already been canceled or completed."
+                    "No matching runs to cancel. Please verify the thread ID and run IDs are correct, and the runs haven't been deleted or completed."
                 )
             running, ended = await self._cancel_locked(connection, live, action, reason=reason)
             await self._runs.refresh_thread_status(connection, thread_id)

@@ -152,14 +152,14 @@ class StreamService:
     async def join(
         self, caller: Principal, thread_id: uuid.UUID | None, run_id: uuid.UUID
     ) -> AsyncGenerator[bytes, None]:
-        """The same for a run that somebody else may have made; of a finished run, the current values of its thread."""
+        """The same for a run that somebody else may have made; of a finished run, what its thread has come to."""
         run = await self._runs.find(caller, thread_id, run_id)
         if run is not None and not run.status.is_final:
             return self.wait(run)
         result = await self._runs.result(run_id)
         if result is None or not (run is not None or result.hidden):
             return _pieces(dump_json({"__error__": _RUN_NOT_FOUND}))
-        return _pieces(dump_json(result.output if result.hidden else result.thread_values))
+        return _pieces(dump_json(result.output if result.hidden else result.thread_output))
 
     async def _wait_for_end(self, run_id: uuid.UUID) -> AsyncGenerator[bytes | Event, None]:
         batches = self._events.end(run_id) if self._events is not None else self._no_log()

@@ -25,7 +25,7 @@ Action = Literal["interrupt", "rollback"]
 
 
 def _reason(request: Request, action: str) -> str:
-    return f"{action} requested via {request.method} {request.url.path}"
+    return f"{action} requested via {request.method} {request.scope['route'].path}"
 
 
 @router.post("/threads/{thread_id}/runs", tags=[THREAD_RUNS], responses=returns(wire.Run))

@@ -102,7 +102,7 @@ def state_document(state: StateSnapshot | None) -> JsonObject:
         "values": to_json(state.values),
         "next": list(state.next),
         "tasks": [_task_document(task) for task in state.tasks],
-        "metadata": None if state.metadata is None else to_json(state.metadata),
+        "metadata": None if state.metadata is None else {**to_json(state.metadata), **_thread(checkpoint)},
         "created_at": state.created_at,
         "checkpoint": checkpoint,
         "parent_checkpoint": parent,
@@ -117,6 +117,11 @@ def updated_document(configurable: Mapping[str, Any]) -> JsonObject:
     """The checkpoint that a state write has made."""
     checkpoint = _checkpoint({"configurable": configurable}) or {}
     return {"checkpoint": checkpoint, "configurable": checkpoint, "checkpoint_id": checkpoint.get("checkpoint_id")}
+
+
+def _thread(checkpoint: JsonObject | None) -> JsonObject:
+    # savers leave it out of what they store as metadata
+    return {key: checkpoint[key] for key in ("thread_id",) if checkpoint and key in checkpoint}
 
 
 def _task_document(task: PregelTask) -> JsonObject:
