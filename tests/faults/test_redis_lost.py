@@ -32,7 +32,7 @@ def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
 
 
 @pytest.fixture
-def server(dev_servers: MakeServer, valkey: EmbeddedValkey, tmp_path: Path) -> DevServer:
+def server(valkey: EmbeddedValkey, dev_servers: MakeServer, tmp_path: Path) -> DevServer:
     uri = valkey.start()
     return dev_servers(PROJECT, JOURNAL=str(tmp_path / "journal"), REDIS_URI=uri, **SHORT_LEASES)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cluster import Cluster
 from dev_server import PATIENCE, DevServer
@@ -150,7 +151,7 @@ class Workload:
         """Every acknowledged run ends in success with the right output; clients that followed one saw all of it."""
         async with asyncio.timeout(patience):
             for run in self.runs:
-                output = await self.client.runs.join(*self._place(run))
+                output = await self._join(run)
                 # of a finished run, a join gives what its thread has come to since
                 assert set(run_log(run)) <= set(output["log"]), f"{run}: {output}"
             for follower in self._followers:
@@ -168,6 +169,16 @@ class Workload:
                 thread = await self.client.threads.get(run.thread_id)
                 assert (thread["status"], thread.get("error")) == ("idle", None)
         await self._queues_kept_their_order(rows)
+
+    async def _join(self, run: Acknowledged) -> Any:
+        """A join that tries again after a 503, as the answer asks for."""
+        while True:
+            try:
+                return await self.client.runs.join(*self._place(run))
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != 503:
+                    raise
+                await asyncio.sleep(float(error.response.headers["retry-after"]))
 
     def _place(self, run: Acknowledged) -> tuple[str, str]:
         thread_id = run.thread_id or str(self.rows()[run.run_id]["thread_id"])

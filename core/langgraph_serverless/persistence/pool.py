@@ -2,7 +2,8 @@
 
 ``Database`` is cheap to construct and opens its pool at first use (a function must not connect while it is imported).
 Connections are in autocommit mode, so that a single statement is a single round trip; ``transaction()`` groups several.
-A connection is checked when it is taken after a pause, because a function's sandbox may have been frozen meanwhile.
+A connection is checked when it is taken after a pause, because a function's sandbox may have been frozen meanwhile, and for
+a while after another one was lost, because a restart of the server takes all of them.
 Failures to reach the database become ``UnavailableError`` (503); what a statement itself does wrong is left alone.
 
 The pool belongs to the event loop that first used it.
@@ -25,7 +26,8 @@ from langgraph_serverless.settings import Settings
 
 Connection = psycopg.AsyncConnection[DictRow]
 
-#: A connection that was used this recently (seconds) is taken without a check, which would cost a round trip.
+#: A connection that was used this recently (seconds) is taken without a check, which would cost a round trip; and for how
+#: long all of them are checked after one was lost.
 CHECK_AFTER_IDLE = 15.0
 
 
@@ -37,6 +39,7 @@ class Database:
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._opening = asyncio.Lock()
         self._last_use = 0.0
+        self._last_loss = float("-inf")
 
     async def pool(self) -> AsyncConnectionPool[Connection]:
         """The open pool, for libraries that take one (the checkpoint saver, the store)."""
@@ -71,7 +74,8 @@ class Database:
         return pool
 
     async def _check(self, connection: Connection) -> None:
-        if time.monotonic() - self._last_use > CHECK_AFTER_IDLE:
+        now = time.monotonic()
+        if now - self._last_use > CHECK_AFTER_IDLE or now - self._last_loss < CHECK_AFTER_IDLE:
             await AsyncConnectionPool.check_connection(connection)
 
     @asynccontextmanager
@@ -92,6 +96,7 @@ class Database:
             if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable) or _connection_lost(
                 error
             ):
+                self._last_loss = time.monotonic()
                 raise UnavailableError("The connection to the database was lost; try again.") from error
             raise
 
