@@ -239,6 +239,8 @@ class GraphRunner:
         interrupts = to_json(state.interrupts)
         # unseen: nothing has been written, as it stopped at once or had nothing to do
         answer = to_json(output.values) if output.seen else None if interrupts else _declared(graph, values)
+        if isinstance(answer, dict):
+            answer.pop("__interrupt__", None)  # of some tasks only
         if interrupts and isinstance(answer, dict | None):
             answer = {**(answer or {}), "__interrupt__": interrupts}
         return Execution(
@@ -352,16 +354,15 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
 
 
 class _Output:
-    """The last values that the root graph has streamed, apart from those that tell of an interrupt."""
+    """The last values that the root graph has streamed."""
 
     def __init__(self) -> None:
         self.seen = False
         self.values: Any = None
 
     def take(self, values: Any) -> None:
-        if not (isinstance(values, dict) and "__interrupt__" in values):
-            self.seen = True
-            self.values = values
+        self.seen = True
+        self.values = values
 
 
 def thread_interrupts(state: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ answer for later steps (``{run}``, the last run, is kept by itself), ``until`` r
 values, ``behind`` lets later steps run while it is being answered, ``unordered`` says that events may come in any order.
 
 Answers are compared as normalised documents: ids and times by kind, kept values by name. Differences that are meant are
-listed in ``differences.json``, each with its reason; ``at`` is a pattern for the place, see ``Difference``.
+listed in ``differences.json``, each with its reason; ``at`` is a pattern for the place, see ``Difference``, which
+``reference`` and ``ours`` may narrow down to values.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import fnmatch
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,8 @@ ANY = frozenset(
         "langgraph_host",
         "langgraph_plan",
         "langgraph_request_id",
+        "langgraph_version",
+        "lc_versions",
         "__request_start_time_ms__",
     }
 )
@@ -48,6 +52,7 @@ _KINDS = (
     (re.compile(r"\b[0-9a-f]{32}\b"), "<hex>"),
     (re.compile(r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?"), "<time>"),
     (re.compile(r"\b0x[0-9a-f]+\b"), "<address>"),
+    (re.compile(r"(?<=errors\.pydantic\.dev/)[\d.]+"), "<version>"),
     # the official server goes on with all it knows of these runs
     (re.compile(r"(?<=has in-flight runs).*", re.DOTALL), "..."),
 )
@@ -160,8 +165,17 @@ class Conversation:
         if isinstance(value, list):
             return [self._plain(item) for item in value]
         if isinstance(value, dict):
-            return {self._plain(name): self._plain(item, name) for name, item in value.items() if name not in UNSAID}
+            said = [(self._plain(name), self._plain(item, name)) for name, item in value.items() if name not in UNSAID]
+            return dict(_distinct(sorted(said, key=lambda item: json.dumps(item, sort_keys=True))))
         return value
+
+
+def _distinct(items: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The items with numbers at keys that have become the same, as ids do."""
+    seen: Counter[str] = Counter()
+    for key, item in items:
+        seen[key] += 1
+        yield key if seen[key] == 1 else f"{key} {seen[key]}", item
 
 
 def events(content: str) -> Iterator[list[Any]]:
@@ -219,20 +233,24 @@ def _is_stream(value: Any) -> bool:
 class Deliberate:
     """The differences that are meant."""
 
-    def __init__(self, entries: Sequence[Mapping[str, str]]) -> None:
+    def __init__(self, entries: Sequence[Mapping[str, Any]]) -> None:
         self._entries = entries
-        self.used: set[str] = set()
+        self._used: set[int] = set()
 
     def covers(self, difference: Difference) -> bool:
-        for entry in self._entries:
-            if fnmatch.fnmatchcase(difference.at, entry["at"]):
-                self.used.add(entry["at"])
+        """Whether it is meant: its place matches, and its values are those that the entry names, if it names any."""
+        said = {"reference": difference.reference, "ours": difference.ours}
+        for number, entry in enumerate(self._entries):
+            if fnmatch.fnmatchcase(difference.at, entry["at"]) and all(
+                entry.get(side, value) == value for side, value in said.items()
+            ):
+                self._used.add(number)
                 return True
         return False
 
     @property
     def unused(self) -> list[str]:
-        return [entry["at"] for entry in self._entries if entry["at"] not in self.used]
+        return [entry["at"] for number, entry in enumerate(self._entries) if number not in self._used]
 
 
 def _short(value: Any) -> str:
