@@ -400,3 +400,26 @@ def test_unknown_keys_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFix
     (tmp_path / "fine.py").write_text("def graph(): ...\n")
     load(tmp_path, "./fine.py:graph", surprise=1, zebra=2)
     assert "ignoring unknown keys surprise, zebra" in caplog.text
+
+
+@pytest.mark.parametrize("key", ["auth", "encryption"])
+def test_a_project_that_relies_on_protection_we_do_not_give_is_refused(tmp_path: Path, key: str) -> None:
+    (tmp_path / "graphs.py").write_text("raise AssertionError('must not be imported')")
+    config = tmp_path / "langgraph.json"
+    config.write_text(
+        json.dumps({"dependencies": ["."], "graphs": {"g": "./graphs.py:g"}, key: {"path": "./auth.py:auth"}})
+    )
+    with pytest.raises(ProjectError, match=f"'{key}' is not supported"):
+        GraphRegistry.load(read_project(config))
+
+
+def test_sections_without_effect_are_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "graphs.py").write_text(
+        "from langgraph.graph import StateGraph, START\n"
+        "g = StateGraph(dict).add_node('n', lambda s: s).add_edge(START, 'n')\n"
+    )
+    config = tmp_path / "langgraph.json"
+    sections = {"http": {"app": "./app.py:app"}, "webhooks": {"env_prefix": "X_"}}
+    config.write_text(json.dumps({"dependencies": ["."], "graphs": {"g": "./graphs.py:g"}, **sections}))
+    GraphRegistry.load(read_project(config))
+    assert "no effect yet: http, webhooks" in caplog.text

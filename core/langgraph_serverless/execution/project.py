@@ -49,6 +49,10 @@ KNOWN_KEYS = frozenset(
         "webhooks",
     ]
 )
+#: what protects a project elsewhere and does nothing here yet: serving it all the same would leave it open
+PROTECTING_KEYS = ("auth", "encryption")
+#: sections that are checked and have no effect yet
+INACTIVE_KEYS = ("checkpointer", "http", "priority", "store", "ui", "webhooks")
 #: characters that need no escaping in a URL's path
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
 
@@ -84,6 +88,10 @@ class ProjectConfig:
     auth: Mapping[str, Any] | None = None
     webhooks: Mapping[str, Any] | None = field(default=None, repr=False)
     #: top-level keys that nobody knows, for a warning
+    #: present keys that promise protection which this version does not give
+    protecting_keys: tuple[str, ...] = ()
+    #: present sections that have no effect yet
+    inactive_keys: tuple[str, ...] = ()
     unknown_keys: tuple[str, ...] = ()
 
     def apply_env(self, environ: MutableMapping[str, str]) -> None:
@@ -110,6 +118,8 @@ def read_project(config_path: Path) -> ProjectConfig:
         http=_section(raw, "http", config_path),
         auth=_section(raw, "auth", config_path),
         webhooks=_section(raw, "webhooks", config_path),
+        protecting_keys=tuple(key for key in PROTECTING_KEYS if raw.get(key)),
+        inactive_keys=tuple(key for key in INACTIVE_KEYS if raw.get(key)),
         unknown_keys=tuple(sorted(set(raw) - KNOWN_KEYS)),
     )
 
