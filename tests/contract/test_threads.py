@@ -125,10 +125,10 @@ async def test_an_existing_id_is_a_conflict_or_the_stored_thread(sdk: LangGraphC
 
 
 async def test_ttl_is_kept_and_shown_on_demand(sdk: LangGraphClient) -> None:
-    made = await sdk.threads.create(ttl={"strategy": "keep_latest", "ttl": 1.5})
+    made = await sdk.threads.create(ttl={"strategy": "delete", "ttl": 1.5})
     assert "ttl" not in made
     found: Any = await sdk.threads.get(made["thread_id"], include=["ttl"])
-    assert found["ttl"]["strategy"] == "keep_latest"
+    assert found["ttl"]["strategy"] == "delete"
     assert found["ttl"]["ttl_minutes"] == 1.5
     assert found["ttl"]["expires_at"] > made["created_at"]
     patched = await sdk.threads.update(made["thread_id"], metadata={"a": 1}, ttl={"ttl": 60})
@@ -138,6 +138,14 @@ async def test_ttl_is_kept_and_shown_on_demand(sdk: LangGraphClient) -> None:
     assert later["ttl"]["expires_at"] > found["ttl"]["expires_at"]
     plain: Any = await sdk.threads.get((await sdk.threads.create())["thread_id"], include=["ttl"])
     assert plain["ttl"] is None
+
+
+async def test_a_ttl_that_nothing_carries_out_is_refused_by_name(http: httpx.AsyncClient) -> None:
+    keep = {"ttl": {"strategy": "keep_latest", "ttl": 1}}
+    thread_id = (await http.post("/threads", json={})).json()["thread_id"]
+    for answer in (await http.post("/threads", json=keep), await http.patch(f"/threads/{thread_id}", json=keep)):
+        assert answer.status_code == 422
+        assert "ttl.strategy" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from langgraph_serverless.domain.ids import new_id, random_id
 from langgraph_serverless.domain.paging import Page
 from langgraph_serverless.domain.ports import Bell
 from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.domain.threads import Thread, ThreadField, ThreadStatus, Ttl
+from langgraph_serverless.domain.threads import Thread, ThreadField, ThreadStatus, Ttl, TtlStrategy
 from langgraph_serverless.errors import ConflictError, InvalidInputError, NotFoundError
 from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.threads import ThreadRepository
@@ -38,6 +38,12 @@ class SuperstepWriter(Protocol):
         Raises:
             ServerError: with the reason; the thread stays.
         """
+
+
+def _check_ttl(ttl: Ttl | None) -> None:
+    if ttl is not None and ttl.strategy is TtlStrategy.KEEP_LATEST:
+        # nothing carries it out yet, and a thread that grows in silence is worse than a refusal
+        raise InvalidInputError("ttl.strategy: 'keep_latest' is not supported yet, use 'delete'")
 
 
 class ThreadService:
@@ -65,6 +71,7 @@ class ThreadService:
         Raises:
             ConflictError: if the id is taken.
         """
+        _check_ttl(ttl)
         wanted = thread_id or new_id()
         async with self._database.connection() as connection:
             for _ in range(_ATTEMPTS):
@@ -93,6 +100,7 @@ class ThreadService:
         self, caller: Principal, thread_id: uuid.UUID, *, metadata: Mapping[str, Any], ttl: Ttl | None
     ) -> Thread:
         """Merge metadata and replace the time to live, if one is given."""
+        _check_ttl(ttl)
         async with self._database.connection() as connection:
             found = await self._threads.update(connection, thread_id, metadata=metadata, ttl=ttl)
         if found is None:
