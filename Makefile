@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 ARGS ?=
 # what the checks look at; folders that do not exist yet are skipped
-SOURCES := $(wildcard core functions infra tests examples)
+SOURCES := $(wildcard core functions infra tests examples docs)
 TESTS := $(wildcard $(addprefix tests/,unit contract integration faults budgets security e2e))
 
 .DEFAULT_GOAL := help
