@@ -501,6 +501,23 @@ async def test_a_lost_log_ends_in_a_snapshot(client: httpx.AsyncClient, worker: 
     assert stream.events == [metadata(run), ("values", {"a": 2})]
 
 
+async def test_a_log_that_was_lost_on_the_way_ends_in_the_state_as_well(
+    client: httpx.AsyncClient, worker: Worker
+) -> None:
+    """The run goes on after the loss and closes its stream, but what was lost may have been its last state."""
+    thread_id = await new_thread(client)
+    path = f"/threads/{thread_id}/runs/stream"
+    async with streaming(client, "POST", path, json={"assistant_id": "chat"}) as stream:
+        run = await worker.claim()
+        await worker.emit(run, metadata(run))
+        await stream.until(b"metadata")
+        await worker.lose_log(run)
+        await worker.emit(run, ("custom", 1))
+        await worker.finish(run, {"a": 2})
+        await stream.rest()
+    assert stream.events == [metadata(run), ("custom", 1), ("values", {"a": 2})]
+
+
 async def test_a_lost_log_of_a_failed_run_ends_in_its_error(client: httpx.AsyncClient, worker: Worker) -> None:
     error = {"error": "MyErr", "message": "An internal error occurred"}
     async with streaming(client, "POST", "/runs/stream", json={"assistant_id": "chat"}) as stream:

@@ -13,6 +13,8 @@ import orjson
 
 #: Name of the end marker.
 END = "__end__"
+#: Name of the gap marker: events from before it may have been lost with the log. Never sent either.
+GAP = "__gap__"
 #: Opens a run's stream: ``{"run_id", "attempt"}``.
 METADATA = "metadata"
 #: Last event of a run that failed: ``{"error", "message"}``.
@@ -40,6 +42,18 @@ def end_marker(*, status: str, output: Any) -> Event:
     """The event that closes a run's stream. ``output`` is JSON text or a JSON document: what wait and join answer."""
     body = output if isinstance(output, bytes) else orjson.dumps(output)
     return Event(END, b'{"status":' + orjson.dumps(status) + b',"output":' + body + b"}")
+
+
+def is_gap(event: Event) -> bool:
+    return event.name == GAP
+
+
+def state_in(marker: Event) -> bytes | None:
+    """The JSON text of the state that an end marker closes with; None if the run has left none, or an error."""
+    if not marker.data.startswith((b'{"status":"success"', b'{"status":"interrupted"')):
+        return None
+    output = output_of(marker)
+    return output if output.startswith((b"{", b"[")) else None
 
 
 def output_of(marker: Event) -> bytes:

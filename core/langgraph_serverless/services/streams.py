@@ -18,7 +18,7 @@ from contextlib import aclosing
 from typing import cast
 
 from langgraph_serverless.domain.cursors import FROM_NOW_ON, FROM_THE_START, mode_filter, parse_last_event_id
-from langgraph_serverless.domain.events import ERROR, Event, end_marker, output_of
+from langgraph_serverless.domain.events import ERROR, Event, end_marker, is_gap, output_of, state_in
 from langgraph_serverless.domain.ports import EventReader
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.runs import CancelAction, Run
@@ -98,9 +98,8 @@ class StreamService:
         """Events of a live run up to its end, and what the row says if the log does not."""
         batches = self._events.read(run_id, after) if self._events is not None else self._no_log()
         async with aclosing(self._follow(run_id, batches)) as followed:
-            async for batch in followed:
-                if not batch or (batch := _without_end(batch)):
-                    yield batch
+            async for batch in _without_markers(followed):
+                yield batch
 
     async def _replay(self, run_id: uuid.UUID, after: str) -> Batches:
         """What the log still has of a run that is over; the state it left, if the log has nothing."""
@@ -110,11 +109,10 @@ class StreamService:
                 yield [_snapshot(result, current=True)]
             return
         async with aclosing(cast(Batches, self._events.read(run_id, after))) as batches:
-            async for batch in batches:
+            async for batch in _without_markers(batches):
                 if not batch:
                     return
-                if batch := _without_end(batch):
-                    yield batch
+                yield batch
 
     async def _log_exists(self, run_id: uuid.UUID) -> bool:
         try:
@@ -279,8 +277,16 @@ async def _filtered(batches: Batches, modes: frozenset[str] | None) -> Batches:
                 yield kept
 
 
-def _without_end(batch: Sequence[Event]) -> Sequence[Event]:
-    return batch[:-1] if batch[-1].is_end else batch
+async def _without_markers(batches: AsyncIterator[Sequence[Event]]) -> Batches:
+    """What clients get; if events may be missing, the state that the run left comes last."""
+    gap = False
+    async for batch in batches:
+        gap = gap or any(map(is_gap, batch))
+        events = [event for event in batch if not event.is_end and not is_gap(event)]
+        if gap and batch and batch[-1].is_end and (state := state_in(batch[-1])) is not None:
+            events.append(Event("values", state))
+        if events or not batch:
+            yield events
 
 
 async def _listed(*batches: Sequence[Event]) -> Batches:

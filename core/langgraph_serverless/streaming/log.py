@@ -10,6 +10,8 @@ outage: events that could not be sent stay here, within ``MOST_UNSENT_BYTES``, a
 is back, whichever comes first. If an outage outlasts that, the run's log ends there, without an end marker, as a gap must not look like a stream; its readers get a
 snapshot from the run's row.
 
+A log that is lost (``FLUSHALL``) while its run goes on begins anew with a gap marker in the place of what it held.
+
 While a run lives, its events are kept for as long as it may be silent; from the end marker on for the retention time. So a
 run that nobody ends leaves nothing behind either.
 """
@@ -56,6 +58,10 @@ end
 local known = first
 if held == epoch and fence[2] == token then
   known = tonumber(fence[3])
+end
+if (first > 0 or epoch > 1) and redis.call('EXISTS', KEYS[1]) == 0 then
+  -- there has been a log, and it is lost: readers may not have seen all of it
+  redis.call('XADD', KEYS[1], '*', 'n', '__gap__', 'd', '')
 end
 local last = first + (#ARGV - 6) / 2
 for number = math.max(known, first), last - 1 do
