@@ -32,6 +32,7 @@ async def restarted(cluster: Cluster) -> AsyncIterator[None]:
 async def test_a_poison_run_ends_after_its_attempts_and_the_good_ones_succeed(
     cluster: Cluster, workload_on: MakeWorkload
 ) -> None:
+    cluster.environ |= {"LEASE_DURATION_SECS": "2", "HEARTBEAT_INTERVAL_SECS": "0.5"}  # many have to run out here
     workload = workload_on(cluster, seconds=0.6)
     client = workload.client
     async with restarted(cluster):
