@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psutil
 import pytest
 from botocore.config import Config
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
+from localstack_client.session import Session
 
 from langgraph_serverless.cli.laptop.valkey import EmbeddedValkey
 
@@ -38,14 +38,9 @@ class Aws:
 
     def client(self, service: str) -> Any:
         if service not in self._clients:
-            self._clients[service] = boto3.client(
-                service,
-                endpoint_url=self.endpoint,
-                region_name=REGION,
-                aws_access_key_id="test",
-                aws_secret_access_key="test",
-                config=Config(read_timeout=150, retries={"total_max_attempts": 1}),
-            )
+            session = Session("test", "test", region_name=REGION, localstack_host=self.endpoint.removeprefix("http://"))
+            config = Config(read_timeout=150, retries={"total_max_attempts": 1})
+            self._clients[service] = session.client(service, config=config)
         return self._clients[service]
 
     def environment(self) -> dict[str, str]:
