@@ -56,6 +56,26 @@ async def test_one_error_in_three_blocks(http: httpx.AsyncClient) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"configurable": "abc"}, '["configurable"]'),
+        ({"configurable": [["a", 1]]}, '["configurable"]'),
+        ({"recursion_limit": "abc"}, '["recursion_limit"]'),
+        ({"tags": "abc"}, '["tags"]'),
+    ],
+)
+async def test_configs_are_read_alike_everywhere(http: httpx.AsyncClient, config: dict[str, Any], field: str) -> None:
+    for path, body in (
+        ("/assistants", {"graph_id": "steps"}),
+        ("/runs", {"assistant_id": "steps"}),
+        ("/runs/crons", {"assistant_id": "steps", "schedule": "* * * * *"}),
+    ):
+        response = await http.post(path, json={**body, "config": config})
+        assert response.status_code == 422, path
+        assert f'On instance["config"]{field}:' in response.json()["detail"]
+
+
 async def test_a_long_value_is_not_sent_back_whole(http: httpx.AsyncClient) -> None:
     response = await http.post("/threads", json={"if_exists": "x" * 100_000})
     assert response.status_code == 422

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from langgraph_serverless.domain.assistants import DEFAULT_NAME, AssistantField
 from langgraph_serverless.http.schemas.shared import (
+    Config,
     JsonObject,
     Limit,
     Offset,
@@ -66,7 +67,7 @@ class GraphDrawing(ResponseModel):
 class AssistantCreate(RequestModel):
     graph_id: str
     assistant_id: Omittable[Uuid] = None
-    config: JsonObject = Field(default_factory=dict)
+    config: Config = Field(default_factory=Config)
     context: JsonObject = Field(default_factory=dict)
     metadata: JsonObject = Field(default_factory=dict)
     if_exists: Literal["raise", "do_nothing"] = "raise"
@@ -78,7 +79,7 @@ class AssistantPatch(RequestModel):
     """What is left out stays; nothing may be null."""
 
     graph_id: str = ""
-    config: JsonObject = Field(default_factory=dict)
+    config: Config = Field(default_factory=Config)
     context: JsonObject = Field(default_factory=dict)
     metadata: JsonObject = Field(default_factory=dict)
     name: str = ""

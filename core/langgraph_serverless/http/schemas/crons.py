@@ -9,6 +9,7 @@ from pydantic import Field
 
 from langgraph_serverless.domain.crons import Cron, CronField
 from langgraph_serverless.http.schemas.shared import (
+    Config,
     JsonObject,
     Limit,
     Offset,
@@ -32,7 +33,7 @@ class _CronFields(RequestModel):
     end_time: str | None = None
     input: Any = None
     metadata: JsonObject | None = None
-    config: JsonObject | None = None
+    config: Config | None = None
     context: JsonObject | None = None
     webhook: Webhook | None = None
     interrupt_before: NodeNames | None = None

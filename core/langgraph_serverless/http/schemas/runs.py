@@ -6,12 +6,19 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, with_config
-from typing_extensions import TypedDict
+from pydantic import Field
 
 from langgraph_serverless.domain import runs as domain
 from langgraph_serverless.domain.ids import parse_id
-from langgraph_serverless.http.schemas.shared import JsonObject, Omittable, RequestModel, ResponseModel, Uuid, WireEnum
+from langgraph_serverless.http.schemas.shared import (
+    Config,
+    JsonObject,
+    Omittable,
+    RequestModel,
+    ResponseModel,
+    Uuid,
+    WireEnum,
+)
 
 #: What a list of runs may be cut down to.
 COLUMNS = (
@@ -46,22 +53,12 @@ class Run(ResponseModel):  # type: ignore[no-redef]  # of "kwargs": the plugin g
     langsmith_session_name: str | None = None
 
 
-@with_config(extra="allow")
-class RunConfig(TypedDict, total=False):
-    """The parts of a config that have a type; the rest is LangChain's."""
-
-    tags: list[str]
-    recursion_limit: int
-    configurable: JsonObject
-    metadata: JsonObject
-
-
 class RunCreate(RequestModel):
     assistant_id: str
     input: Any = None
     command: JsonObject | None = None
     metadata: JsonObject = Field(default_factory=dict)
-    config: RunConfig = Field(default_factory=RunConfig)
+    config: Config = Field(default_factory=Config)
     context: Omittable[JsonObject] = None
     checkpoint: Omittable[JsonObject] = None
     checkpoint_id: Omittable[str] = None

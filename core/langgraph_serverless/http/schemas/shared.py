@@ -6,8 +6,9 @@ import uuid
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Strict
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Strict, with_config
 from pydantic_core import CoreSchema
+from typing_extensions import TypedDict
 
 
 class RequestModel(BaseModel):
@@ -50,6 +51,16 @@ Limit = Annotated[int, Field(ge=1, le=1000)]
 #: Postgres takes offsets up to 2**63 - 1; nobody pages that far.
 Offset = Annotated[int, Field(ge=0, le=2**53)]
 SortOrder = Literal["asc", "desc"]
+
+
+@with_config(extra="allow")
+class Config(TypedDict, total=False):
+    """The parts of a config that have a type; the rest is LangChain's."""
+
+    tags: list[str]
+    recursion_limit: int
+    configurable: JsonObject
+    metadata: JsonObject
 
 
 class ErrorResponse(ResponseModel):
