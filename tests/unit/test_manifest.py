@@ -1,16 +1,24 @@
 """Schemas, drawings and subgraphs, in the shapes recorded from the reference server."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.graph import START, StateGraph
+from typing_extensions import TypedDict
 
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.errors import ProjectError
-from langgraph_serverless.execution.introspection import SCHEMA_NAMES, graph_drawing, graph_subgraphs
+from langgraph_serverless.execution.introspection import (
+    SCHEMA_NAMES,
+    graph_drawing,
+    graph_schemas,
+    graph_subgraphs,
+)
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
@@ -127,6 +135,25 @@ def test_subgraph_schemas(manifest: Manifest) -> None:
     child = manifest.graphs["nested"].subgraphs["child"]
     assert tuple(child) == SCHEMA_NAMES
     assert child["state_schema"]["title"] == "LangGraphState"
+
+
+class Inexpressible:
+    """Has no JSON Schema, and says so in two lines."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
+        raise TypeError("no schema for this\nread on at https://example.org")
+
+
+async def test_schemas_that_cannot_be_made_are_none_with_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    state = TypedDict("state", {"value": Inexpressible})  # noqa: UP013
+    graph = StateGraph(state).add_node("node", lambda _state: {}).add_edge(START, "node").compile()
+    with caplog.at_level(logging.INFO):
+        schemas = await graph_schemas(graph, "odd")
+    assert (schemas["input_schema"], schemas["state_schema"]) == (None, None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "graph odd: no input_schema, output_schema, state_schema: TypeError: no schema for this"
+    ]
 
 
 def test_factory_that_needs_a_config_is_described_as_empty(manifest: Manifest) -> None:

@@ -1,8 +1,8 @@
 """What can be said about a graph without running it: its schemas, its drawing, its subgraphs.
 
 Promises: plain JSON values in the shapes of the wire (``GET /assistants/{id}/schemas``, ``/graph``, ``/subgraphs``).
-``graph_schemas`` never raises: a part that cannot be generated is None, with the reason in the log, because state types
-that no JSON Schema can express are common and must not make a graph unusable.
+``graph_schemas`` never raises: a part that cannot be generated is None, with the reason in one line of the log, because
+state types that no JSON Schema can express are common and must not make a graph unusable.
 
 Relies on: langgraph's own schema and drawing methods; pydantic for the state, which langgraph has no method for.
 """
@@ -27,16 +27,20 @@ SCHEMA_NAMES = ("input_schema", "output_schema", "state_schema", "config_schema"
 async def graph_schemas(graph: Any, graph_id: str) -> dict[str, Any]:
     """The five JSON Schemas of a graph; `graph_id` says in the log whose schema failed."""
 
+    missing: dict[str, list[str]] = {}
+
     def attempt(name: str, build: Callable[[], Any]) -> Any:
         try:
             return build()
         # pydantic reports types without a schema in several ways, and a user's type may raise anything
         except Exception as error:
-            logger.info("graph %s: no %s: %s: %s", graph_id, name, type(error).__name__, error)
+            # the rest of pydantic's message is the address of a page
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            missing.setdefault(reason, []).append(name)
             return None
 
     context = attempt("context_schema", graph.get_context_jsonschema)
-    return {
+    schemas = {
         "input_schema": attempt("input_schema", graph.get_input_jsonschema),
         "output_schema": attempt("output_schema", graph.get_output_jsonschema),
         "state_schema": attempt("state_schema", lambda: _state_schema(graph)),
@@ -44,6 +48,9 @@ async def graph_schemas(graph: Any, graph_id: str) -> dict[str, Any]:
         "config_schema": {} if getattr(graph, "context_schema", None) is None else context,
         "context_schema": context,
     }
+    for reason, names in missing.items():
+        logger.info("graph %s: no %s: %s", graph_id, ", ".join(names), reason)
+    return schemas
 
 
 async def graph_drawing(graph: Any, xray: bool | int) -> dict[str, Any]:
