@@ -228,6 +228,7 @@ class RunRepository:
         return _live(row) if row else None
 
     async def live(self, connection: Connection, thread_id: uuid.UUID) -> Sequence[LiveRun]:
+        """The thread's live runs; their rows are locked."""
         cursor = await connection.execute(LIVE_RUNS, {"thread_id": thread_id})
         return [_live(row) for row in await cursor.fetchall()]
 
@@ -262,5 +263,8 @@ class RunRepository:
         cursor = await connection.execute(DELETE_PENDING, {"run_ids": list(run_ids)})
         return [_live(row) for row in await cursor.fetchall()]
 
-    async def refresh_thread_status(self, connection: Connection, thread_id: uuid.UUID) -> None:
-        await connection.execute(REFRESH_THREAD_STATUS, {"thread_id": thread_id})
+    async def refresh_thread_status(
+        self, connection: Connection, thread_id: uuid.UUID, *, temporary_retention: float
+    ) -> None:
+        parameters = {"thread_id": thread_id, "temporary_retention": temporary_retention}
+        await connection.execute(REFRESH_THREAD_STATUS, parameters)

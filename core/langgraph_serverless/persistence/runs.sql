@@ -81,11 +81,13 @@ SELECT thread_id, status, metadata FROM lgs.thread WHERE thread_id = %(thread_id
 DELETE FROM lgs.run WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s RETURNING run_id, status, attempt, handoffs
 
 -- name: live_runs
--- The pending and running runs of a thread, oldest first.
+-- The pending and running runs of a thread, oldest first, locked: a claim or a hand-off, which take no thread, must not come
+-- between this look and what is done about it.
 SELECT run_id, status, resuming, attempt, handoffs, cancel_action
 FROM lgs.run
 WHERE thread_id = %(thread_id)s AND status IN ('pending', 'running')
 ORDER BY created_at, run_id
+FOR NO KEY UPDATE
 
 -- name: runs_to_cancel
 -- The named runs of a thread with their status, locked in one order.
@@ -104,18 +106,18 @@ WHERE status IN ('pending', 'running')
 ORDER BY thread_id
 
 -- name: request_cancel
--- Records the cancel of running runs; their worker learns of it with its next heartbeat. The first request stands,
--- except that a rollback overrides an interrupt.
+-- Records the cancel of runs that have begun; their worker learns of it with its next heartbeat, or the next one when it
+-- claims the run. The first request stands, except that a rollback overrides an interrupt.
 UPDATE lgs.run
 SET cancel_action = CASE WHEN cancel_action = 'rollback' THEN 'rollback' ELSE %(action)s END,
     cancel_reason = COALESCE(cancel_reason, %(reason)s),
     cancel_requested_at = COALESCE(cancel_requested_at, clock_timestamp()),
     updated_at = clock_timestamp()
-WHERE run_id = ANY(%(run_ids)s) AND status = 'running'
+WHERE run_id = ANY(%(run_ids)s) AND (status = 'running' OR resuming)
 RETURNING run_id
 
 -- name: interrupt_pending
--- Ends runs that no worker has.
+-- Ends runs that no worker has had.
 UPDATE lgs.run
 SET status = 'interrupted', resuming = false, cancel_action = 'interrupt', cancel_reason = %(reason)s,
     cancel_requested_at = clock_timestamp(), finished_at = clock_timestamp(), updated_at = clock_timestamp(),
@@ -124,16 +126,23 @@ WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
 RETURNING run_id, attempt, handoffs
 
 -- name: delete_pending
--- Removes runs that no worker has.
+-- Removes runs that no worker has had.
 DELETE FROM lgs.run
 WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
 RETURNING run_id, attempt, handoffs
 
 -- name: refresh_thread_status
--- A thread's status after its set of live runs has changed; its row must be locked.
+-- A thread's status after its set of live runs has changed; its row must be locked. A temporary thread goes with its run,
+-- also if no worker has settled it.
+WITH live AS (
+    SELECT EXISTS (
+        SELECT 1 FROM lgs.run r WHERE r.thread_id = %(thread_id)s AND r.status IN ('pending', 'running')
+    ) AS any
+)
 UPDATE lgs.thread t
-SET status = CASE
-        WHEN EXISTS (SELECT 1 FROM lgs.run r WHERE r.thread_id = t.thread_id AND r.status IN ('pending', 'running'))
-        THEN 'busy' ELSE t.settled_status END,
+SET status = CASE WHEN live.any THEN 'busy' ELSE t.settled_status END,
+    purge_at = CASE WHEN t.temporary AND NOT live.any
+        THEN clock_timestamp() + make_interval(secs => %(temporary_retention)s) ELSE t.purge_at END,
     updated_at = clock_timestamp()
+FROM live
 WHERE t.thread_id = %(thread_id)s

@@ -221,7 +221,7 @@ class RunService:
             if deleted is None:
                 raise NotFoundError("Run not found")
             if not deleted.status.is_final:
-                await self._runs.refresh_thread_status(connection, thread_id)
+                await self._refresh(connection, thread_id)
         if not deleted.status.is_final:
             await self._bell.cancel([run_id])
             await self._close_streams([deleted])
@@ -253,7 +253,7 @@ class RunService:
                     "No matching runs to cancel. Please verify the thread ID and run IDs are correct, and the runs haven't been deleted or completed."
                 )
             running, ended = await self._cancel_locked(connection, live, action, reason=reason)
-            await self._runs.refresh_thread_status(connection, thread_id)
+            await self._refresh(connection, thread_id)
         await self._after_cancel(running, ended)
         return [*running, *(run.run_id for run in ended)]
 
@@ -275,7 +275,7 @@ class RunService:
                     run for run in await self._runs.live(connection, thread_id) if status in ("all", _wire_status(run))
                 ]
                 running, ended = await self._cancel_locked(connection, live, action, reason=reason)
-                await self._runs.refresh_thread_status(connection, thread_id)
+                await self._refresh(connection, thread_id)
             await self._after_cancel(running, ended)
             cancelled += [*running, *(run.run_id for run in ended)]
         if not cancelled:
@@ -285,9 +285,10 @@ class RunService:
     async def _cancel_locked(
         self, connection: Connection, live: Sequence[LiveRun], action: CancelAction, *, reason: str
     ) -> tuple[Sequence[uuid.UUID], Sequence[LiveRun]]:
-        """Runs whose workers have to be told, and runs that have ended by this."""
-        running = [run.run_id for run in live if run.status is RunStatus.RUNNING]
-        pending = [run.run_id for run in live if run.status is RunStatus.PENDING]
+        """Runs whose workers have to be told, and runs that have ended by this; the rows of ``live`` are locked."""
+        # one that waits for its next worker has written checkpoints already: that worker ends it, or takes them back
+        running = [run.run_id for run in live if run.status is RunStatus.RUNNING or run.resuming]
+        pending = [run.run_id for run in live if run.status is RunStatus.PENDING and not run.resuming]
         told: Sequence[uuid.UUID] = ()
         ended: Sequence[LiveRun] = ()
         if running:
@@ -298,6 +299,10 @@ class RunService:
             error = {"error": "UserInterrupt", "message": reason}
             ended = await self._runs.interrupt_pending(connection, pending, reason=reason, error=error)
         return told, ended
+
+    async def _refresh(self, connection: Connection, thread_id: uuid.UUID) -> None:
+        retention = self._settings.temporary_retention
+        await self._runs.refresh_thread_status(connection, thread_id, temporary_retention=retention)
 
     async def _after_cancel(self, running: Sequence[uuid.UUID], ended: Sequence[LiveRun]) -> None:
         if running:
