@@ -123,7 +123,10 @@ class Settings:
     )
     heartbeat_interval: float = _setting("HEARTBEAT_INTERVAL_SECS", _seconds(0.05), 10.0, "Time between heartbeats.")
     max_attempts: int = _setting(
-        "MAX_RUN_ATTEMPTS", _whole(1, 100), 3, "A run that lost its worker this often ends in `error`."
+        "MAX_RUN_ATTEMPTS",
+        _whole(1, 100),
+        3,
+        "A run that lost its worker this often, and did not get on in its last attempts, ends in `error`.",
     )
     poll_interval: float = _setting(
         "QUEUE_POLL_INTERVAL_SECS",

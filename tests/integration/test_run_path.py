@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from langgraph_serverless.containers.worker import WorkerContainer
-from langgraph_serverless.domain.events import Event
+from langgraph_serverless.domain.events import Event, is_gap
 from langgraph_serverless.domain.ids import default_assistant_id, new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import (
@@ -118,7 +118,8 @@ async def logged(container: WorkerContainer, run_id: uuid.UUID) -> list[tuple[st
             for event in batch:
                 if event.is_end:
                     return events
-                events.append((event.name, json.loads(event.data)))
+                if not is_gap(event):
+                    events.append((event.name, json.loads(event.data)))
     raise AssertionError("no end marker")
 
 

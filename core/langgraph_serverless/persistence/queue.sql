@@ -148,8 +148,8 @@ WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
 RETURNING run_id
 
 -- name: requeue_expired
--- Takes runs back from workers that have not been heard of, while they have attempts left or get on: one that resumed and
--- has saved a checkpoint since is not what took its worker away.
+-- Takes runs back from workers that have not been heard of, while they have attempts left or get on: one that has resumed
+-- and completed a superstep in one of its last attempts is not what took its workers away.
 UPDATE lgs.run
 SET status = 'pending', resuming = true,
     lease_token = NULL, lease_owner = NULL, lease_expires_at = NULL,
@@ -158,8 +158,8 @@ SET status = 'pending', resuming = true,
 WHERE run_id IN (
     SELECT run_id FROM lgs.run r
     WHERE status = 'running' AND lease_expires_at < now()
-      AND (attempt < %(max_attempts)s OR cancel_action IS NOT NULL OR (attempt > 1 AND EXISTS (
-          SELECT 1 FROM checkpoints c WHERE c.thread_id = r.thread_id::text AND c.lease_token = r.lease_token)))
+      AND (attempt < %(max_attempts)s OR cancel_action IS NOT NULL
+           OR lgs.has_got_on(run_id, thread_id, lease_history, %(max_attempts)s::int - 1))
     ORDER BY run_id
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -171,8 +171,7 @@ RETURNING run_id, thread_id
 WITH exhausted AS (
     SELECT run_id, gen_random_uuid() AS token FROM lgs.run r
     WHERE status = 'running' AND lease_expires_at < now() AND attempt >= %(max_attempts)s AND cancel_action IS NULL
-      AND NOT (attempt > 1 AND EXISTS (
-          SELECT 1 FROM checkpoints c WHERE c.thread_id = r.thread_id::text AND c.lease_token = r.lease_token))
+      AND NOT lgs.has_got_on(run_id, thread_id, lease_history, %(max_attempts)s::int - 1)
     ORDER BY run_id
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
