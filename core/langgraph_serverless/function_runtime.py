@@ -22,6 +22,7 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 
 from langgraph_serverless.errors import SettingsError
+from langgraph_serverless.event_loop import run_to_end
 from langgraph_serverless.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class FunctionRuntime:
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Runs a coroutine to its end in the process's loop."""
-        return self._runner.run(coroutine)
+        return run_to_end(self._runner.get_loop(), coroutine)
 
     def close(self) -> None:
         """Ends the loop. Only tests need it: a sandbox is never told that it ends."""

@@ -24,6 +24,7 @@ from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.containers.worker import WorkerContainer, use_threads_for
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.errors import ServerError
+from langgraph_serverless.event_loop import run_to_end
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.http.app import create_app
@@ -68,7 +69,7 @@ class WorkerThread:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._main())
+            run_to_end(runner.get_loop(), self._main())
 
     async def _main(self) -> None:
         container = WorkerContainer(self._settings, registry=self._registry, manifest=self._manifest)

@@ -1,0 +1,28 @@
+"""Running a loop that executes the code of users.
+
+asyncio lets ``SystemExit`` out of a task stop the whole loop. In a worker that task is one run of many: a node that calls
+``sys.exit()``, often deep inside a command line library, would take all others and the worker with it. The task itself has
+ended with the exception by then, as with any other, and whoever waits for it is told; so the loop simply goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from langgraph_serverless.telemetry import logger
+
+T = TypeVar("T")
+
+
+def run_to_end(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a loop that does not run, whatever other tasks exit with."""
+    task = loop.create_task(coroutine)
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except SystemExit as error:
+            if task.done():
+                raise
+            logger.warning("code of a graph has asked to exit: %r", error, extra={"action": "exit_ignored"})
