@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.containers.graphs import GraphContainer
+from langgraph_serverless.persistence.checkpoints import Saver
 from langgraph_serverless.services.state import StateService
 from langgraph_serverless.services.threads import SuperstepWriter
 
@@ -19,7 +18,7 @@ class StateContainer(GraphContainer):
 
     @cached_property
     def state(self) -> StateService:
-        return StateService(self.database, self.registry, AsyncPostgresSaver, self.graph_store)
+        return StateService(self.database, self.registry, Saver, self.graph_store)
 
     @property
     def supersteps(self) -> SuperstepWriter:

@@ -1,7 +1,7 @@
-"""The checkpoint saver of a running run: LangGraph's, with the fence in its writes.
+"""The checkpoint savers: LangGraph's, and for a running run the same with the fence in its writes.
 
-Same tables and same reading as ``AsyncPostgresSaver``, so the stock saver can read what this one writes. Writing differs in
-two ways. Each write is one statement that first looks for the run with this lease's token and locks that row (``FOR
+Same tables and, but for backslashes, same reading as ``AsyncPostgresSaver``, so the stock saver can read what this one
+writes. The fenced one's writing differs in two ways. Each write is one statement that first looks for the run with this lease's token and locks that row (``FOR
 SHARE``) until the write has committed: once another worker holds the run nothing is written and ``LeaseLostError`` is
 raised. And the rows remember the token, so that a rollback finds exactly what its run has written.
 
@@ -42,8 +42,20 @@ PUT_WRITES = _SQL["put_writes"]
 REPLACE_WRITES = _SQL["replace_writes"]
 
 
-class FencedSaver(AsyncPostgresSaver):
-    """``AsyncPostgresSaver`` that writes only while ``lease`` is held."""
+class Saver(AsyncPostgresSaver):
+    """``AsyncPostgresSaver`` that can read back every channel name.
+
+    The stock query casts names to ``bytea``, and a cast reads backslashes as escapes. Names come from clients
+    (``Command(goto="\\\\")`` writes to ``branch:to:\\\\``), and one such write would make its thread unreadable for good.
+    """
+
+    SELECT_SQL = AsyncPostgresSaver.SELECT_SQL.replace("bl.channel::bytea", "convert_to(bl.channel, 'UTF8')").replace(
+        "cw.channel::bytea", "convert_to(cw.channel, 'UTF8')"
+    )
+
+
+class FencedSaver(Saver):
+    """``Saver`` that writes only while ``lease`` is held."""
 
     def __init__(
         self, pool: AsyncConnectionPool[Connection], lease: Lease, serde: SerializerProtocol | None = None
