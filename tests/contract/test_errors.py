@@ -61,6 +61,8 @@ async def test_one_error_in_three_blocks(http: httpx.AsyncClient) -> None:
     [
         ({"configurable": "abc"}, '["configurable"]'),
         ({"configurable": [["a", 1]]}, '["configurable"]'),
+        ({"configurable": {"checkpoint_ns": 5}}, '["configurable"]["checkpoint_ns"]'),
+        ({"configurable": {"checkpoint_map": "abc"}}, '["configurable"]["checkpoint_map"]'),
         ({"recursion_limit": "abc"}, '["recursion_limit"]'),
         ({"tags": "abc"}, '["tags"]'),
     ],
@@ -80,6 +82,38 @@ async def test_a_long_value_is_not_sent_back_whole(http: httpx.AsyncClient) -> N
     response = await http.post("/threads", json={"if_exists": "x" * 100_000})
     assert response.status_code == 422
     assert len(response.content) < 1000
+    response = await http.post("/assistants", json={"graph_id": "x" * 100_000})
+    assert response.status_code == 404
+    assert len(response.content) < 3000
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_error(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    container = ApiContainer(settings)
+    scope = {"type": "http", "method": "POST", "path": "/threads", "raw_path": b"/threads", "query_string": b""}
+    messages = iter([{"type": "http.request", "body": b'{"meta', "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    try:
+        await create_app(container)({**scope, "headers": [(b"content-length", b"20")]}, receive, send)
+    finally:
+        await container.aclose()
+    assert not sent
+    assert "Unexpected error" not in caplog.text
+
+
+@pytest.mark.parametrize("field", ["checkpoint_id", "checkpoint_ns", "checkpoint_map"])
+async def test_the_checkpoint_of_a_run_is_checked(http: httpx.AsyncClient, field: str) -> None:
+    response = await http.post("/runs", json={"assistant_id": "chat", "checkpoint": {field: 5}})
+    assert response.status_code == 422
+    assert f'On instance["checkpoint"]["{field}"]:' in response.json()["detail"]
 
 
 async def test_what_postgres_cannot_store_is_the_clients_error(http: httpx.AsyncClient, sdk: LangGraphClient) -> None:

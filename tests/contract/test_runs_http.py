@@ -160,7 +160,8 @@ async def test_empty_stream_mode_means_values(http: httpx.AsyncClient) -> None:
         ({"stream_resumable": "yes"}, 'not of type "boolean"'),
         ({"after_seconds": "1"}, 'not of type "number"'),
         ({"checkpoint_id": "bad"}, "Invalid checkpoint ID"),
-        ({"checkpoint": {"checkpoint_id": 1}}, "Invalid checkpoint ID"),
+        ({"checkpoint": {"checkpoint_id": "bad"}}, "Invalid checkpoint ID"),
+        ({"checkpoint": {"checkpoint_id": 1}}, '["checkpoint_id"]:'),
         ({"assistant_id": "nope"}, "Invalid assistant: 'nope'"),
     ],
 )

@@ -466,6 +466,21 @@ async def test_a_graph_that_raises(client: LangGraphClient, thread_id: str) -> N
     assert parts[-1].data == {"error": "KeyError", "message": "'text'"}
 
 
+@pytest.mark.parametrize("command", [{"goto": "\\"}, {"update": {"a\\b": 1, "\\101": 2}}], ids=["goto", "update"])
+async def test_backslashes_do_not_spoil_the_thread(client: LangGraphClient, thread_id: str, command: Any) -> None:
+    await client.runs.wait(thread_id, "minimal", input={"text": "before"})
+    await client.runs.wait(thread_id, "minimal", command=command, raise_error=False)
+    assert (await client.threads.get_state(thread_id))["values"]["text"] == "before"
+    assert await client.threads.get_history(thread_id)
+    assert (await client.runs.wait(thread_id, "minimal", input={"text": "after"}))["reply"] == "You said: after"
+
+
+async def test_an_empty_checkpoint_is_none(client: LangGraphClient, thread_id: str) -> None:
+    nothing: Any = {"checkpoint_id": None, "checkpoint_ns": None, "checkpoint_map": None}
+    answer = await client.runs.wait(thread_id, "minimal", input={"text": "x"}, config={"configurable": nothing})
+    assert answer["reply"] == "You said: x"
+
+
 async def test_requests_that_make_no_sense(client: LangGraphClient, thread_id: str) -> None:
     with pytest.raises(UnprocessableEntityError, match="Invalid assistant"):
         await client.runs.create(thread_id, "no such graph", input={})

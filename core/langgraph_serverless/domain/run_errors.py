@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 MASK = "An internal error occurred"
+#: Characters of a message that are kept for clients.
+LONGEST_MESSAGE = 10_000
 #: By name: the classes of LangGraph and of web frameworks must not be imported for this.
 SHOWN = frozenset(
     {
@@ -29,7 +31,11 @@ SHOWN = frozenset(
 def describe(error: BaseException, *, mask: bool) -> dict[str, Any]:
     """The error object for clients."""
     shown = not mask or any(base.__name__ in SHOWN for base in type(error).__mro__)
-    return {"error": type(error).__name__, "message": str(error) if shown else MASK}
+    message = str(error) if shown else MASK
+    if len(message) > LONGEST_MESSAGE:
+        # "Expected dict, got" and the whole input: it is stored twice and sent with each look at the run or its thread
+        message = f"{message[:LONGEST_MESSAGE]}..."
+    return {"error": type(error).__name__, "message": message}
 
 
 def cancelled(reason: str | None) -> dict[str, Any]:

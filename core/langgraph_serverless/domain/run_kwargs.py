@@ -22,6 +22,8 @@ from langgraph_serverless.errors import BadRequestError, InvalidInputError
 
 #: LangGraph's own keys; a client that sets them would reach into the engine.
 RESERVED_PREFIX = "__"
+#: Keys of ``configurable`` that say where on the thread a run starts.
+CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 CONFIG_KEYS = ("tags", "recursion_limit", "max_concurrency", "run_name")
 
 
@@ -143,7 +145,10 @@ def _visible(configurable: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in configurable.items()
-        if not key.startswith((RESERVED_PREFIX, "langgraph_auth_")) and key not in ("run_id", "thread_id")
+        if not key.startswith((RESERVED_PREFIX, "langgraph_auth_"))
+        and key not in ("run_id", "thread_id")
+        # clients send null for what they leave out, which a saver would take for a namespace
+        and not (key in CHECKPOINT_KEYS and value is None)
     }
 
 
@@ -159,8 +164,4 @@ def _cut(context: Mapping[str, Any], keys: frozenset[str] | None) -> dict[str, A
 def _checkpoint(request: RunRequest) -> dict[str, Any]:
     """Where on the thread the run starts, for a run that resumes or forks from a named checkpoint."""
     checkpoint = request.checkpoint or {}
-    return {
-        key: checkpoint[key]
-        for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
-        if checkpoint.get(key) is not None
-    }
+    return {key: checkpoint[key] for key in CHECKPOINT_KEYS if checkpoint.get(key) is not None}

@@ -20,12 +20,19 @@ from langgraph_serverless.errors import NamespaceLabelError, ServerError, Unavai
 from langgraph_serverless.http.responses import json_response
 from langgraph_serverless.http.validation import show
 
+#: Characters of an error's text that a client gets to read.
+_LONGEST_DETAIL = 2000
+
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 async def server_error(_request: Request, error: Exception) -> Response:
     known = cast(ServerError, error)
-    return json_response({"detail": known.detail}, known.status)
+    detail = known.detail
+    if len(detail) > _LONGEST_DETAIL:
+        # it names what the client has sent, which may be megabytes
+        detail = f"{detail[:_LONGEST_DETAIL]}..."
+    return json_response({"detail": detail}, known.status)
 
 
 async def unavailable(_request: Request, error: Exception) -> Response:

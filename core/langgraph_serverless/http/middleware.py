@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -78,6 +79,9 @@ class Observed:
 
         try:
             await self._app(scope, receive, observe)
+        except ClientDisconnect:
+            # the client has left before its body was complete; there is nobody to answer
+            pass
         except Exception:
             logger.exception("Unexpected error", extra=self._fields(scope, 500, started, request_id))
             if status != 499:

@@ -11,6 +11,7 @@ from pydantic import Field
 from langgraph_serverless.domain import runs as domain
 from langgraph_serverless.domain.ids import parse_id
 from langgraph_serverless.http.schemas.shared import (
+    CheckpointConfig,
     Config,
     JsonObject,
     Omittable,
@@ -60,7 +61,7 @@ class RunCreate(RequestModel):
     metadata: JsonObject = Field(default_factory=dict)
     config: Config = Field(default_factory=Config)
     context: Omittable[JsonObject] = None
-    checkpoint: Omittable[JsonObject] = None
+    checkpoint: Omittable[CheckpointConfig] = None
     checkpoint_id: Omittable[str] = None
     interrupt_before: NodeNames | None = None
     interrupt_after: NodeNames | None = None
@@ -107,7 +108,7 @@ class RunCreate(RequestModel):
         )
 
     def _checkpoint(self) -> JsonObject | None:
-        checkpoint = dict(self.checkpoint or {})
+        checkpoint = self.checkpoint.model_dump(exclude_none=True) if self.checkpoint else {}
         if self.checkpoint_id is not None:
             checkpoint["checkpoint_id"] = self.checkpoint_id
         if (checkpoint_id := checkpoint.get("checkpoint_id")) is not None:

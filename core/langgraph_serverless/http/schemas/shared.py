@@ -54,13 +54,30 @@ SortOrder = Literal["asc", "desc"]
 
 
 @with_config(extra="allow")
+class Configurable(TypedDict, total=False):
+    """The parts of ``configurable`` that LangGraph's savers take as they are; the rest is the graph's."""
+
+    checkpoint_id: str | None
+    checkpoint_ns: str | None
+    checkpoint_map: JsonObject | None
+
+
+@with_config(extra="allow")
 class Config(TypedDict, total=False):
     """The parts of a config that have a type; the rest is LangChain's."""
 
     tags: list[str]
     recursion_limit: int
-    configurable: JsonObject
+    configurable: Configurable
     metadata: JsonObject
+
+
+class CheckpointConfig(RequestModel):
+    """Which checkpoint is meant. ``thread_id`` may be sent and is ignored: the path names the thread."""
+
+    checkpoint_id: str | None = None
+    checkpoint_ns: str | None = None
+    checkpoint_map: JsonObject | None = None
 
 
 class ErrorResponse(ResponseModel):

@@ -9,17 +9,9 @@ from langgraph.types import PregelTask, StateSnapshot
 
 from langgraph_serverless.domain.serialization import to_json
 from langgraph_serverless.errors import InvalidInputError
-from langgraph_serverless.http.schemas.shared import JsonObject, Limit, RequestModel, ResponseModel
+from langgraph_serverless.http.schemas.shared import CheckpointConfig, JsonObject, Limit, RequestModel, ResponseModel
 
 _CHECKPOINT_KEYS = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
-
-
-class CheckpointConfig(RequestModel):
-    """Which checkpoint is meant. ``thread_id`` may be sent and is ignored: the path names the thread."""
-
-    checkpoint_id: str | None = None
-    checkpoint_ns: str | None = None
-    checkpoint_map: JsonObject | None = None
 
 
 class StateUpdate(RequestModel):
