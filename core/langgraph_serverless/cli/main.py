@@ -46,7 +46,7 @@ def main() -> None:
     """The open LangGraph Server that runs as functions."""
 
 
-@main.command()
+@main.command(short_help="Serve a project on this machine, with its databases.")
 @_CONFIG
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -77,7 +77,7 @@ def dev(
         command(config=config, host=host, port=port, jobs=jobs, data_dir=data_dir, reload=reload, debug=debug, app=app)
 
 
-@main.command()
+@main.command(short_help="Bring a database up to date.")
 @_DEBUG
 def migrate(debug: bool) -> None:
     """Bring the database that DATABASE_URI names to this version's schema."""
@@ -87,7 +87,7 @@ def migrate(debug: bool) -> None:
         command()
 
 
-@main.command()
+@main.command(short_help="Describe the project's graphs in a JSON file.")
 @_CONFIG
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: the terminal]"
@@ -101,7 +101,7 @@ def manifest(config: Path, output: Path | None, debug: bool) -> None:
         command(config=config, output=output)
 
 
-@main.command()
+@main.command(short_help="Build what is deployed to AWS Lambda, without Docker.")
 @_CONFIG
 @click.option(
     "--output",
