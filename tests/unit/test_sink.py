@@ -77,6 +77,50 @@ async def test_a_graph_that_is_faster_than_the_log_waits(monkeypatch: pytest.Mon
     assert [name for batch in log.batches for name in batch] == [str(number) for number in range(50)]
 
 
+async def test_large_events_are_bounded_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PENDING_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_BATCH_BYTES", 300)
+    log = Log()
+    log.open.clear()
+    sink = EventSink(log, LEASE, on_lost=lambda: None)
+    emitted = 0
+
+    async def produce() -> None:
+        nonlocal emitted
+        for number in range(100):
+            await sink.emit(Event(str(number), b"x" * 100))
+            emitted += 1
+
+    producer = asyncio.create_task(produce())
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert emitted <= 14, "memory grows with what the graph says"
+    log.open.set()
+    await asyncio.wait_for(producer, 5)
+    await sink.drain()
+    assert [name for batch in log.batches for name in batch] == [str(number) for number in range(100)]
+    assert max(map(len, log.batches)) <= 3
+
+
+async def test_a_fault_of_the_log_does_not_hold_up_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PENDING", 3)
+    log = Log()
+    log.open.clear()
+    log.fails = ArithmeticError("nobody foresaw it")
+    sink = EventSink(log, LEASE, on_lost=lambda: None)
+
+    async def produce() -> None:
+        for event in events(10):
+            await sink.emit(event)
+
+    producer = asyncio.create_task(produce())
+    for _ in range(50):
+        await asyncio.sleep(0)
+    log.open.set()
+    await asyncio.wait_for(producer, 5)
+    await sink.drain()
+
+
 async def test_a_refused_append_tells_the_run_and_drops_the_rest() -> None:
     log = Log()
     log.fails = LeaseLostError("gone")
