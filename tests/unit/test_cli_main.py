@@ -33,7 +33,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     for command in ("dev", "migrate", "manifest"):
         assert f"\n  {command} " in done.stdout
-    assert "..." not in done.stdout, "a command's line is cut off"
+    assert "..." not in done.stdout.partition("Commands:")[2], "a command's line is cut off"
 
 
 def test_version() -> None:
