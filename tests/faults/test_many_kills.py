@@ -45,9 +45,12 @@ async def _many_kills(cluster: Cluster, client: LangGraphClient, chance: random.
             in_flight[row["run_id"]] += 1
         workers[victim] = cluster.worker()
 
+    places = asyncio.Semaphore(50)  # the client has a hundred connections
+
     async def outcome(run_id: str, thread_id: str) -> str:
-        await client.runs.join(thread_id, run_id)
-        return (await client.runs.get(thread_id, run_id))["status"]
+        async with places:
+            await client.runs.join(thread_id, run_id)
+            return (await client.runs.get(thread_id, run_id))["status"]
 
     async with asyncio.timeout(600):
         statuses = await asyncio.gather(*(outcome(run_id, thread_id) for run_id, (_, thread_id) in runs.items()))
