@@ -41,7 +41,8 @@ def test_configurable_is_merged_key_by_key_and_the_rest_replaced() -> None:
     assert (config["tags"], config["recursion_limit"]) == (["r"], 7)
 
 
-def test_a_client_cannot_set_what_is_the_servers() -> None:
+@pytest.mark.parametrize("way", ["config", "context"])
+def test_a_client_cannot_set_what_is_the_servers(way: str) -> None:
     sent = {
         "thread_id": "mine",
         "run_id": "mine",
@@ -52,7 +53,8 @@ def test_a_client_cannot_set_what_is_the_servers() -> None:
         "__pregel_checkpointer": "x",
         "kept": 1,
     }
-    made = plan(RunRequest(assistant_id="g", config={"configurable": sent}), Principal(identity="alice"))
+    fields: Any = {"context": sent} if way == "context" else {"config": {"configurable": sent}}
+    made = plan(RunRequest(assistant_id="g", **fields), Principal(identity="alice"))
     configurable = made.kwargs["config"]["configurable"]
     assert configurable["thread_id"] == str(THREAD)
     assert configurable["run_id"] == str(RUN)
@@ -60,6 +62,7 @@ def test_a_client_cannot_set_what_is_the_servers() -> None:
     assert configurable["langgraph_auth_user"] is None
     assert configurable["kept"] == 1
     assert not [key for key in configurable if key.startswith("__pregel")]
+    assert not [key for key in made.thread_config["configurable"] if key.startswith("__pregel")]
 
 
 def test_context_is_laid_over_the_assistants_and_cut_to_the_schema() -> None:
@@ -89,6 +92,15 @@ def test_a_named_checkpoint_and_durability_reach_the_run() -> None:
     assert kwargs["config"]["configurable"]["checkpoint_id"] == "c1"
     assert (kwargs["durability"], kwargs["checkpoint_during"]) == ("exit", False)
     assert plan(RunRequest(assistant_id="g")).kwargs["durability"] == "async"
+
+
+def test_only_the_request_says_where_a_run_starts() -> None:
+    place = {"checkpoint_id": 5, "checkpoint_ns": ["x"], "checkpoint_map": 5}
+    assistant = {"configurable": {"checkpoint_ns": "elsewhere", "checkpoint_id": "c1", "kept": 1}}
+    made = plan(RunRequest(assistant_id="g", context=place), assistant_config=assistant)
+    configurable = made.kwargs["config"]["configurable"]
+    assert configurable["kept"] == 1
+    assert not set(place) & set(configurable)
 
 
 def test_contradictions_and_what_cannot_be_honoured_are_refused_by_name() -> None:

@@ -78,9 +78,10 @@ def plan_run(
         now_ms: when the request arrived, in milliseconds since the epoch; shown to graphs.
     """
     sent = _visible(request.config.get("configurable") or {})
-    base = _visible(assistant_config.get("configurable") or {})
+    # only the request says where on its thread the run starts, and its context is not the place for that
+    base = _without_checkpoint(_visible(assistant_config.get("configurable") or {}))
     context = _cut({**assistant_context, **(request.context or sent)}, context_keys)
-    mirrored = _cut(dict(request.context), context_keys) or {} if request.context else {}
+    mirrored = _without_checkpoint(_visible(_cut(dict(request.context or {}), context_keys) or {}))
     visible = {**base, **sent, **mirrored, **request.configurable_headers, **_checkpoint(request)}
     configurable: dict[str, Any] = {
         **visible,
@@ -150,6 +151,10 @@ def _visible(configurable: Mapping[str, Any]) -> dict[str, Any]:
         # clients send null for what they leave out, which a saver would take for a namespace
         and not (key in CHECKPOINT_KEYS and value is None)
     }
+
+
+def _without_checkpoint(configurable: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in configurable.items() if key not in CHECKPOINT_KEYS}
 
 
 def _sent_metadata(request: RunRequest) -> dict[str, Any]:
