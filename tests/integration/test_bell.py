@@ -252,3 +252,30 @@ async def test_an_invocation_that_fails_fails_nobody(
         client.broken = False
         await bell.ring()
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+@pytest.fixture
+async def silent() -> AsyncIterator[Redis]:
+    """A client of a server that takes everything and answers nothing, as one that hangs or is cut off."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def keep(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    server = await asyncio.start_server(keep, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = Redis.from_url(f"redis://127.0.0.1:{port}", socket_timeout=30.0)
+    yield client
+    await client.aclose()
+    server.close()
+    for writer in writers:
+        writer.close()
+
+
+async def test_nobody_waits_long_for_a_redis_that_hangs(silent: Redis, prefix: str) -> None:
+    bell = RedisBell(silent, prefix)
+    board = SlotBoard(silent, prefix)
+    async with asyncio.timeout(10):
+        await bell.ring()
+        await bell.cancel([uuid.uuid4()])
+        await board.publish("worker", 1, 1)

@@ -63,8 +63,9 @@ class ApiContainer:
         options: Mapping[str, Any] = {
             "decode_responses": False,
             "socket_connect_timeout": 2.0,
-            # longer than the longest blocking read of the event log and the bell
-            "socket_timeout": 30.0,
+            # For a Redis that hangs instead of refusing: with the retries, requests wait for about ten seconds and are
+            # answered, as nothing that counts is in Redis. What blocks on purpose has connections of its own.
+            "socket_timeout": 3.0,
             "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=2),
             "health_check_interval": 15,
         }

@@ -23,12 +23,17 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from langgraph_serverless.event_loop import within
+
 logger = logging.getLogger("langgraph_serverless.queue")
 
 #: Tokens beyond this are dropped: each of the workers that take them drains the whole queue.
 MOST_TOKENS = 100
 #: How long an invoked function may take until it publishes its slots (milliseconds).
 STARTING = 5000
+#: A ring, a cancel or a slot is for the moment, and its caller waits: one that Redis does not take by then (seconds), as when it
+#: hangs or the network drops what is sent to it, is dropped.
+_SOON = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 #: Between pings (seconds) on the connection that hears of cancels.
 _PING_EVERY = 10.0
@@ -138,7 +143,8 @@ class RedisBell:
         workers = math.ceil(count / self._jobs) if self._function else 0
         if self._script is not None:
             try:
-                workers = int(await self._script(keys=self._keys, args=[count, MOST_TOKENS, jobs, STARTING]))
+                ringing = self._script(keys=self._keys, args=[count, MOST_TOKENS, jobs, STARTING])
+                workers = int(await within(_SOON, ringing))
             except (RedisError, OSError) as error:
                 self._outage.begins(error)  # the worker that nobody woke finds the run when it polls
             else:
@@ -150,7 +156,7 @@ class RedisBell:
         if self._redis is None or not run_ids:
             return
         try:
-            await self._redis.publish(self._channel, b"".join(run_id.bytes for run_id in run_ids))
+            await within(_SOON, self._redis.publish(self._channel, b"".join(run_id.bytes for run_id in run_ids)))
         except (RedisError, OSError) as error:
             self._outage.begins(error)  # the next heartbeat reads the cancel from the run's row
         else:
@@ -283,7 +289,8 @@ class SlotBoard:
     async def publish(self, worker_id: str, free: int, ttl: float) -> None:
         """Say that this worker has so many free slots, for this long (seconds). Never raises, like a ring."""
         try:
-            await self._publish(keys=[self._slots, self._promised], args=[worker_id, free, int(ttl * 1000)])
+            publishing = self._publish(keys=[self._slots, self._promised], args=[worker_id, free, int(ttl * 1000)])
+            await within(_SOON, publishing)
         except (RedisError, OSError) as error:
             self._outage.begins(error)  # at worst a ring starts a function that is not needed
         else:

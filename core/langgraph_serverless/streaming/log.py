@@ -32,6 +32,7 @@ from redis.exceptions import RedisError
 from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.event_loop import within
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.streaming.keys import END_WORD, events_key, fence_key
 
@@ -39,6 +40,8 @@ from langgraph_serverless.streaming.keys import END_WORD, events_key, fence_key
 MOST_UNSENT_BYTES = 8 * 2**20
 #: One call of the script blocks Redis for everybody, so long queues go out in pieces.
 MOST_EVENTS_PER_CALL = 500
+#: A Redis that has not answered by then (seconds) is out of reach; it may hang, and the end of a run waits for its last append.
+LONGEST_CALL = 5.0
 #: After a failure, appends do not try again for this long (seconds): a run must not wait for each of them.
 PAUSE_AFTER_FAILURE = 0.5
 #: For how long (seconds) events are sent again without a further append.
@@ -193,7 +196,7 @@ class RedisEventLog:
         for event in events:
             arguments += (event.name, event.data)
         keys = [events_key(self._prefix, lease.run_id), fence_key(self._prefix, lease.run_id)]
-        return int(await self._append(keys=keys, args=arguments)) == 0
+        return int(await within(LONGEST_CALL, self._append(keys=keys, args=arguments))) == 0
 
     def _tail(self, lease: Lease) -> _Tail:
         tail = self._tails.get(lease.run_id)
@@ -215,6 +218,6 @@ class RedisEventLog:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.pexpire(events_key(self._prefix, run_id), keep)
                 pipe.pexpire(fence_key(self._prefix, run_id), keep)
-                await pipe.execute()
+                await within(LONGEST_CALL, pipe.execute())
         except (RedisError, OSError) as error:
             raise UnavailableError("The event log is out of reach.") from error
