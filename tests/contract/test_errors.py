@@ -114,6 +114,10 @@ async def test_the_checkpoint_of_a_run_is_checked(http: httpx.AsyncClient, field
     response = await http.post("/runs", json={"assistant_id": "chat", "checkpoint": {field: 5}})
     assert response.status_code == 422
     assert f'On instance["checkpoint"]["{field}"]:' in response.json()["detail"]
+    # LangGraph takes a namespace's checkpoint id out of the map
+    response = await http.post("/runs", json={"assistant_id": "chat", "checkpoint": {"checkpoint_map": {"": {}}}})
+    assert response.status_code == 422
+    assert 'On instance["checkpoint"]["checkpoint_map"][""]:' in response.json()["detail"]
 
 
 async def test_what_postgres_cannot_store_is_the_clients_error(http: httpx.AsyncClient, sdk: LangGraphClient) -> None:

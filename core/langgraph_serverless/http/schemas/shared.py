@@ -59,7 +59,7 @@ class Configurable(TypedDict, total=False):
 
     checkpoint_id: str | None
     checkpoint_ns: str | None
-    checkpoint_map: JsonObject | None
+    checkpoint_map: dict[str, str] | None
 
 
 @with_config(extra="allow")
@@ -77,7 +77,7 @@ class CheckpointConfig(RequestModel):
 
     checkpoint_id: str | None = None
     checkpoint_ns: str | None = None
-    checkpoint_map: JsonObject | None = None
+    checkpoint_map: dict[str, str] | None = None
 
 
 class ErrorResponse(ResponseModel):
