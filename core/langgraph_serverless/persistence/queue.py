@@ -7,8 +7,12 @@ back. ``Lease.epoch`` is attempts plus hand-offs, which rises with each claim.
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +39,8 @@ REQUEUE_EXPIRED = _SQL["requeue_expired"]
 CLAIM_EXHAUSTED = _SQL["claim_exhausted"]
 LAST_CHECKPOINT_OF_RUN = _SQL["last_checkpoint_of_run"]
 
+#: For this transaction only, as everything behind a pooler.
+LIMIT_STATEMENT = "SELECT set_config('statement_timeout', %s, true)"
 #: Rows that one sweep takes back at most; the next sweep goes on.
 SWEEP_BATCH = 100
 
@@ -215,16 +221,37 @@ class HeartbeatConnection:
                 "tokens": [lease.token for lease in leases],
                 "lease": duration,
             }
-            rows = self._connection.execute(HEARTBEAT, parameters).fetchall()
+            rows = self._ask(self._connection, parameters)
         except psycopg.Error:
             self.close()
             raise
         return {row["run_id"]: _cancel(row) for row in rows}
 
+    def _ask(
+        self, connection: psycopg.Connection[dict[str, Any]], parameters: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        # two limits: the server's own ends a wait for somebody's lock, and leaves nothing behind; ours is for a server that
+        # hangs while its machine goes on acknowledging what we send
+        watchdog = threading.Timer(self._timeout * 1.5, _cut, [connection.fileno()])
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            with connection.transaction():
+                connection.execute(LIMIT_STATEMENT, (f"{max(1, int(self._timeout * 1000))}ms",))
+                return connection.execute(HEARTBEAT, parameters).fetchall()
+        finally:
+            watchdog.cancel()
+
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _cut(descriptor: int) -> None:
+    """End a connection that another thread waits for."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _cancel(row: Mapping[str, Any]) -> CancelRequest | None:
