@@ -231,6 +231,9 @@ class Worker:
                 due = await self._queue.next_due()
             except UnavailableError:
                 due = None  # the claim says so already
+            except Exception:
+                logger.exception("cannot look for delayed runs", extra={"action": "next_due_failed"})  # as for claims
+                due = None
             if due is not None:
                 seconds = min(seconds, max(0.01, due))
             if self._ears is not None and (self._ring is None or self._ring.done()):
@@ -390,7 +393,7 @@ class Worker:
         """Try again while the database is away; ends by success or because the lease is lost."""
         while True:
             try:
-                return await asyncio.shield(asyncio.ensure_future(write()))
+                written = await asyncio.shield(asyncio.ensure_future(write()))
             except UnavailableError as error:
                 logger.warning("cannot settle yet: %s", error, extra=_about(job.claimed) | {"action": "settle_retry"})
                 if job.signals.lost:
@@ -398,6 +401,10 @@ class Worker:
                         f"run {job.claimed.run.run_id} was lost while the database was away"
                     ) from error
                 await asyncio.sleep(SETTLE_RETRY)
+            else:
+                # at once: the row has no lease any more, and a heartbeat that looks for it would call it lost
+                self._heartbeat.release(job.claimed.lease)
+                return written
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:
