@@ -34,6 +34,7 @@ from langgraph_serverless.domain.runs import CancelAction, CancelRequest, Claime
 from langgraph_serverless.domain.serialization import dump_json, to_json
 from langgraph_serverless.domain.threads import ThreadStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.execution.breakpoints import stopped_at_breakpoint
 from langgraph_serverless.execution.chunks import ChunkTranslator
 from langgraph_serverless.execution.graph_input import graph_config, graph_input
 from langgraph_serverless.execution.loader import GraphRegistry
@@ -183,7 +184,8 @@ class GraphRunner:
                     await _require_state(attempt)
                 try:
                     async with asyncio.timeout(max(0.0, self._run_timeout - claimed.age)) as timeout:
-                        await self._stream(graph, attempt, value, signals, sink, output)
+                        if not (resuming and await stopped_at_breakpoint(graph, attempt.saver, run)):
+                            await self._stream(graph, attempt, value, signals, sink, output)
                 finally:
                     attempt.timed_out = timeout.expired()
             # from here on a cancel is only noted: the graph has ended and its outcome is being read
