@@ -149,9 +149,21 @@ async def test_an_idle_worker_leaves(stack: Any) -> None:
     assert not report["work_left"]
 
 
+async def test_nothing_failed_behind_the_scenes(stack: Any) -> None:
+    """No asynchronous invocation has ended in the failure queue.
+
+    Runs before the test that changes the worker's configuration: LocalStack ends what is running then, and says so there.
+    """
+    url = stack.aws.client("sqs").list_queues(QueueNamePrefix="ci-FailedInvocations")["QueueUrls"][0]
+    messages = stack.aws.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+    failures = [json.loads(message["Body"]) for message in messages]
+    assert not failures, json.dumps(failures, indent=1)
+
+
 async def test_a_run_outlives_the_worker_that_began_it(client: LangGraphClient, stack: Any) -> None:
     steps = 16
     thread = await client.threads.create()
+    await no_worker_is_left(stack)
     with stack.configured("worker", timeout=12, WORKER_DEADLINE_MARGIN_SECS="5"):
         # LocalStack may lose an asynchronous event just after such a change; a synchronous one shows that it is over
         await asyncio.to_thread(stack.invoke, "worker")
@@ -168,10 +180,3 @@ async def test_a_run_outlives_the_worker_that_began_it(client: LangGraphClient, 
         return sum(line["handed_off"] for line in lines)
 
     assert await until(handed_off, lambda times: times >= 2) < steps
-
-
-async def test_nothing_failed_behind_the_scenes(stack: Any) -> None:
-    """Runs last: no asynchronous invocation has ended in the failure queue."""
-    url = stack.aws.client("sqs").list_queues(QueueNamePrefix="ci-FailedInvocations")["QueueUrls"][0]
-    messages = stack.aws.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
-    assert [json.loads(message["Body"]) for message in messages] == []
