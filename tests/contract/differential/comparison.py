@@ -1,0 +1,73 @@
+"""Where two normalised answers differ, and which of these differences are meant.
+
+Nothing is left out: what is equal is equal in status, headers and body. A difference is meant if an entry of
+``differences.json`` covers it; an entry without a use is a mistake, and the test and ``make compat`` fail for it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ABSENT = "<absent>"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One place where two answers differ, as ``resource/case/step/path/to/value``."""
+
+    at: str
+    reference: Any
+    ours: Any
+
+    def __str__(self) -> str:
+        return f"{self.at}\n    reference {_short(self.reference)}\n    ours      {_short(self.ours)}"
+
+
+def differences(reference: Any, ours: Any, at: str) -> Iterator[Difference]:
+    """Where two documents differ, as deep as can be said."""
+    if isinstance(reference, dict) and isinstance(ours, dict):
+        for key in sorted(reference.keys() | ours.keys()):
+            yield from differences(reference.get(key, ABSENT), ours.get(key, ABSENT), f"{at}/{key}")
+    elif isinstance(reference, list) and isinstance(ours, list) and len(reference) == len(ours):
+        for number, pair in enumerate(zip(reference, ours, strict=True)):
+            yield from differences(*pair, f"{at}/{number}")
+    elif _is_stream(reference) and _is_stream(ours):
+        yield Difference(f"{at}/names", [event[0] for event in reference], [event[0] for event in ours])
+    elif reference != ours or isinstance(reference, bool) != isinstance(ours, bool):
+        yield Difference(at, reference, ours)
+
+
+def _is_stream(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, list) and len(item) == 2 for item in value)
+
+
+class Deliberate:
+    """The differences that are meant."""
+
+    def __init__(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        self._entries = entries
+        self._used: set[int] = set()
+
+    def covers(self, difference: Difference) -> bool:
+        """Whether it is meant: its place matches, and its values are those that the entry names, if it names any."""
+        said = {"reference": difference.reference, "ours": difference.ours}
+        for number, entry in enumerate(self._entries):
+            if fnmatch.fnmatchcase(difference.at, entry["at"]) and all(
+                entry.get(side, value) == value for side, value in said.items()
+            ):
+                self._used.add(number)
+                return True
+        return False
+
+    @property
+    def unused(self) -> list[str]:
+        return [entry["at"] for number, entry in enumerate(self._entries) if number not in self._used]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 700 else f"{text[:700]}..."
