@@ -13,6 +13,7 @@ The tree::
     │   └── GraphNotFoundError
     ├── ConflictError            409
     ├── TooLargeError            413
+    ├── BadGatewayError          502, a function of ours that was asked has failed
     ├── UnavailableError         503, with Retry-After
     └── LeaseLostError           a worker no longer owns its run; never reaches a client
 
@@ -111,6 +112,13 @@ class TooLargeError(ServerError):
 
     code = "too_large"
     status = 413
+
+
+class BadGatewayError(ServerError):
+    """Another function that has to carry the request out has failed, or has not answered in time."""
+
+    code = "bad_gateway"
+    status = 502
 
 
 class UnavailableError(ServerError):

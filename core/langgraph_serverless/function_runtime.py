@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import warnings
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,8 +129,14 @@ class FunctionRuntime:
         return self.instrument(handle, correlation_id_path=correlation_paths.API_GATEWAY_REST)
 
 
-def http_handler(resource: str, container_type: Callable[[Settings], Any] | None = None) -> LambdaHandler:
-    """The handler of an API function that serves one resource's routes; see ``http.app.create_app`` for their names."""
+def http_handler(
+    resource: str, container_type: Callable[[Settings], Any] | None = None, *, also: Sequence[str] = ()
+) -> LambdaHandler:
+    """The handler of an API function that serves one resource's routes; see ``http.app.create_app`` for their names.
+
+    Args:
+        also: further resources, for requests that other functions forward to this one (``http/forwarding.py``).
+    """
     from langgraph_serverless.containers.api import ApiContainer  # noqa: PLC0415 - background functions have their own
     from langgraph_serverless.http.app import create_app  # noqa: PLC0415
 
@@ -138,4 +144,4 @@ def http_handler(resource: str, container_type: Callable[[Settings], Any] | None
     container = (container_type or ApiContainer)(runtime.settings)
     # Made now, with what it imports: a cold start has more CPU than the first request. Nothing is opened by it.
     getattr(container, SERVICES.get(resource, resource))
-    return runtime.serve(create_app(container, resources=(resource,)))
+    return runtime.serve(create_app(container, resources=(resource, *also)))

@@ -187,6 +187,12 @@ class Settings:
         "",
         "Lambda function that is invoked when a run waits and no worker has a free slot.",
     )
+    state_function_name: str = _setting(
+        "STATE_FUNCTION_NAME",
+        _text,
+        "",
+        "Lambda function that is asked to answer requests that take the user's code, such as supersteps of a new thread.",
+    )
     worker_idle_grace: float = _setting(
         "WORKER_IDLE_GRACE_SECS",
         _seconds(0),

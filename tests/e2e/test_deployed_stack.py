@@ -104,6 +104,12 @@ async def test_the_state_can_be_changed(client: LangGraphClient) -> None:
     assert (await client.threads.get_state(thread["thread_id"]))["values"] == {"text": "hello", "reply": "changed"}
 
 
+async def test_supersteps_reach_the_function_that_has_the_graphs(client: LangGraphClient) -> None:
+    updates = [{"values": REPLY, "as_node": "answer"}]
+    thread = await client.threads.create(graph_id="minimal", supersteps=[{"updates": updates}])
+    assert (await client.threads.get_state(thread["thread_id"]))["values"] == REPLY
+
+
 async def test_store_items(client: LangGraphClient) -> None:
     await client.store.put_item(["e2e", "notes"], key="one", value={"text": "kept"})
     assert (await client.store.get_item(["e2e", "notes"], key="one"))["value"] == {"text": "kept"}

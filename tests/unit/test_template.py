@@ -121,7 +121,7 @@ def statements(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def test_no_permission_is_wider_than_one_action_on_named_resources(template: dict[str, Any]) -> None:
     found = list(statements(template))
-    assert len(found) == 2
+    assert len(found) == 3
     for statement in found:
         assert statement["Action"] in ("secretsmanager:GetSecretValue", "lambda:InvokeFunction")
         resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
@@ -136,6 +136,16 @@ def test_who_may_wake_the_worker_knows_it_and_nobody_else(functions: dict[str, d
         assert ({"Ref": "WakeWorker"} in function["Policies"]) == ("WORKER_FUNCTION_NAME" in variables), name
     wakers = {name for name, function in functions.items() if {"Ref": "WakeWorker"} in function["Policies"]}
     assert wakers == {"runs", "stream", "worker", "scheduler"}
+
+
+def test_who_may_call_the_state_function_knows_it_and_nobody_else(functions: dict[str, dict[str, Any]]) -> None:
+    callers = {name for name, function in functions.items() if {"Ref": "CallState"} in function["Policies"]}
+    knowing = {
+        name
+        for name, function in functions.items()
+        if "STATE_FUNCTION_NAME" in function.get("Environment", {}).get("Variables", {})
+    }
+    assert callers == knowing == {"threads", "store"}
 
 
 def test_the_worker_is_not_retried_by_lambda(functions: dict[str, dict[str, Any]]) -> None:

@@ -21,6 +21,7 @@ from langgraph_serverless.settings import Settings
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from langgraph_serverless.function_client import FunctionClient
     from langgraph_serverless.queue.bell import RedisBell
     from langgraph_serverless.services.assistants import AssistantService
     from langgraph_serverless.services.crons import CronService
@@ -82,6 +83,15 @@ class ApiContainer:
             worker_function_name=self.settings.worker_function_name,
             jobs_per_worker=self.settings.n_jobs_per_worker,
         )
+
+    @cached_property
+    def state_function(self) -> FunctionClient | None:
+        """Answers requests that take the user's code; None where there is no such function. See ``http/forwarding.py``."""
+        if not self.settings.state_function_name:
+            return None
+        from langgraph_serverless.function_client import FunctionClient
+
+        return FunctionClient(self.settings.state_function_name)
 
     @cached_property
     def event_log(self) -> RedisEventLog | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from langgraph_serverless.domain.threads import ThreadField
 from langgraph_serverless.errors import InvalidInputError, ServerError
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, ThreadId
+from langgraph_serverless.http.forwarding import forward_to_state
 from langgraph_serverless.http.pagination import page_response
 from langgraph_serverless.http.responses import json_response, no_content, returns
 from langgraph_serverless.http.schemas import threads as wire
@@ -20,12 +21,17 @@ router = APIRouter(tags=["Threads"])
 
 @router.post("/threads", responses=returns(wire.Thread))
 async def create_thread(
-    caller: Caller, container: Container, payload: Annotated[wire.ThreadCreate, Body(wire.ThreadCreate)]
+    request: Request,
+    caller: Caller,
+    container: Container,
+    payload: Annotated[wire.ThreadCreate, Body(wire.ThreadCreate)],
 ) -> Response:
     """Make a thread."""
     write_supersteps = container.supersteps
     if payload.supersteps and write_supersteps is None:
-        raise InvalidInputError("'supersteps' cannot be written by this function; update the thread's state instead")
+        return await forward_to_state(
+            request, container, "'supersteps' cannot be written by this server; update the thread's state instead"
+        )
     thread = await container.threads.create(
         caller,
         thread_id=payload.thread_id,
