@@ -10,7 +10,7 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 
 from langgraph_serverless import __version__
-from langgraph_serverless.http.openapi import TAGS
+from langgraph_serverless.http.openapi_texts import TAGS
 
 ORIGIN = {"origin": "http://ui.example"}
 

@@ -30,6 +30,8 @@ from langgraph_serverless.http.validation import invalid_input
 
 #: Where ``openapi.py`` finds the model of a body dependency.
 MODEL_ATTRIBUTE = "body_model"
+#: And whether the body may be left out.
+REQUIRED_ATTRIBUTE = "body_required"
 
 #: orjson writes at most 254 levels; stored documents are wrapped in a few of ours.
 DEEPEST_NESTING = 200
@@ -55,6 +57,7 @@ def Body(model: Any, *, required: bool = True) -> Any:  # noqa: N802, RUF100 - r
             raise invalid_input(found, document) from None
 
     setattr(read_body, MODEL_ATTRIBUTE, adapter)
+    setattr(read_body, REQUIRED_ATTRIBUTE, required)
     return Depends(read_body)
 
 

@@ -1,72 +1,204 @@
-"""The OpenAPI document: FastAPI's, with the bodies that ``http/body.py`` reads.
+"""The OpenAPI document: FastAPI's, with the bodies that ``http/body.py`` reads and the words of ``openapi_texts.py``.
 
-Body dependencies are plain callables to FastAPI; the model hangs on each of them. Made at the first request for it and kept.
-An operation's id is the name of its function, which is also the name of the service's method.
+Body dependencies are plain callables to FastAPI; the model hangs on each of them. Paths, parameters, models and docstrings
+come from the code; what it cannot say (headers, errors, examples, a sentence for each field) comes from two modules of data
+that are loaded with the first request for the document, which is then kept. An operation's id is the name of its function,
+which is also the name of the service's method.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from pydantic import TypeAdapter
 
 from langgraph_serverless import __version__
-from langgraph_serverless.http.body import MODEL_ATTRIBUTE
+from langgraph_serverless.http.body import MODEL_ATTRIBUTE, REQUIRED_ATTRIBUTE
 from langgraph_serverless.http.schemas.shared import ErrorResponse
+
+if TYPE_CHECKING:
+    from fastapi.dependencies.models import Dependant
+
+Schema = dict[str, Any]
 
 TITLE = "LangGraph Server"
 _REFERENCES = "#/components/schemas/{model}"
-_ERROR = {
-    "description": "The request is malformed; the text names the field",
-    "content": {"application/json": {"schema": {"$ref": _REFERENCES.format(model="ErrorResponse")}}},
-}
-TAGS = ("Assistants", "Threads", "Thread Runs", "Stateless Runs", "Crons", "Store", "System")
+_JSON = "application/json"
+_STREAM = "text/event-stream"
 
 
-def document(app: FastAPI) -> dict[str, Any]:
+def document(app: FastAPI) -> Schema:
     """The OpenAPI 3.1 document of an app's routes."""
     if app.openapi_schema is None:
         app.openapi_schema = _build(app)
     return app.openapi_schema
 
 
-def _build(app: FastAPI) -> dict[str, Any]:
-    schema = get_openapi(title=TITLE, version=__version__, routes=app.routes, tags=[{"name": tag} for tag in TAGS])
-    components = schema.setdefault("components", {}).setdefault("schemas", {})
+def _build(app: FastAPI) -> Schema:
+    from langgraph_serverless.http import openapi_texts as texts  # noqa: PLC0415 - prose, which no request but this needs
+
+    built = get_openapi(
+        title=TITLE,
+        version=__version__,
+        description=texts.ABOUT,
+        routes=app.routes,
+        tags=[{"name": name, "description": about} for name, about in texts.TAGS.items()],
+    )
+    components: dict[str, Schema] = built.setdefault("components", {}).setdefault("schemas", {})
+    components["ErrorResponse"] = ErrorResponse.model_json_schema()
     for route in app.routes:
-        if not isinstance(route, APIRoute) or not route.include_in_schema:
-            continue
-        for adapter in _bodies(route.dependant):
-            body = adapter.json_schema(ref_template=_REFERENCES)
-            components.update(body.pop("$defs", {}))
-            if "title" in body and body.get("type") == "object":
-                components[body["title"]] = body
-                body = {"$ref": _REFERENCES.format(model=body["title"])}
-            for operation in _operations(schema, route):
-                operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
-        for operation in _operations(schema, route):
-            operation["operationId"] = route.name
-            if "422" in operation["responses"] or "requestBody" in operation:
-                operation["responses"]["422"] = _ERROR
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in route.methods or ():
+                operation = built["paths"][route.path_format][method.lower()]
+                operation["operationId"] = route.name
+                _add_body(operation, route.dependant, components)
+                _add_parameters(operation)
+                _add_answers(operation, components)
     # FastAPI's own form of validation errors, which this server never sends
     for name in ("HTTPValidationError", "ValidationError"):
         components.pop(name, None)
-    components["ErrorResponse"] = ErrorResponse.model_json_schema()
-    return schema
+    for name, schema in components.items():
+        _describe_fields(name, schema)
+    _add_examples(built)
+    return built
 
 
-def _operations(schema: dict[str, Any], route: APIRoute) -> list[dict[str, Any]]:
-    return [schema["paths"][route.path_format][method.lower()] for method in route.methods or ()]
+def _add_body(operation: Schema, dependant: Dependant, components: dict[str, Schema]) -> None:
+    for read_body in _body_readers(dependant):
+        body = getattr(read_body, MODEL_ATTRIBUTE).json_schema(ref_template=_REFERENCES)
+        components.update(body.pop("$defs", {}))
+        if "title" in body and body.get("type") == "object":
+            components[body["title"]] = body
+            body = {"$ref": _REFERENCES.format(model=body["title"])}
+        required = getattr(read_body, REQUIRED_ATTRIBUTE)
+        operation["requestBody"] = {"required": required, "content": {_JSON: {"schema": body}}}
 
 
-def _bodies(dependant: Dependant) -> Iterator[TypeAdapter[Any]]:
+def _body_readers(dependant: Dependant) -> Iterator[Any]:
     for dependency in dependant.dependencies:
-        adapter = getattr(dependency.call, MODEL_ATTRIBUTE, None)
-        if adapter is not None:
-            yield adapter
-        yield from _bodies(dependency)
+        if hasattr(dependency.call, MODEL_ATTRIBUTE):
+            yield dependency.call
+        yield from _body_readers(dependency)
+
+
+def _add_parameters(operation: Schema) -> None:
+    from langgraph_serverless.http.openapi_texts import PARAMETERS  # noqa: PLC0415
+
+    for parameter in operation.get("parameters", ()):
+        name = parameter["name"]
+        known = PARAMETERS.get(f"{operation['operationId']}.{name}") or PARAMETERS.get(name)
+        if known is not None:
+            words, schema = known
+            parameter["description"] = words
+            parameter["schema"] = schema or parameter["schema"]
+        _without_impossible_defaults(parameter["schema"])
+
+
+def _add_answers(operation: Schema, components: dict[str, Schema]) -> None:
+    from langgraph_serverless.http import openapi_texts as texts  # noqa: PLC0415
+
+    name, responses = operation["operationId"], operation["responses"]
+    success = next(response for status, response in responses.items() if status.startswith("2"))
+    if headers := texts.HEADERS.get(name):
+        success = responses.get("200", success)
+        success["headers"] = {
+            header: {"description": words, "schema": schema} for header, (words, schema) in headers.items()
+        }
+    _say_what_is_no_model(name, responses)
+    if name in texts.SELECTED:
+        _allow_selection(success["content"][_JSON]["schema"], components)
+    errors = dict(texts.ERRORS.get(name, {}))
+    takes_body = "requestBody" in operation
+    errors |= {413: texts.COMMON_ERRORS[413]} if takes_body else {}
+    errors |= {422: texts.COMMON_ERRORS[422]} if takes_body or "parameters" in operation else {}
+    errors |= {503: texts.COMMON_ERRORS[503]}
+    for status, words in errors.items():
+        content: Schema = {_JSON: {"schema": {"$ref": _REFERENCES.format(model="ErrorResponse")}}}
+        if status == 422 and name in texts.PLAIN_TEXT_422:
+            content["text/plain"] = {"schema": {"type": "string"}}
+        responses[str(status)] = {"description": words, "content": content}
+    if name == "get_item":
+        # as clients know it
+        error = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+        responses["400"]["content"][_JSON] = {"schema": error, "example": {"error": "Key is required"}}
+    responses["503"]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+
+
+def _say_what_is_no_model(name: str, responses: Schema) -> None:
+    """Streams, outputs of graphs, and answers without a body; FastAPI would call all of them empty JSON."""
+    from langgraph_serverless.http import openapi_examples as examples  # noqa: PLC0415
+
+    for status, response in responses.items():
+        content = response.get("content", {})
+        if _STREAM in content:
+            schema = {"type": "string", "description": "Server-sent events; comments (`: heartbeat`) keep it alive."}
+            response["content"] = {_STREAM: {"schema": schema, "example": examples.STREAM}}
+        elif content.get(_JSON) == {"schema": {}}:
+            if status == "200" and name != "cancel_run":
+                response["content"] = {_JSON: {"schema": {"description": "Any JSON."}, "example": examples.OUTPUT}}
+            else:
+                del response["content"]
+    if name == "get_metrics":
+        responses["200"]["content"]["text/plain"] = {"schema": {"type": "string"}, "example": examples.METRICS}
+
+
+def _allow_selection(page: Schema, components: dict[str, Schema]) -> None:
+    """Items of a page whose request may have a ``select`` need not have every field."""
+    whole = page["items"]["$ref"].removeprefix(_REFERENCES.format(model=""))
+    part = f"{whole}Selection"
+    components[part] = {key: value for key, value in components[whole].items() if key != "required"} | {"title": part}
+    page["items"] = {"$ref": _REFERENCES.format(model=part)}
+
+
+def _describe_fields(name: str, schema: Schema) -> None:
+    from langgraph_serverless.http.openapi_texts import FIELDS  # noqa: PLC0415
+
+    for field, about in schema.get("properties", {}).items():
+        words = FIELDS.get(f"{name.removesuffix('Selection')}.{field}") or FIELDS.get(field)
+        if words is not None:
+            about.setdefault("description", words)
+        _without_impossible_defaults(about)
+
+
+def _without_impossible_defaults(schema: Schema) -> None:
+    """A default of null means that the field may be left out, which says nothing where null itself is an error."""
+    if "default" in schema and schema["default"] is None:
+        branches = schema.get("anyOf", [schema])
+        if not any(
+            branch.get("type") == "null" or not set(branch) - {"title", "description", "default"} for branch in branches
+        ):
+            del schema["default"]
+
+
+def _add_examples(built: Schema) -> None:
+    from langgraph_serverless.http import openapi_examples as examples  # noqa: PLC0415
+
+    components = built["components"]["schemas"]
+    for name, example in {**examples.REQUESTS, **examples.RESPONSES}.items():
+        if name in components:
+            components[name]["examples"] = [example]
+    for path in built["paths"].values():
+        for operation in path.values():
+            for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
+                for media_type, content in holder.get("content", {}).items():
+                    found = _example(content.get("schema", {}), components)
+                    if media_type == _JSON and found is not None:
+                        content.setdefault("example", found)
+
+
+def _example(schema: Schema, components: dict[str, Schema]) -> Any:
+    """An example for a body, out of those of the models in it."""
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix(_REFERENCES.format(model="")).removesuffix("Selection")
+        return next(iter(components[name].get("examples", ())), None)
+    if "anyOf" in schema:
+        return next((found for branch in schema["anyOf"] if (found := _example(branch, components)) is not None), None)
+    if schema.get("type") == "array":
+        return None if (item := _example(schema["items"], components)) is None else [item]
+    if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
+        item = _example(schema["additionalProperties"], components)
+        return None if item is None else {"child": item}
+    return 3 if schema.get("type") == "integer" else None
