@@ -29,6 +29,8 @@ $(STAMPS)/setup: requirements/dev.txt pyproject.toml
 
 # The target `setup-localstack` and what the tests of the deployed stack need besides.
 -include infra/localstack/localstack.mk
+# The target `compat`.
+-include tests/contract/differential/compat.mk
 
 dev: setup ## Serve the examples on http://127.0.0.1:2024 (ARGS="--port 8000" passes more)
 	@exec $(BIN)/langgraph-serverless dev --config examples/langgraph.json --data-dir .data/dev $(ARGS)
@@ -58,7 +60,8 @@ lock: setup ## Compile requirements/*.in again (ARGS="--upgrade" takes newer ver
 	$(UV_COMPILE) $(ARGS) requirements/dev.in --output-file requirements/dev.txt
 	$(UV_COMPILE) requirements/worker.in --constraint requirements/dev.txt --output-file requirements/worker.txt
 	$(UV_COMPILE) requirements/base.in --constraint requirements/dev.txt --output-file requirements/base.txt
+	$(UV_COMPILE) requirements/compat.in --constraint requirements/worker.txt --output-file requirements/compat.txt
 
 clean: ## Remove .venv, caches and what builds left (databases in .data stay)
-	rm -rf $(VENV) .venv-localstack .venv-sam .build .aws-sam dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-localstack .venv-sam .venv-compat .build .aws-sam dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +

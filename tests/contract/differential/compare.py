@@ -33,7 +33,7 @@ import asyncio
 import sys
 
 from case_files import RESOURCES, load_cases, load_differences, load_recorded, record
-from comparison import Deliberate, differences
+from comparison import Deliberate, judge
 from conversation import ask_all
 
 
@@ -59,21 +59,21 @@ async def main() -> int:
         return 0
     reference = await ask_all(arguments.reference, cases) if arguments.reference else load_recorded(resources)
     deliberate = Deliberate(load_differences())
-    different, meant = 0, 0
+    verdicts = []
     for case in cases:
         name = case["name"]
-        found = list(differences(reference.get(name, "<not recorded>"), ours[name], name))
-        left = [difference for difference in found if not deliberate.covers(difference)]
-        different += bool(left)
-        meant += bool(found) and not left
-        for difference in left:
-            print(difference)
+        verdicts += judge(case, reference.get(name, "<not recorded>"), ours[name], deliberate)
+    for verdict in verdicts:
+        print(*verdict.left, sep="\n", end="\n" if verdict.left else "")
+    left = sum(bool(verdict.left) for verdict in verdicts)
+    meant = sum(bool(verdict.meant) for verdict in verdicts if not verdict.left)
     print(
-        f"{len(cases)} cases: {len(cases) - different - meant} equal, {meant} deliberately different, {different} different"
+        f"{len(cases)} cases, {len(verdicts)} requests: {len(verdicts) - left - meant} equal, {meant} different on purpose, "
+        f"{left} different"
     )
     if not arguments.resource and arguments.only == "*" and deliberate.unused:
         print("differences that are no longer there:", *deliberate.unused, sep="\n    ")
-    return 1 if different else 0
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

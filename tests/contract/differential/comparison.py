@@ -1,4 +1,4 @@
-"""Where two normalised answers differ, and which of these differences are meant.
+"""Where the normalised answers to a case differ, and which of these differences are meant.
 
 Nothing is left out: what is equal is equal in status, headers and body. A difference is meant if an entry of
 ``differences.json`` covers it; an entry without a use is a mistake, and the test and ``make compat`` fail for it.
@@ -49,14 +49,14 @@ class Deliberate:
     """The differences that are meant."""
 
     def __init__(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        self._entries = entries
+        self._entries = [(at, entry) for entry in entries for at in places(entry)]
         self._used: set[int] = set()
 
     def covers(self, difference: Difference) -> bool:
         """Whether it is meant: its place matches, and its values are those that the entry names, if it names any."""
         said = {"reference": difference.reference, "ours": difference.ours}
-        for number, entry in enumerate(self._entries):
-            if fnmatch.fnmatchcase(difference.at, entry["at"]) and all(
+        for number, (at, entry) in enumerate(self._entries):
+            if fnmatch.fnmatchcase(difference.at, at) and all(
                 entry.get(side, value) == value for side, value in said.items()
             ):
                 self._used.add(number)
@@ -65,7 +65,35 @@ class Deliberate:
 
     @property
     def unused(self) -> list[str]:
-        return [entry["at"] for number, entry in enumerate(self._entries) if number not in self._used]
+        return [at for number, (at, _) in enumerate(self._entries) if number not in self._used]
+
+
+def places(entry: Mapping[str, Any]) -> list[str]:
+    """The patterns of an entry, which may be one or several that have the same reason."""
+    return [entry["at"]] if isinstance(entry["at"], str) else entry["at"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One request of a case, asked of both servers."""
+
+    sent: str
+    meant: Sequence[Difference]
+    left: Sequence[Difference]
+
+
+def judge(case: Mapping[str, Any], reference: Any, ours: Any, deliberate: Deliberate) -> list[Verdict]:
+    """A verdict for every step of the case; if a server could not be asked, it is against all of them."""
+    name, steps = case["name"], case["steps"]
+    whole = isinstance(reference, list) and len(reference) == len(ours) == len(steps)
+    verdicts = []
+    for number, step in enumerate(steps):
+        pair = (reference[number], ours[number]) if whole else (reference, ours)
+        found = list(differences(*pair, f"{name}/{number}")) if whole else [Difference(name, *pair)]
+        left = [difference for difference in found if not deliberate.covers(difference)]
+        meant = [difference for difference in found if difference not in left]
+        verdicts.append(Verdict(step["send"], meant, left))
+    return verdicts
 
 
 def _short(value: Any) -> str:

@@ -44,6 +44,9 @@ _KINDS = (
 )
 
 
+_SET = re.compile(r"\{'\w+'(?:, '\w+')*\}")
+
+
 class Conversation:
     """One case with one server."""
 
@@ -53,6 +56,7 @@ class Conversation:
         made_up = sorted(str(uuid.uuid4()) for _ in range(4))
         self._kept: dict[str, Any] = {f"uuid{number}": value for number, value in enumerate(made_up, 1)}
         self._kept["unique"] = f"u{uuid.uuid4().hex[:12]}"
+        self._kept["server"] = str(client.base_url).rstrip("/")
         self._behind: list[asyncio.Task[None]] = []
 
     async def hold(self, case: Mapping[str, Any]) -> list[Any]:
@@ -109,6 +113,8 @@ class Conversation:
         answer: dict[str, Any] = {"status": response.status_code}
         compared = (*HEADERS, *step.get("headers_too", ()))
         answer["headers"] = {name: response.headers[name] for name in compared if name in response.headers}
+        if "allow" in answer["headers"]:
+            answer["headers"]["allow"] = ", ".join(sorted(answer["headers"]["allow"].split(", ")))
         if look == "head":
             return answer
         if "event-stream" in response.headers.get("content-type", ""):
@@ -158,7 +164,8 @@ class Conversation:
                     value = value.replace(kept, f"<{name}>")
             for pattern, kind in _KINDS:
                 value = pattern.sub(kind, value)
-            return value
+            # a set in a sentence has another order in every process
+            return _SET.sub(lambda found: f"{{{', '.join(sorted(found[0][1:-1].split(', ')))}}}", value)
         if isinstance(value, list):
             return [self._plain(item) for item in value]
         if isinstance(value, dict):
