@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.rows import DictRow
 
 from langgraph_serverless.domain.assistants import Assistant, AssistantField, AssistantVersion
-from langgraph_serverless.persistence.filters import Search, column
+from langgraph_serverless.persistence.filters import Search, column, fetch, fetch_count
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
@@ -106,7 +106,7 @@ class AssistantRepository:
 
     @staticmethod
     def search_filter(*, metadata: Mapping[str, Any], graph_id: str | None, name: str | None) -> Search:
-        found = Search("lgs.assistant")
+        found = Search("lgs.assistant", key="assistant_id")
         found.contains("metadata", metadata)
         found.equals("graph_id", graph_id)
         found.includes_text("name", name)
@@ -124,22 +124,16 @@ class AssistantRepository:
         offset: int,
     ) -> list[DictRow]:
         """Rows with the selected fields, one more than ``limit`` if there are more."""
-        order = column(sort_by)
+        order = [] if sort_by is AssistantField.ASSISTANT_ID else [column(sort_by)]
         if sort_by in (AssistantField.NAME, AssistantField.GRAPH_ID):
-            order = sql.SQL("lower({})").format(order)
-        statement, parameters = conditions.page(
-            [column(field) for field in select],
-            order=order,
-            descending=descending,
-            tie="assistant_id",
-            limit=limit,
-            offset=offset,
+            order = [sql.SQL("lower({})").format(column(sort_by))]
+        columns = [column(field) for field in select]
+        return await fetch(
+            connection, conditions.page(columns, order=order, descending=descending, limit=limit, offset=offset)
         )
-        return await (await connection.execute(statement, parameters)).fetchall()
 
     async def count(self, connection: Connection, conditions: Search) -> int:
-        row = await (await connection.execute(*conditions.count())).fetchone()
-        return row["count"] if row else 0
+        return await fetch_count(connection, conditions)
 
 
 def _assistant(row: DictRow) -> Assistant:

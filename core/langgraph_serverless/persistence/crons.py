@@ -14,7 +14,7 @@ from typing import Any
 
 from langgraph_serverless.domain.crons import Cron, CronField, OnRunCompleted
 from langgraph_serverless.domain.paging import Page
-from langgraph_serverless.persistence.filters import Search, column
+from langgraph_serverless.persistence.filters import Search, column, fetch, fetch_count
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
@@ -41,7 +41,7 @@ class CronFilter:
     metadata: Mapping[str, Any] | None = None
 
     def conditions(self) -> Search:
-        search = Search("lgs.cron")
+        search = Search("lgs.cron", key="cron_id")
         search.equals("assistant_id", self.assistant_id)
         search.equals("thread_id", self.thread_id)
         search.equals("enabled", self.enabled)
@@ -150,22 +150,20 @@ class CronRepository:
         descending: bool,
         limit: int,
         offset: int,
+        unselected: Collection[CronField] = (),
     ) -> Page[Cron]:
-        statement, parameters = wanted.conditions().page(
-            [column(field) for field in CronField],
-            order=column(sort_by),
-            descending=descending,
-            tie="cron_id",
-            limit=limit,
-            offset=offset,
+        """A page of crons; those of ``payload`` and ``metadata`` that are not selected are not read, and empty."""
+        columns = [column(field) for field in CronField if field not in unselected]
+        order = [] if sort_by is CronField.CRON_ID else [column(sort_by)]
+        rows = await fetch(
+            connection,
+            wanted.conditions().page(columns, order=order, descending=descending, limit=limit, offset=offset),
         )
-        cursor = await connection.execute(statement, parameters)
-        found = [cron_from_row(row) for row in await cursor.fetchall()]
-        return Page.of(found, offset=offset, limit=limit)
+        blank: dict[str, Any] = {field.value: {} for field in unselected}
+        return Page.of([cron_from_row(blank | row) for row in rows], offset=offset, limit=limit)
 
     async def count(self, connection: Connection, wanted: CronFilter) -> int:
-        row = await (await connection.execute(*wanted.conditions().count())).fetchone()
-        return row["count"] if row else 0
+        return await fetch_count(connection, wanted.conditions())
 
     async def claim_due(
         self, connection: Connection, *, now: datetime | None, skipped: Collection[uuid.UUID]

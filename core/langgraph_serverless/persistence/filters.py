@@ -1,11 +1,15 @@
 """Searches: the only place that composes SQL.
 
 Columns and tables are identifiers of our own (enums and constants, never a client's text); everything a client sent is a
-bound parameter. A repository describes its search with ``Search`` and gets a statement and its parameters::
+bound parameter. A repository describes its search with ``Search`` and gets its rows::
 
-    search = Search("lgs.thread", visible=sql.SQL("purge_at IS NULL"))
+    search = Search("lgs.thread", key="thread_id", visible=sql.SQL("purge_at IS NULL"))
     search.contains("metadata", {"user": "u1"})
-    statement, parameters = search.page(columns, order=..., tie="thread_id", limit=10, offset=0)
+    rows = await fetch(connection, search.page(columns, order=[column("created_at")], limit=10, offset=0, ...))
+
+A page is read in two steps of one statement: the keys of its rows, out of an index as far as possible, and then these rows.
+So what a client skips with ``offset`` costs index entries, not rows, and nothing wide is sorted. Statements are planned with
+their values, never prepared: whether a filter matches one row or half the table decides which index is right.
 """
 
 from __future__ import annotations
@@ -14,17 +18,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg import sql
+from psycopg.rows import DictRow
 
 from langgraph_serverless.persistence.json import jsonb
+from langgraph_serverless.persistence.pool import Connection
 
 Statement = tuple[sql.Composed, dict[str, Any]]
 
 
 class Search:
-    """The conditions of one search over one table; all must hold."""
+    """The conditions of one search over one table; all must hold. ``key`` is the table's key, which breaks ties."""
 
-    def __init__(self, table: str, *, visible: sql.Composable | None = None) -> None:
+    def __init__(self, table: str, *, key: str, visible: sql.Composable | None = None) -> None:
         self._table = sql.Identifier(*table.split("."))
+        self._key = sql.Identifier(key)
         self._conditions: list[sql.Composable] = [] if visible is None else [visible]
         self.parameters: dict[str, Any] = {}
 
@@ -39,8 +46,8 @@ class Search:
         if document:
             self._add("{} @> {}", column, jsonb(document))
 
-    def equals(self, column: str, value: Any) -> None:
-        """The column has this value; None filters nothing."""
+    def equals(self, column: str | sql.Composable, value: Any) -> None:
+        """The column, or what is computed from columns, has this value; None filters nothing."""
         if value is not None:
             self._add("{} = {}", column, value)
 
@@ -55,9 +62,10 @@ class Search:
             escaped = part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
             self._add("{} ILIKE {}", column, f"%{escaped}%")
 
-    def _add(self, template: str, column: str, value: Any) -> None:
+    def _add(self, template: str, column: str | sql.Composable, value: Any) -> None:
         # a template is one of the four above
-        self._conditions.append(sql.SQL(template).format(sql.Identifier(column), self.bind(value)))
+        left = sql.Identifier(column) if isinstance(column, str) else column
+        self._conditions.append(sql.SQL(template).format(left, self.bind(value)))
 
     def _where(self) -> sql.Composable:
         if not self._conditions:
@@ -68,31 +76,59 @@ class Search:
         self,
         columns: Sequence[sql.Composable],
         *,
-        order: sql.Composable,
+        order: Sequence[sql.Composable],
         descending: bool,
-        tie: str,
         limit: int,
         offset: int,
+        newest_key_first: bool = False,
     ) -> Statement:
-        """The statement for one page and the first row of the next one; ``tie`` makes the order total."""
-        # the tie goes the other way, as in the indexes: (created_at DESC, id) serves both directions
+        """The statement for one page and the first row of the next one.
+
+        Args:
+            order: what to sort by, all in one direction; then comes the key, which makes the order total. Empty: by the key.
+            newest_key_first: the key goes the same way, for keys that grow with time; else the other way, as in the
+                indexes, which serve both directions: (created_at DESC, id).
+        """
         direction, opposite = (sql.SQL(word) for word in (("DESC", "ASC") if descending else ("ASC", "DESC")))
-        statement = sql.SQL("SELECT {} FROM {}{} ORDER BY {} {}, {} {} LIMIT {} OFFSET {}").format(
-            sql.SQL(", ").join(columns),
-            self._table,
-            self._where(),
-            order,
-            direction,
-            sql.Identifier(tie),
-            opposite,
-            self.bind(limit + 1),
-            self.bind(offset),
+        ties = direction if newest_key_first or not order else opposite
+        names = [sql.Identifier(f"sort_{number}") for number in range(len(order))]
+
+        def sorted_by(keys: Sequence[sql.Composable]) -> sql.Composable:
+            terms = [*(sql.SQL("{} {}").format(key, direction) for key in keys)]
+            return sql.SQL(", ").join([*terms, sql.SQL("{} {}").format(self._key, ties)])
+
+        aliased = [sql.SQL("{} AS {}").format(key, name) for key, name in zip(order, names, strict=True)]
+        statement = sql.SQL(
+            "SELECT {columns} FROM (SELECT {keys} FROM {table}{where} ORDER BY {order} LIMIT {limit} OFFSET {offset})"
+            " AS page JOIN {table} USING ({key}) ORDER BY {order_again}"
+        ).format(
+            columns=sql.SQL(", ").join(columns),
+            keys=sql.SQL(", ").join([self._key, *aliased]),
+            table=self._table,
+            where=self._where(),
+            order=sorted_by(order),
+            limit=self.bind(limit + 1),
+            offset=self.bind(offset),
+            key=self._key,
+            order_again=sorted_by(names),
         )
         return statement, self.parameters
 
     def count(self) -> Statement:
         """The statement that counts in the column ``count``."""
         return sql.SQL("SELECT count(*) AS count FROM {}{}").format(self._table, self._where()), self.parameters
+
+
+async def fetch(connection: Connection, statement: Statement) -> list[DictRow]:
+    """The rows of a composed statement."""
+    return await (await connection.execute(*statement, prepare=False)).fetchall()
+
+
+async def fetch_count(connection: Connection, search: Search) -> int:
+    """How many rows match."""
+    (row,) = await fetch(connection, search.count())
+    count: int = row["count"]
+    return count
 
 
 def column(name: str, *, alias: str | None = None) -> sql.Composable:

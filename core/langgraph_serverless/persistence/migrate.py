@@ -3,15 +3,21 @@
 Three sets of migrations run one after the other, each applied once and in order: our own ``migrations/*_pre_*.sql``,
 those of LangGraph's checkpoint saver and store (their tables stay theirs, so that the stock classes can read them), and
 our ``migrations/*_post_*.sql``, which may build on those tables. A session-level advisory lock makes concurrent callers
-wait for each other, so this must reach Postgres directly and not through a transaction pooler.
+wait for each other, so this must reach Postgres directly and not through a transaction pooler. A project with a semantic
+index also gets LangGraph's table of vectors, whose length is fixed from then on.
+
+A file is one transaction, unless its first line says ``-- no transaction``: then each of its statements is one of its own
+and must bear to be repeated, as the next attempt begins with the first one. That is for indexes on large tables.
 
 Only the migrate function, the command line and tests import this module: it needs langgraph's saver.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
@@ -25,6 +31,13 @@ DIRECTORY = Path(__file__).parent / "migrations"
 #: Any number that no other program uses for its own advisory lock.
 LOCK = 0x6C67_7365_7276
 CONNECT_TIMEOUT_S = 10
+VECTORS = DIRECTORY / "vectors.sql"
+#: pgvector's limit for an index on a ``vector``.
+MOST_INDEXED_DIMS = 2000
+LOCK_POLL_S = 0.2
+
+_NO_TRANSACTION = b"-- no transaction"
+_STATEMENT_END = re.compile(rb";[ \t]*$", re.MULTILINE)
 
 _VERSIONS = """
 CREATE SCHEMA IF NOT EXISTS lgs;
@@ -34,13 +47,26 @@ CREATE TABLE IF NOT EXISTS lgs.migration (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 """
+_APPLIED = "INSERT INTO lgs.migration (name, checksum) VALUES (%s, %s)"
 
 
-async def migrate(database_uri: str, *, on_progress: Callable[[str], None] | None = None) -> list[str]:
+_DIMS = """
+SELECT atttypmod AS dims FROM pg_attribute
+WHERE attrelid = to_regclass('store_vectors') AND attname = 'embedding' AND NOT attisdropped
+"""
+
+
+async def migrate(
+    database_uri: str, *, dims: int | None = None, on_progress: Callable[[str], None] | None = None
+) -> list[str]:
     """Apply what is missing and return the names of our migrations that were applied.
 
+    Args:
+        dims: the length of the vectors of the project's index, if it has one.
+
     Raises:
-        StartupError: if the database cannot be reached, or a migration that was applied has been edited since.
+        StartupError: if the database cannot be reached, a migration that was applied has been edited since, or vectors of
+            this length cannot be kept.
     """
     report = on_progress or (lambda _: None)
     try:
@@ -54,16 +80,28 @@ async def migrate(database_uri: str, *, on_progress: Callable[[str], None] | Non
     except psycopg.OperationalError as error:
         raise StartupError(f"Postgres cannot be reached: {str(error).strip().splitlines()[-1]}") from error
     async with connection:
-        await connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        await _lock(connection)
         try:
             await connection.execute(_VERSIONS)
             applied = await _apply(connection, "pre", report)
             await AsyncPostgresSaver(connection).setup()
             await AsyncPostgresStore(connection).setup()
+            if dims is not None:
+                await _set_up_vectors(connection, dims)
             applied += await _apply(connection, "post", report)
         finally:
             await connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
     return applied
+
+
+async def _lock(connection: psycopg.AsyncConnection[DictRow]) -> None:
+    # not pg_advisory_lock: CREATE INDEX CONCURRENTLY waits for every statement that has begun before, also for that one,
+    # which would wait for us
+    while True:
+        row = await (await connection.execute("SELECT pg_try_advisory_lock(%s) AS locked", (LOCK,))).fetchone()
+        if row and row["locked"]:
+            return
+        await asyncio.sleep(LOCK_POLL_S)
 
 
 async def _apply(connection: psycopg.AsyncConnection[DictRow], moment: str, report: Callable[[str], None]) -> list[str]:
@@ -78,10 +116,43 @@ async def _apply(connection: psycopg.AsyncConnection[DictRow], moment: str, repo
                 raise StartupError(f"Migration {path.stem} has been edited after it was applied to this database.")
             continue
         report(f"migration {path.stem}")
-        async with connection.transaction():
-            await connection.execute(sql)
-            await connection.execute(
-                "INSERT INTO lgs.migration (name, checksum) VALUES (%s, %s)", (path.stem, checksum)
-            )
+        if sql.startswith(_NO_TRANSACTION):
+            for statement in filter(None, map(bytes.strip, _STATEMENT_END.split(sql))):
+                await connection.execute(statement)
+            await connection.execute(_APPLIED, (path.stem, checksum))
+        else:
+            async with connection.transaction():
+                await connection.execute(sql)
+                await connection.execute(_APPLIED, (path.stem, checksum))
         applied.append(path.stem)
     return applied
+
+
+class _NoNearestNeighbours(AsyncPostgresStore):
+    """Without the index for approximate searches, which nothing uses and which pgvector has not for every length."""
+
+    VECTOR_MIGRATIONS = AsyncPostgresStore.VECTOR_MIGRATIONS[:2]
+
+
+async def _set_up_vectors(connection: psycopg.AsyncConnection[DictRow], dims: int) -> None:
+    cursor = await connection.execute(_DIMS)
+    row = await cursor.fetchone()
+    if row is not None and row["dims"] != dims:
+        raise StartupError(
+            f"The store's vectors in this database have {row['dims']} dimensions, and store.index.dims of langgraph.json is"
+            f" {dims}; to start anew run 'DROP TABLE store_vectors, vector_migrations', which keeps the items, and put them"
+            " again."
+        )
+    kind = AsyncPostgresStore if dims <= MOST_INDEXED_DIMS else _NoNearestNeighbours
+    try:
+        await kind(connection, index={"dims": dims, "embed": _never}).setup()
+    except psycopg.errors.DatabaseError as error:
+        raise StartupError(
+            "store.index of langgraph.json needs the extension pgvector in Postgres, and a role that may create it:"
+            f" {str(error).splitlines()[0]}"
+        ) from error
+    await connection.execute(VECTORS.read_bytes())
+
+
+def _never(texts: Sequence[str]) -> list[list[float]]:
+    raise AssertionError("a migration embeds nothing")

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.rows import DictRow
 
 from langgraph_serverless.domain.threads import Thread, ThreadField, ThreadStatus, Ttl, TtlStrategy
-from langgraph_serverless.persistence.filters import Search, column
+from langgraph_serverless.persistence.filters import Search, column, fetch, fetch_count
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
@@ -33,6 +33,8 @@ MEASURE_THREAD = _SQL["measure_thread"]
 _VISIBLE = sql.SQL("purge_at IS NULL")
 #: Fields whose column has another name.
 _COLUMNS = {ThreadField.VALUES: "channel_values"}
+#: What a search sorts by where it is more or less than the field itself. Those of one status come in the order of time.
+_ORDERS = {ThreadField.THREAD_ID: (), ThreadField.STATUS: (ThreadField.STATUS, ThreadField.UPDATED_AT)}
 #: What an extract adds to each item.
 EXTRACTED = "extracted"
 
@@ -99,7 +101,7 @@ class ThreadRepository:
         values: Mapping[str, Any],
         status: ThreadStatus | None,
     ) -> Search:
-        found = Search("lgs.thread", visible=_VISIBLE)
+        found = Search("lgs.thread", key="thread_id", visible=_VISIBLE)
         found.one_of("thread_id", ids)
         found.contains("metadata", metadata)
         found.contains("channel_values", values)
@@ -127,14 +129,13 @@ class ThreadRepository:
         columns = [column(_COLUMNS.get(field, field), alias=field) for field in select]
         if extract:
             columns.append(_extraction(conditions, extract))
-        statement, parameters = conditions.page(
-            columns, order=column(sort_by), descending=descending, tie="thread_id", limit=limit, offset=offset
+        order = [column(name) for name in _ORDERS.get(sort_by, (sort_by,))]
+        return await fetch(
+            connection, conditions.page(columns, order=order, descending=descending, limit=limit, offset=offset)
         )
-        return await (await connection.execute(statement, parameters)).fetchall()
 
     async def count(self, connection: Connection, conditions: Search) -> int:
-        row = await (await connection.execute(*conditions.count())).fetchone()
-        return row["count"] if row else 0
+        return await fetch_count(connection, conditions)
 
 
 def _extraction(conditions: Search, extract: Mapping[str, Sequence[str] | None]) -> sql.Composable:

@@ -7,7 +7,7 @@ same rules as a run's. Dates are counted from the database's time.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -125,10 +125,20 @@ class CronService:
         descending: bool = True,
         limit: int = 10,
         offset: int = 0,
+        select: Collection[str] | None = None,
     ) -> Page[Cron]:
+        """Crons that match; what is large and not selected is not read, and empty."""
+        large = (CronField.PAYLOAD, CronField.METADATA)
+        unselected = [field for field in large if select is not None and field not in select]
         async with self._database.connection() as connection:
             return await self._crons.search(
-                connection, wanted, sort_by=sort_by, descending=descending, limit=limit, offset=offset
+                connection,
+                wanted,
+                sort_by=sort_by,
+                descending=descending,
+                limit=limit,
+                offset=offset,
+                unselected=unselected,
             )
 
     async def count(self, caller: Principal, wanted: CronFilter) -> int:

@@ -56,6 +56,7 @@ async def search_crons(
         descending=payload.sort_order == "desc",
         limit=payload.limit,
         offset=payload.offset,
+        select=payload.select,
     )
     return page_response(page, [schemas.cron_document(cron, payload.select) for cron in page.items])
 
