@@ -17,11 +17,14 @@ from langgraph_serverless.domain.ports import Bell
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.threads import Thread, ThreadField, ThreadStatus, Ttl, TtlStrategy
 from langgraph_serverless.errors import ConflictError, InvalidInputError, NotFoundError
+from langgraph_serverless.persistence import sweeps
 from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.threads import ThreadRepository
 
 #: What an extract path may start with.
 EXTRACTABLE = (ThreadField.CONFIG, ThreadField.INTERRUPTS, ThreadField.METADATA, ThreadField.VALUES)
+#: Threads whose histories are cut down in one transaction.
+_PRUNED_AT_ONCE = 20
 #: An ``if_exists: do_nothing`` that meets a concurrent delete looks again.
 _ATTEMPTS = 3
 _STEP = re.compile(r"(?:^|\.)(?P<key>[^.\[\]]+)|\[(?P<index>-?\d+|\*)\]")
@@ -38,12 +41,6 @@ class SuperstepWriter(Protocol):
         Raises:
             ServerError: with the reason; the thread stays.
         """
-
-
-def _check_ttl(ttl: Ttl | None) -> None:
-    if ttl is not None and ttl.strategy is TtlStrategy.KEEP_LATEST:
-        # nothing carries it out yet, and a thread that grows in silence is worse than a refusal
-        raise InvalidInputError("ttl.strategy: 'keep_latest' is not supported yet, use 'delete'")
 
 
 class ThreadService:
@@ -71,7 +68,6 @@ class ThreadService:
         Raises:
             ConflictError: if the id is taken.
         """
-        _check_ttl(ttl)
         wanted = thread_id or new_id()
         async with self._database.connection() as connection:
             for _ in range(_ATTEMPTS):
@@ -100,7 +96,6 @@ class ThreadService:
         self, caller: Principal, thread_id: uuid.UUID, *, metadata: Mapping[str, Any], ttl: Ttl | None
     ) -> Thread:
         """Merge metadata and replace the time to live, if one is given."""
-        _check_ttl(ttl)
         async with self._database.connection() as connection:
             found = await self._threads.update(connection, thread_id, metadata=metadata, ttl=ttl)
         if found is None:
@@ -115,8 +110,20 @@ class ThreadService:
             raise _missing(thread_id)
         await self._stop(cancelled)
 
-    async def prune(self, caller: Principal, thread_ids: Sequence[uuid.UUID]) -> int:
-        """Remove these threads; how many of them existed."""
+    async def prune(
+        self, caller: Principal, thread_ids: Sequence[uuid.UUID], strategy: TtlStrategy = TtlStrategy.DELETE
+    ) -> int:
+        """Remove these threads, or of their checkpoints all but the newest; how many threads that were.
+
+        Threads that are missing are passed over, and with ``KEEP_LATEST`` also those that are busy: their next run may need
+        what would go.
+        """
+        if strategy is TtlStrategy.KEEP_LATEST:
+            pruned, wanted = 0, sorted(set(thread_ids))
+            for start in range(0, len(wanted), _PRUNED_AT_ONCE):
+                async with self._database.transaction() as connection:
+                    pruned += await sweeps.prune(connection, wanted[start : start + _PRUNED_AT_ONCE])
+            return pruned
         async with self._database.transaction() as connection:
             found, cancelled = await self._delete(connection, thread_ids)
         await self._stop(cancelled)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from langgraph_serverless.domain.threads import ThreadField
-from langgraph_serverless.errors import InvalidInputError, ServerError
+from langgraph_serverless.errors import ServerError
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, ThreadId
 from langgraph_serverless.http.forwarding import forward_to_state
@@ -84,10 +84,9 @@ async def count_threads(
 async def prune_threads(
     caller: Caller, container: Container, payload: Annotated[wire.ThreadPrune, Body(wire.ThreadPrune)]
 ) -> Response:
-    """Remove several threads; unknown ones are passed over."""
-    if payload.strategy == "keep_latest":
-        raise InvalidInputError("Strategy 'keep_latest' is not supported yet: use 'delete'")
-    return json_response({"pruned_count": await container.threads.prune(caller, payload.thread_ids)})
+    """Remove several threads, or all of their checkpoints but the newest; unknown threads are passed over."""
+    pruned = await container.threads.prune(caller, payload.thread_ids, payload.strategy)
+    return json_response({"pruned_count": pruned})
 
 
 @router.get("/threads/{thread_id}", responses=returns(wire.Thread))
