@@ -228,3 +228,17 @@ def examples_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevSer
         yield server.start()
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def hostile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
+    """A server for tests of bad input, which may fill it with whatever it takes; its crons do not fire."""
+    server = DevServer(
+        ROOT / "tests" / "fixtures" / "projects" / "differential" / "langgraph.json",
+        tmp_path_factory.mktemp("hostile") / "data",
+        {"SCHEDULER_INTERVAL_SECS": "3600"},
+    )
+    try:
+        yield server.start()
+    finally:
+        server.close()

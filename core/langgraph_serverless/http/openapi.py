@@ -134,7 +134,7 @@ def _say_what_is_no_model(name: str, responses: Schema) -> None:
     for status, response in responses.items():
         content = response.get("content", {})
         if _STREAM in content:
-            schema = {"type": "string", "description": "Server-sent events; comments (`: heartbeat`) keep it alive."}
+            schema = {"description": "Server-sent events; comments (`: heartbeat`) keep the connection alive."}
             response["content"] = {_STREAM: {"schema": schema, "example": examples.STREAM}}
         elif content.get(_JSON) == {"schema": {}}:
             if status == "200" and name != "cancel_run":

@@ -39,7 +39,6 @@ _VERSION = {
     "description": "Answers the first question",
 }
 _GRAPH_SCHEMA = {
-    "graph_id": "chat_agent",
     "input_schema": _STATE,
     "output_schema": _STATE,
     "state_schema": _STATE,
@@ -95,7 +94,8 @@ REQUESTS: Mapping[str, Any] = {
 RESPONSES: Mapping[str, Any] = {
     "Assistant": {**_VERSION, "updated_at": _NOW},
     "AssistantVersion": _VERSION,
-    "GraphSchema": _GRAPH_SCHEMA,
+    "GraphSchema": {"graph_id": "chat_agent", **_GRAPH_SCHEMA},
+    "SubgraphSchema": _GRAPH_SCHEMA,
     "GraphDrawing": {
         "nodes": [
             {"id": "__start__", "type": "runnable", "data": {"id": ["langgraph"], "name": "__start__"}},

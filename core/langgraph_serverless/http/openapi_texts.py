@@ -74,7 +74,6 @@ PARAMETERS: Mapping[str, tuple[str, Schema | None]] = {
         "Only events of these modes, out of those that the run was created with. May be given several times.",
         {"type": "array", "items": {"type": "string", "enum": list(_STREAM_MODES)}},
     ),
-    "stream_modes": ("Only events of these modes. May be given several times.", None),
     "last-event-id": (
         "Continue after this event of a resumable run; `-1` is from its first event on. By default, from now on.",
         None,
@@ -83,7 +82,7 @@ PARAMETERS: Mapping[str, tuple[str, Schema | None]] = {
         "`json`, or Prometheus's text format.",
         {"type": "string", "enum": ["prometheus", "json"], "default": "prometheus"},
     ),
-    "check_db": ("Whether the database is asked too.", _BOOLEAN),
+    "check_db": ("`1` asks the database too.", {"type": "integer", "enum": [0, 1], "default": 0}),
 }
 
 #: ``Model.field`` or ``field`` -> its words.
@@ -99,7 +98,7 @@ FIELDS: Mapping[str, str] = {
     "CronPatch.assistant_id": "Ignored: a cron keeps its assistant.",
     "CronPatch.thread_id": "Ignored: a cron keeps its thread.",
     "before": 'Only states older than this one: `{"configurable": {"checkpoint_id": ...}}` or `{"checkpoint_id": ...}`.',
-    "channel_values": "Values in checkpoints: their number (`count`), their size in bytes and, by channel, both of them.",
+    "channel_values": "Values in checkpoints.",
     "checkpoint": "The checkpoint that this belongs to.",
     "RunCreate.checkpoint": "The checkpoint to start from. By default, the thread's newest.",
     "StateUpdate.checkpoint": "The checkpoint to write on top of, which forks the history. By default, the newest.",
@@ -114,7 +113,11 @@ FIELDS: Mapping[str, str] = {
     "checkpoint_map": "Namespaces of the graphs around a subgraph, with the checkpoint's id in each.",
     "checkpoint_ns": "The subgraph's namespace; empty for the graph itself.",
     "CheckpointConfig.thread_id": "Ignored: the path names the thread.",
-    "checkpoints": "Checkpoints: their number (`count`) and their size in bytes (`bytes`).",
+    "bytes": "The size in bytes.",
+    "by_channel": "The same for each channel of the state.",
+    "count": "How many there are.",
+    "versions": "How many values of the channel there are.",
+    "checkpoints": "The checkpoints themselves.",
     "command": "Instead of an input: `resume` answers interrupts, `update` writes values, `goto` names the next nodes.",
     "SuperstepUpdate.command": "A command instead of values: `update`, `resume`, `goto`.",
     "config": "LangChain's config: `tags`, `recursion_limit`, `configurable`.",
@@ -134,7 +137,6 @@ FIELDS: Mapping[str, str] = {
     "edges": "Edges: `source`, `target`, and `conditional` or `data` if there is more to say.",
     "enabled": "Whether the cron fires.",
     "CronSearch.enabled": "Only crons that fire, or only those that do not.",
-    "CronCount.enabled": "Only crons that fire, or only those that do not.",
     "end_time": "From when on the cron does not fire, ISO 8601. `null` means never.",
     "error": "What went wrong: `error` is the exception's class, `message` its text. `null` if nothing did.",
     "ThreadTask.error": "The `repr` of the exception that the task has failed with.",
@@ -210,14 +212,13 @@ FIELDS: Mapping[str, str] = {
     "parent_checkpoint_id": "The older spelling of `parent_checkpoint.checkpoint_id`.",
     "path": "How the task came about.",
     "payload": "What the cron was created with, and what each run gets.",
-    "pending_writes": "Writes of tasks: their number (`count`) and their size in bytes (`bytes`).",
+    "pending_writes": "Writes of tasks.",
     "prefix": "Only namespaces that begin so; `*` stands for any label.",
     "pruned_count": "How many threads were pruned.",
     "query": "Words to search for by meaning, if the store has an index.",
     "queue": "Runs that wait and runs that are executed, and how long they have waited, in seconds.",
     "recursion_limit": "The most supersteps of a run.",
     "refresh_ttl": "Whether reading restarts the items' time to live. By default, as the store is configured.",
-    "response_schema": "JSON schema of the answer, if the graph has said one.",
     "result": "What the task has written, if it is over.",
     "run_id": "The run's id.",
     "run_ids": "Runs of the thread to cancel.",
@@ -286,7 +287,7 @@ _CREATE_RUN = {400: _CONTEXT, 404: "There is no such thread or assistant", 409: 
 _CREATE_STATELESS = {400: _CONTEXT, 404: _NO_ASSISTANT, 409: _BUSY}
 _STATE = {400: "The graph has refused it, or the thread has no graph", 404: _NO_THREAD}
 
-#: Operation -> status -> when. 413 and 422 follow from what an operation takes, 503 is everywhere.
+#: Operation -> status -> when, for answers with an error in them. 413 and 422 follow from what an operation takes, 503 is everywhere.
 ERRORS: Mapping[str, Mapping[int, str]] = {
     "create_assistant": {400: _CONTEXT, 404: "There is no such graph", 409: "The id is taken"},
     "search_assistants": {404: "There is no such graph"},
@@ -300,7 +301,7 @@ ERRORS: Mapping[str, Mapping[int, str]] = {
     "get_assistant_schemas": {404: _NO_ASSISTANT},
     "get_assistant_subgraphs": {404: _NO_ASSISTANT},
     "get_assistant_subgraph": {404: "There is no such assistant or subgraph"},
-    "create_thread": {409: "The id is taken"},
+    "create_thread": {201: "The thread is made, but its `supersteps` could not be written", 409: "The id is taken"},
     "search_threads": {},
     "count_threads": {},
     "prune_threads": {},

@@ -26,7 +26,7 @@ from langgraph_serverless.http.schemas.shared import (
 class Assistant(ResponseModel):
     assistant_id: uuid.UUID
     graph_id: str
-    config: JsonObject
+    config: Config
     context: JsonObject
     metadata: JsonObject
     name: str
@@ -40,7 +40,7 @@ class AssistantVersion(ResponseModel):
     assistant_id: uuid.UUID
     version: int
     graph_id: str
-    config: JsonObject
+    config: Config
     context: JsonObject
     metadata: JsonObject
     name: str
@@ -48,15 +48,20 @@ class AssistantVersion(ResponseModel):
     description: str | None
 
 
-class GraphSchema(ResponseModel):
+class SubgraphSchema(ResponseModel):
     """JSON schemas; null for what cannot be generated."""
 
-    graph_id: str
     input_schema: JsonObject | None
     output_schema: JsonObject | None
     state_schema: JsonObject | None
     config_schema: JsonObject | None
     context_schema: JsonObject | None
+
+
+class GraphSchema(SubgraphSchema):
+    """JSON schemas of an assistant's graph; null for what cannot be generated."""
+
+    graph_id: str
 
 
 class GraphDrawing(ResponseModel):

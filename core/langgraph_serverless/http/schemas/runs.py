@@ -12,6 +12,7 @@ from langgraph_serverless.domain import runs as domain
 from langgraph_serverless.domain.ids import parse_id
 from langgraph_serverless.http.schemas.shared import (
     CheckpointConfig,
+    CommandObject,
     Config,
     JsonObject,
     Omittable,
@@ -57,7 +58,7 @@ class Run(ResponseModel):  # type: ignore[no-redef]  # of "kwargs": the plugin g
 class RunCreate(RequestModel):
     assistant_id: str
     input: Any = None
-    command: JsonObject | None = None
+    command: CommandObject | None = None
     metadata: JsonObject = Field(default_factory=dict)
     config: Config = Field(default_factory=Config)
     context: Omittable[JsonObject] = None

@@ -6,7 +6,7 @@ import uuid
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Strict, with_config
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Strict, WithJsonSchema, with_config
 from pydantic_core import CoreSchema
 from typing_extensions import TypedDict
 
@@ -26,6 +26,39 @@ class ResponseModel(BaseModel):
 
 
 JsonObject = dict[str, Any]
+
+_OPEN: Any = {"type": "object", "additionalProperties": True}
+_NODE: Any = {
+    "anyOf": [
+        {"type": "string", "description": "A node's name."},
+        {
+            "type": "object",
+            "description": "A node with an input of its own.",
+            "properties": {
+                "node": {"type": "string", "description": "The node's name."},
+                "input": {"description": "The node's input."},
+            },
+            "required": ["node"],
+        },
+    ]
+}
+#: LangGraph's ``Command`` in a request. What is wrong in it is for the graph to say.
+CommandObject = Annotated[
+    JsonObject,
+    WithJsonSchema(
+        _OPEN
+        | {
+            "properties": {
+                "resume": {"description": "The answer to an interrupt, or answers by the interrupts' ids."},
+                "update": {"description": "Values to write to the state: an object, or a list of pairs."},
+                "goto": {
+                    "description": "The nodes that come next.",
+                    "anyOf": [*_NODE["anyOf"], {"type": "array", "items": _NODE}, {"type": "null"}],
+                },
+            }
+        }
+    ),
+]
 
 #: Strings become UUIDs, although models are strict.
 Uuid = Annotated[uuid.UUID, Strict(False)]
@@ -77,6 +110,16 @@ class CheckpointConfig(RequestModel):
 
     checkpoint_id: str | None = None
     checkpoint_ns: str | None = None
+    checkpoint_map: dict[str, str] | None = None
+    thread_id: Any = Field(default=None, exclude=True, json_schema_extra={"type": "string"})
+
+
+class Checkpoint(ResponseModel):
+    """Where a state is stored."""
+
+    thread_id: str | None = None
+    checkpoint_ns: str | None = None
+    checkpoint_id: str | None = None
     checkpoint_map: dict[str, str] | None = None
 
 

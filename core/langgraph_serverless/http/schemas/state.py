@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from langgraph.types import PregelTask, StateSnapshot
+from pydantic import WithJsonSchema
 
 from langgraph_serverless.domain.serialization import to_json
 from langgraph_serverless.errors import InvalidInputError
-from langgraph_serverless.http.schemas.shared import CheckpointConfig, JsonObject, Limit, RequestModel, ResponseModel
+from langgraph_serverless.http.schemas.shared import (
+    Checkpoint,
+    CheckpointConfig,
+    JsonObject,
+    Limit,
+    RequestModel,
+    ResponseModel,
+)
 
 _CHECKPOINT_KEYS = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
+
+
+_NAMED: Any = {
+    "type": "object",
+    "properties": {
+        "checkpoint_id": {"type": "string", "description": "The checkpoint's id."},
+        "checkpoint_ns": {"type": "string", "description": "Ignored."},
+        "checkpoint_map": {"description": "Ignored."},
+        "thread_id": {"type": "string", "description": "Ignored: the path names the thread."},
+    },
+    "required": ["checkpoint_id"],
+}
+#: Two forms are in use; ``HistoryRequest.before_id`` reads both.
+Before = Annotated[
+    JsonObject,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _NAMED,
+                {"type": "object", "properties": {"configurable": _NAMED}, "required": ["configurable"]},
+            ]
+        }
+    ),
+]
 
 
 class StateUpdate(RequestModel):
@@ -35,7 +67,7 @@ class StateAtCheckpoint(RequestModel):
 
 class HistoryRequest(RequestModel):
     limit: Limit = 1
-    before: JsonObject | None = None
+    before: Before | None = None
     metadata: JsonObject | None = None
     checkpoint: CheckpointConfig | None = None
 
@@ -61,8 +93,8 @@ class ThreadTask(ResponseModel):
     path: list[Any]
     error: str | None
     interrupts: list[Interrupt]
-    checkpoint: JsonObject | None
-    state: JsonObject | None
+    checkpoint: Checkpoint | None
+    state: ThreadState | None
     result: Any
 
 
@@ -72,16 +104,16 @@ class ThreadState(ResponseModel):
     tasks: list[ThreadTask]
     metadata: JsonObject | None
     created_at: str | None
-    checkpoint: JsonObject | None
-    parent_checkpoint: JsonObject | None
+    checkpoint: Checkpoint | None
+    parent_checkpoint: Checkpoint | None
     interrupts: list[Interrupt]
     checkpoint_id: str | None
     parent_checkpoint_id: str | None
 
 
 class StateUpdated(ResponseModel):
-    checkpoint: JsonObject
-    configurable: JsonObject
+    checkpoint: Checkpoint
+    configurable: Checkpoint
     checkpoint_id: str
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from langgraph_serverless.http.schemas.shared import JsonObject, ResponseModel
 from langgraph_serverless.services.system import QueueNumbers
@@ -12,7 +12,7 @@ Requests = Mapping[tuple[str, str, int], int]
 
 
 class Health(ResponseModel):
-    ok: bool
+    ok: Literal[True]
     services: JsonObject
 
 

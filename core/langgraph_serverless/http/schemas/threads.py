@@ -10,6 +10,7 @@ from pydantic import Field
 
 from langgraph_serverless.domain import threads as domain
 from langgraph_serverless.http.schemas.shared import (
+    CommandObject,
     JsonObject,
     Limit,
     Offset,
@@ -40,14 +41,29 @@ class Thread(ResponseModel):
     interrupts: dict[str, list[JsonObject]]
     error: JsonObject | None
     ttl: ThreadTtl | None = None
+    extracted: JsonObject | None = None
+
+
+class Stored(ResponseModel):
+    count: int
+    bytes: int
+
+
+class StoredChannel(ResponseModel):
+    versions: int
+    bytes: int
+
+
+class StoredValues(Stored):
+    by_channel: dict[str, StoredChannel]
 
 
 class ThreadStorage(ResponseModel):
     thread_id: uuid.UUID
     total_bytes: int
-    checkpoints: dict[str, int]
-    channel_values: JsonObject
-    pending_writes: dict[str, int]
+    checkpoints: Stored
+    channel_values: StoredValues
+    pending_writes: Stored
 
 
 class PruneResult(ResponseModel):
@@ -66,7 +82,7 @@ class TtlSetting(RequestModel):
 class SuperstepUpdate(RequestModel):
     values: Any = None
     #: The SDK sends null for what its caller left out.
-    command: JsonObject | None = None
+    command: CommandObject | None = None
     as_node: str
 
 
