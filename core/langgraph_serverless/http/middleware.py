@@ -1,4 +1,4 @@
-"""What happens around every request, as plain ASGI: request id, body limit, CORS, counters, log, the last resort.
+"""What happens around every request, as plain ASGI: request id, body limit, CORS, HEAD, counters, log, the last resort.
 
 ``Cors`` is outermost, so that scripts can read errors too. ``Observed`` gives the request its id, counts and logs it, and turns an exception that nothing knows into
 500 ``Internal Server Error`` with the traceback in the log. If the response has already started, it lets the exception
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
@@ -138,6 +139,38 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+class HeadAsGet:
+    """HEAD answers what GET does without the body, and 405 names it where GET is allowed; FastAPI's routes do neither."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        head = scope["method"] == "HEAD"
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 405:
+                headers = MutableHeaders(scope=message)
+                allowed = headers.get("allow", "").split(", ")
+                if "GET" in allowed and "HEAD" not in allowed:
+                    headers["allow"] = ", ".join(["HEAD", *allowed])
+            if head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        # a copy, as the server looks at its own to know that no body follows
+        inner = {**scope, "method": "GET"} if head else scope
+        try:
+            await self._app(inner, receive, answer)
+        finally:
+            # requests are counted by route
+            if "route" in inner:
+                scope["route"] = inner["route"]
 
 
 def _header(scope: Scope, name: bytes) -> str:

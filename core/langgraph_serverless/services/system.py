@@ -50,6 +50,7 @@ class SystemService:
                 "crons": True,
                 "langsmith": False,
                 "langsmith_tracing_replicas": False,
+                "langsmith_tracing_session_on_runs": False,
             },
             "host": {
                 "kind": "self-hosted",

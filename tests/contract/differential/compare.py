@@ -16,7 +16,8 @@ of ``[text, times]``, sent as it is and as application/json unless ``headers`` s
     behind        lets later steps run while it is being answered
     unordered     events, or the items of a list, may come in any order
     headers_too   names of headers that are compared besides those that always are (``conversation.HEADERS``)
-    look          "head" compares status and headers, "shape" the kinds of values instead of the values
+    look          "head" compares status and headers, "shape" the kinds of values instead of the values, "keys" the
+                  paths to them
 
 ``{unique}`` is a fresh word, ``{uuid1}`` to ``{uuid4}`` are fresh ids in ascending order. Use them wherever a case lists or
 counts, so that it sees its own rows only: all cases are asked at once.

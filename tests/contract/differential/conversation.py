@@ -128,6 +128,8 @@ class Conversation:
                 answer["json"].sort(key=self._rank)
             if look == "shape":
                 answer["json"] = shape(answer["json"])
+            elif look == "keys":
+                answer["json"] = sorted(keys(answer["json"]))
         else:
             answer["text"] = content
         return answer
@@ -207,6 +209,15 @@ def shape(value: Any) -> Any:
     if isinstance(value, list):
         return [shape(item) for item in value]
     return f"<{'number' if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__}>"
+
+
+def keys(value: Any, path: str = "") -> Iterator[str]:
+    """The paths of the document's objects down to what is no object; a list is one."""
+    if not isinstance(value, dict):
+        yield path
+        return
+    for key, item in value.items():
+        yield from keys(item, f"{path}.{key}" if path else key)
 
 
 async def ask_all(url: str, cases: Sequence[Mapping[str, Any]], *, at_once: int = 8) -> dict[str, Any]:
