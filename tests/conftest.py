@@ -34,9 +34,11 @@ from langgraph_serverless.settings import Settings
 # what several folders of tests share; the folders themselves are no packages
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 sys.path.insert(0, str(Path(__file__).parent / "contract" / "differential"))
-pytest_plugins = ["dev_server", "cluster", "workload"]
+pytest_plugins = ["dev_server", "cluster", "workload", "hostile"]
 
 ROOT = Path(__file__).parent.parent
+#: Numbers per vector of the store's index, for all projects of the tests that have one.
+STORE_DIMS = 8
 DATA = ROOT / ".data" / "test"
 #: Tests under these folders leave nothing behind that breaks an invariant.
 GUARDED = ("integration", "contract", "faults", "e2e")
@@ -130,7 +132,7 @@ def redis_uri() -> Iterator[str]:
 
 def _schema_version() -> str:
     """Changes when a migration does."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(bytes([STORE_DIMS]))
     for path in [Path(migrate.__file__), *sorted(migrate.DIRECTORY.glob("*.sql"))]:
         digest.update(path.read_bytes())
     for package in ("langgraph.checkpoint.postgres", "langgraph.store.postgres"):
@@ -169,7 +171,8 @@ class Databases:
                 unfinished = f"{name}_unfinished"
                 self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", unfinished)
                 self._execute("CREATE DATABASE {} TEMPLATE template0", unfinished)
-                asyncio.run(migrate.migrate(_with_name(self.server, unfinished)))
+                # with vectors, so that every query can be prepared; nothing asks for them without an index
+                asyncio.run(migrate.migrate(_with_name(self.server, unfinished), dims=STORE_DIMS))
                 self._execute("ALTER DATABASE {} RENAME TO {}", unfinished, name)
         return name
 

@@ -14,8 +14,10 @@ The tree::
     ├── ConflictError            409
     ├── TooLargeError            413
     ├── BadGatewayError          502, a function of ours that was asked has failed
+    │   └── EmbeddingError       502, the project's embedding has failed
     ├── UnavailableError         503, with Retry-After
-    └── LeaseLostError           a worker no longer owns its run; never reaches a client
+    ├── LeaseLostError           a worker no longer owns its run; never reaches a client
+    └── DeliveryError            a webhook could not be delivered; the same
 
 ``code`` is stable and meant for programs, ``status`` is the HTTP status, ``str(error)`` is the sentence that a person
 reads. The HTTP mapping is by class in ``http/errors.py``; no other module knows status codes in prose.
@@ -75,6 +77,12 @@ class BadRequestError(InvalidInputError):
     status = 400
 
 
+class ProjectNeededError(InvalidInputError):
+    """Only the user's code knows the answer, and this process does not have it; see ``http/forwarding.py``."""
+
+    code = "project_needed"
+
+
 class NamespaceLabelError(InvalidInputError):
     """A label of a store namespace is empty or holds a period."""
 
@@ -121,6 +129,12 @@ class BadGatewayError(ServerError):
     status = 502
 
 
+class EmbeddingError(BadGatewayError):
+    """The project's embedding fails, takes too long, or gives what is no embedding. Nothing has been written."""
+
+    code = "embedding_failed"
+
+
 class UnavailableError(ServerError):
     """A database is out of reach or too busy. The client should try again after ``retry_after`` seconds."""
 
@@ -133,3 +147,13 @@ class LeaseLostError(ServerError):
     """This worker's lease on the run has ended; another owner's writes count from now on."""
 
     code = "lease_lost"
+
+
+class DeliveryError(ServerError):
+    """A webhook was not accepted by its receiver; ``final`` if the receiver wants no further try."""
+
+    code = "delivery_failed"
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        self.final = final
+        super().__init__(reason)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from langgraph_serverless.domain.manifest import Manifest
+
 ROOT = Path(__file__).parents[2]
 API_FUNCTIONS = ("assistants", "threads", "runs", "stream", "crons", "store", "system")
 #: never loaded by a function that runs no graph; boto3 comes with the first secret or the first worker to wake
@@ -27,7 +29,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The handlers under the name that they have when deployed."""
     folder = tmp_path_factory.mktemp("bundle")
     (folder / "langgraph_serverless_functions").symlink_to(ROOT / "functions")
-    (folder / "langgraph_manifest.json").write_text('{"hash": "", "graphs": {}}')
+    (folder / "langgraph_manifest.json").write_text(json.dumps(Manifest.of({}).to_json()))
     return folder
 
 

@@ -153,7 +153,7 @@ async def test_search_lists_by_last_update(sdk: LangGraphClient) -> None:
     assert [item["key"] for item in found["items"]] == ["k3"]
 
 
-@pytest.mark.parametrize(("limit", "offset", "count"), [(0, 0, 0), (-1, 0, 0), (2**70, -5, 3), (10, 2**70, 0)])
+@pytest.mark.parametrize(("limit", "offset", "count"), [(0, 0, 3), (-1, 0, 0), (2**70, -5, 3), (10, 2**70, 0)])
 async def test_search_takes_any_limit(http: httpx.AsyncClient, limit: int, offset: int, count: int) -> None:
     for key in ("k1", "k2", "k3"):
         await put(http, ["s"], key, {})
@@ -174,9 +174,9 @@ async def test_search_takes_any_limit(http: httpx.AsyncClient, limit: int, offse
         ({"n": {"$lte": 10}}, ["nine", "ten"]),
         ({"n": {"$gt": 1, "$lt": 10}}, ["nine"]),
         ({"n": {"$gt": "a"}}, ["text"]),
-        ({"n": None}, ["null"]),
-        ({"n": {"$eq": None}}, ["null"]),
-        ({"n": {"$ne": None}}, ["bare", "nine", "ten", "text"]),
+        ({"n": None}, ["bare", "null"]),
+        ({"n": {"$eq": None}}, ["bare", "null"]),
+        ({"n": {"$ne": None}}, ["nine", "ten", "text"]),
         ({"o": {"a": 1}}, ["bare"]),
         ({"o": {"a": 1}, "n": 1}, []),
         ({"missing": {"$gt": 1}}, []),

@@ -8,6 +8,7 @@ import pytest
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from langgraph_serverless.domain.principal import ANONYMOUS
+from langgraph_serverless.domain.store import StoreSettings, StoreTtl
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.services.store import StoreService
 from langgraph_serverless.settings import Settings
@@ -110,7 +111,7 @@ async def test_reading_never_shortens_a_time(clients: StoreService, database: Da
 
 
 async def test_a_default_time_to_live_is_for_items_without_one(database: Database) -> None:
-    clients = StoreService(database, default_ttl=7, refresh_on_read=False)
+    clients = StoreService(database, StoreSettings(ttl=StoreTtl(default_ttl=7, refresh_on_read=False)))
     await clients.put(ANONYMOUS, namespace=["t"], key="k", value={})
     assert await _expiry(database, 0) == pytest.approx(7, abs=0.5)
     await clients.put(ANONYMOUS, namespace=["t"], key="k", value={}, ttl=3)

@@ -21,6 +21,7 @@ from langgraph_serverless.settings import Settings
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from langgraph_serverless.domain.ports import Embedder, GraphDescriber
     from langgraph_serverless.function_client import FunctionClient
     from langgraph_serverless.queue.bell import RedisBell
     from langgraph_serverless.services.assistants import AssistantService
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from langgraph_serverless.services.streams import StreamService
     from langgraph_serverless.services.system import SystemService
     from langgraph_serverless.services.threads import SuperstepWriter, ThreadService
+    from langgraph_serverless.services.webhooks import WebhookService
     from langgraph_serverless.streaming.hub import EventHub
     from langgraph_serverless.streaming.log import RedisEventLog
+    from langgraph_serverless.webhooks.addresses import AddressBook
 
 
 class ApiContainer:
@@ -46,7 +49,7 @@ class ApiContainer:
 
     @cached_property
     def catalog(self) -> GraphCatalog:
-        return GraphCatalog(self._manifest or _read_manifest(self.settings))
+        return GraphCatalog(self._manifest or read_manifest(self.settings))
 
     @cached_property
     def database(self) -> Database:
@@ -106,7 +109,12 @@ class ApiContainer:
     def assistants(self) -> AssistantService:
         from langgraph_serverless.services.assistants import AssistantService
 
-        return AssistantService(self.database, self.catalog, self.bell)
+        return AssistantService(self.database, self.catalog, self.bell, self.describe_graph)
+
+    @property
+    def describe_graph(self) -> GraphDescriber | None:
+        """Builds graphs of factories to describe them; None here, as it takes the graphs."""
+        return None
 
     @cached_property
     def threads(self) -> ThreadService:
@@ -123,7 +131,26 @@ class ApiContainer:
     def runs(self) -> RunService:
         from langgraph_serverless.services.runs import RunService
 
-        return RunService(self.database, self.catalog, self.bell, self.settings, self.event_log)
+        return RunService(
+            self.database, self.catalog, self.bell, self.settings, self.event_log, webhooks=self.webhook_addresses
+        )
+
+    @cached_property
+    def webhook_addresses(self) -> AddressBook:
+        """Where webhooks may go."""
+        from langgraph_serverless.domain.webhooks import AllowedHosts
+        from langgraph_serverless.webhooks.addresses import AddressBook
+
+        return AddressBook(AllowedHosts.parse(self.settings.webhook_allowed_hosts))
+
+    @cached_property
+    def webhooks(self) -> WebhookService:
+        """Sends them; for the worker and the scheduler."""
+        from langgraph_serverless.services.webhooks import WebhookService
+        from langgraph_serverless.webhooks.sender import WebhookSender
+
+        sender = WebhookSender(self.webhook_addresses, secrets=self.settings.webhook_signing_secrets)
+        return WebhookService(self.database, sender)
 
     @cached_property
     def streams(self) -> StreamService:
@@ -147,11 +174,16 @@ class ApiContainer:
 
         return CronService(self.database, self.catalog)
 
+    @property
+    def embedder(self) -> Embedder | None:
+        """What the store embeds with; None without an index, and here, as it is the project's own code."""
+        return None
+
     @cached_property
     def store(self) -> StoreService:
         from langgraph_serverless.services.store import StoreService
 
-        return StoreService(self.database)
+        return StoreService(self.database, self.catalog.manifest.store, self.embedder)
 
     @cached_property
     def system(self) -> SystemService:
@@ -170,7 +202,12 @@ class ApiContainer:
             await database.aclose()
 
 
-def _read_manifest(settings: Settings) -> Manifest:
+def read_manifest(settings: Settings) -> Manifest:
+    """The manifest that the build wrote.
+
+    Raises:
+        ProjectError: if there is none, or it cannot be read.
+    """
     path = settings.manifest_path
     if path is None:
         raise ProjectError("LANGGRAPH_MANIFEST is not set: it names the manifest that the build wrote")

@@ -9,14 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 from langgraph.store.base import BaseStore
-from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.domain.ports import GraphDescriber
 from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.execution.embeddings import ProjectEmbedder
 from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
+from langgraph_serverless.execution.manifest import AssistantGraphs, build_manifest
 from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.persistence.graph_store import GraphStore
 from langgraph_serverless.services.catalog import GraphCatalog
 from langgraph_serverless.settings import Settings
 
@@ -45,7 +47,7 @@ class GraphContainer(ApiContainer):
     ) -> None:
         super().__init__(settings, manifest=manifest)
         self._registry = registry
-        self._graph_store: AsyncPostgresStore | None = None
+        self._graph_store: GraphStore | None = None
 
     @cached_property
     def registry(self) -> GraphRegistry:
@@ -59,10 +61,20 @@ class GraphContainer(ApiContainer):
                 self._manifest = thread.submit(lambda: asyncio.run(build_manifest(self.registry))).result()
         return super().catalog
 
+    @property
+    def describe_graph(self) -> GraphDescriber:
+        return AssistantGraphs(self.registry, self.graph_store)
+
+    @cached_property
+    def embedder(self) -> ProjectEmbedder | None:
+        """Made at its first use, as a provider's client may want a key that only a deployment has."""
+        return ProjectEmbedder.of(self.registry.project)
+
     async def graph_store(self) -> BaseStore:
         """LangGraph's own store on the tables that the HTTP API serves too."""
         if self._graph_store is None:
-            self._graph_store = AsyncPostgresStore(await self.database.pool(), ttl={"omit_expired": True})
+            ttl = self.registry.project.store_settings.ttl
+            self._graph_store = GraphStore(self.database, await self.database.pool(), ttl, self.embedder)
         return self._graph_store
 
     async def aclose(self) -> None:

@@ -21,9 +21,10 @@ class MigrateReport:
 
 async def migrate_and_seed(settings: Settings, *, manifest: Manifest | None = None) -> MigrateReport:
     """Apply missing migrations and insert missing default assistants. Safe to repeat and to run twice at once."""
-    applied = await migrate(settings.database_uri)
     container = ApiContainer(settings, manifest=manifest)
     try:
+        index = container.catalog.manifest.store.index
+        applied = await migrate(settings.database_uri, dims=index.dims if index else None)
         await container.assistants.ensure_defaults()
         return MigrateReport(applied=tuple(applied), graphs=tuple(container.catalog.graph_ids))
     finally:

@@ -18,7 +18,10 @@ class SchedulerContainer(ApiContainer):
     @cached_property
     def scheduler(self) -> SchedulerService:
         queue = QueueService(self.database, self.settings, self.event_log)
-        return SchedulerService(self.database, self.runs, queue, self.bell)
+        interval = self.catalog.manifest.store.ttl.sweep_interval_minutes
+        return SchedulerService(
+            self.database, self.runs, queue, self.bell, self.webhooks, item_sweep_interval=interval
+        )
 
 
 async def tick(settings: Settings) -> TickReport:

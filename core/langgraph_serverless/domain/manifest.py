@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from langgraph_serverless.domain.store import StoreSettings
 
 #: between the parts of a subgraph's namespace, as in langgraph
 NAMESPACE_SEPARATOR = "|"
@@ -72,25 +74,32 @@ class GraphManifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Every graph of a project, described."""
+    """Every graph of a project, described, and what the API functions must know of the rest."""
 
     graphs: Mapping[str, GraphManifest]
     #: changes when, and only when, a description changes
     hash: str
+    store: StoreSettings = field(default_factory=StoreSettings)
 
     @classmethod
-    def of(cls, graphs: Mapping[str, GraphManifest]) -> Manifest:
+    def of(cls, graphs: Mapping[str, GraphManifest], *, store: StoreSettings | None = None) -> Manifest:
         """A manifest with the hash of its content."""
-        content = {graph_id: graph.to_json() for graph_id, graph in graphs.items()}
+        store = store or StoreSettings()
+        described = {graph_id: graph.to_json() for graph_id, graph in graphs.items()}
+        content = {"graphs": described, "store": store.to_json()}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return cls(graphs=dict(graphs), hash=hashlib.sha256(canonical.encode()).hexdigest())
+        return cls(graphs=dict(graphs), hash=hashlib.sha256(canonical.encode()).hexdigest(), store=store)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"hash": self.hash, "graphs": {graph_id: graph.to_json() for graph_id, graph in self.graphs.items()}}
+        return {
+            "hash": self.hash,
+            "graphs": {graph_id: graph.to_json() for graph_id, graph in self.graphs.items()},
+            "store": self.store.to_json(),
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Manifest:
         """The inverse of ``to_json``."""
         graphs = {graph_id: GraphManifest.from_json(graph) for graph_id, graph in value["graphs"].items()}
-        return cls(graphs=graphs, hash=value["hash"])
+        return cls(graphs=graphs, hash=value["hash"], store=StoreSettings.from_json(value["store"]))

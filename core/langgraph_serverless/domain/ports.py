@@ -7,10 +7,11 @@ these. Each has one conformance suite under ``tests/integration`` that every imp
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from langgraph_serverless.domain.events import Event
+from langgraph_serverless.domain.manifest import GraphManifest
 from langgraph_serverless.domain.runs import Lease
 
 
@@ -63,6 +64,24 @@ class EventReader(Protocol):
         """False while the log is known to be out of reach."""
 
 
+class GraphDescriber(Protocol):
+    """Builds a graph as one assistant has it, to say what it looks like. Only processes with the user's code have one."""
+
+    async def __call__(self, graph_id: str, config: Mapping[str, Any]) -> GraphManifest:
+        """The description of the graph that the factory builds from this config.
+
+        Raises:
+            BadRequestError: with the factory's own words, if it builds none from it.
+        """
+
+
+class WebhookPolicy(Protocol):
+    """Says where webhooks may go."""
+
+    async def check(self, url: str) -> None:
+        """Raises: InvalidInputError: if nothing would be sent to this URL."""
+
+
 class Bell(Protocol):
     """Says "look at the queue"; losing a ring costs latency, never a run."""
 
@@ -71,3 +90,28 @@ class Bell(Protocol):
 
     async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:
         """Tell the workers that cancels of these runs have been recorded. Never raises."""
+
+
+class Embedder(Protocol):
+    """Turns what is stored and what is looked for into vectors; only processes with the user's project have one."""
+
+    def texts(self, value: Mapping[str, Any], paths: Sequence[str] | None) -> list[tuple[str, str]]:
+        """What is embedded of an item's value, each with a name of its own; ``None`` means the index's own paths.
+
+        Raises:
+            InvalidInputError: if that is too much.
+        """
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector for each text.
+
+        Raises:
+            EmbeddingError: if they cannot be had.
+        """
+
+    async def embed_query(self, text: str) -> list[float]:
+        """The vector of what is looked for.
+
+        Raises:
+            EmbeddingError: if it cannot be had.
+        """

@@ -24,6 +24,7 @@ from langgraph_sdk.auth.types import BaseUser
 from langgraph_sdk.runtime import AccessContext
 
 from langgraph_serverless.errors import GraphNotFoundError, ProjectError
+from langgraph_serverless.execution.embeddings import check_embedding
 from langgraph_serverless.execution.factories import Factory, Use
 from langgraph_serverless.execution.modules import load_object, prepare_imports
 from langgraph_serverless.execution.project import GraphSpec, ProjectConfig
@@ -59,6 +60,7 @@ class GraphRegistry:
         if project.unknown_keys:
             logger.warning("%s: ignoring unknown keys %s", project.config_path, ", ".join(project.unknown_keys))
         prepare_imports(project)
+        check_embedding(project)
         return cls(project, {graph_id: _source(project, spec) for graph_id, spec in project.graphs.items()})
 
     @property

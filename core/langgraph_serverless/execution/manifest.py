@@ -2,18 +2,22 @@
 
 Promises: the same project gives the same manifest and the same hash. A factory that cannot build its graph without a
 config (it may need a key that only a run has) is described as empty, with a warning, and does not stop the start-up.
+``AssistantGraphs`` describes what a factory makes of one assistant's config.
 
-Relies on ``loader.py`` and ``introspection.py``. Never opens a database: factories see ``assistants.read`` and an
-in-memory store.
+Relies on ``loader.py`` and ``introspection.py``. The manifest itself is made without a database: factories see
+``assistants.read`` and an in-memory store.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from langgraph.store.base import BaseStore
+
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
-from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.errors import BadRequestError, ProjectError
 from langgraph_serverless.execution.introspection import (
     SCHEMA_NAMES,
     graph_drawing,
@@ -30,30 +34,56 @@ MAX_DEPTH = 10
 
 async def build_manifest(registry: GraphRegistry) -> Manifest:
     """Describe every graph of `registry`."""
-    return Manifest.of({graph_id: await _describe(registry, graph_id) for graph_id in registry.graph_ids})
+    graphs = {graph_id: await _describe(registry, graph_id) for graph_id in registry.graph_ids}
+    return Manifest.of(graphs, store=registry.project.store_settings)
+
+
+class AssistantGraphs:
+    """The graphs of factories as single assistants have them: a ``GraphDescriber`` (``domain/ports.py``)."""
+
+    def __init__(self, registry: GraphRegistry, store: Callable[[], Awaitable[BaseStore]]) -> None:
+        self._registry = registry
+        self._store = store
+
+    async def __call__(self, graph_id: str, config: Mapping[str, Any]) -> GraphManifest:
+        store = await self._store()
+        try:
+            return await _described(self._registry, graph_id, config=config, store=store)
+        # The user's factory, with values that a client has chosen.
+        except Exception as error:
+            raise BadRequestError(str(error) or type(error).__name__) from error
 
 
 async def _describe(registry: GraphRegistry, graph_id: str) -> GraphManifest:
-    schemas: dict[str, Any] = dict.fromkeys(SCHEMA_NAMES)
-    drawings: dict[str, Any] = {}
-    subgraphs: dict[str, Any] = {}
     try:
-        async with registry.graph(graph_id, access_context="assistants.read") as graph:
-            schemas = await graph_schemas(graph, graph_id)
-            subgraphs = await graph_subgraphs(graph, None, True)
-            drawings = await _drawings(graph)
+        return await _described(registry, graph_id)
     except ProjectError:
         raise  # the factory makes something that is no graph: that is no matter of config
     # The user's factory, and langgraph walking the user's graph: either can raise anything.
     except Exception as error:
         logger.warning("graph %s cannot be described without a run: %s: %s", graph_id, type(error).__name__, error)
+    return _manifest(registry, graph_id, schemas=dict.fromkeys(SCHEMA_NAMES), drawings={}, subgraphs={})
+
+
+async def _described(
+    registry: GraphRegistry, graph_id: str, *, config: Mapping[str, Any] | None = None, store: BaseStore | None = None
+) -> GraphManifest:
+    async with registry.graph(graph_id, access_context="assistants.read", config=config, store=store) as graph:
+        return _manifest(
+            registry,
+            graph_id,
+            schemas=await graph_schemas(graph, graph_id),
+            subgraphs=await graph_subgraphs(graph, None, True),
+            drawings=await _drawings(graph),
+        )
+
+
+def _manifest(registry: GraphRegistry, graph_id: str, **described: Mapping[str, Any]) -> GraphManifest:
     return GraphManifest(
         graph_id=graph_id,
         description=registry.descriptions[graph_id],
         is_factory=registry.is_factory(graph_id),
-        schemas=schemas,
-        drawings=drawings,
-        subgraphs=subgraphs,
+        **described,
     )
 
 

@@ -6,7 +6,7 @@ the file gives them as a map or names a dotenv file.
 
 Relies on: the file system. Never imports the user's code (``loader.py`` does) and never touches ``os.environ``: the
 caller decides when ``apply_env`` happens. The sections ``store``, ``checkpointer``, ``http``, ``auth`` and
-``webhooks`` are passed on as they are to whoever implements them.
+``webhooks`` are passed on as they are to whoever implements them; ``store_settings`` is the first of them, checked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from langgraph_serverless.domain.store import StoreSettings
 from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.execution.store_section import read_store
+from langgraph_serverless.execution.store_section import unknown_keys as unknown_store_keys
 from langgraph_serverless.execution.targets import parse_target, resolve_inside
 
 #: every key that the MIT command line documents; others are ignored with a warning
@@ -52,7 +55,7 @@ KNOWN_KEYS = frozenset(
 #: what protects a project elsewhere and does nothing here yet: serving it all the same would leave it open
 PROTECTING_KEYS = ("auth", "encryption")
 #: sections that are checked and have no effect yet
-INACTIVE_KEYS = ("checkpointer", "http", "priority", "store", "ui", "webhooks")
+INACTIVE_KEYS = ("checkpointer", "http", "priority", "ui", "webhooks")
 #: characters that need no escaping in a URL's path
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
 
@@ -92,6 +95,8 @@ class ProjectConfig:
     protecting_keys: tuple[str, ...] = ()
     #: present sections that have no effect yet
     inactive_keys: tuple[str, ...] = ()
+    #: the section ``store``, checked
+    store_settings: StoreSettings = field(default_factory=StoreSettings)
     unknown_keys: tuple[str, ...] = ()
 
     def apply_env(self, environ: MutableMapping[str, str]) -> None:
@@ -106,6 +111,7 @@ def read_project(config_path: Path) -> ProjectConfig:
     raw = _read_json(config_path)
     root = config_path.parent
     dependencies = _dependencies(raw, config_path)
+    store = _section(raw, "store", config_path)
     return ProjectConfig(
         root=root,
         config_path=config_path,
@@ -113,14 +119,18 @@ def read_project(config_path: Path) -> ProjectConfig:
         local_dependencies=_local_dependencies(dependencies, root, config_path),
         dependencies=dependencies,
         env=_env(raw, root, config_path),
-        store=_section(raw, "store", config_path),
+        store=store,
+        store_settings=read_store(store, config_path),
         checkpointer=_section(raw, "checkpointer", config_path),
         http=_section(raw, "http", config_path),
         auth=_section(raw, "auth", config_path),
         webhooks=_section(raw, "webhooks", config_path),
         protecting_keys=tuple(key for key in PROTECTING_KEYS if raw.get(key)),
-        inactive_keys=tuple(key for key in INACTIVE_KEYS if raw.get(key)),
-        unknown_keys=tuple(sorted(set(raw) - KNOWN_KEYS)),
+        inactive_keys=(
+            *(key for key in INACTIVE_KEYS if raw.get(key)),
+            *(["store.path"] if store and store.get("path") else []),
+        ),
+        unknown_keys=(*sorted(set(raw) - KNOWN_KEYS), *unknown_store_keys(store)),
     )
 
 

@@ -58,7 +58,7 @@ def parse_target(root: Path, spec: str, *, key: str) -> Target:
         raise ProjectError(f"{key}: '{spec}' is a JavaScript graph; this server runs Python graphs only.")
     if not attribute.isidentifier():
         raise ProjectError(f"{key}: '{attribute}' in '{spec}' is not a Python name.")
-    if not _is_path(location):
+    if not is_path(location):
         if not _DOTTED_NAME.fullmatch(location):
             raise ProjectError(f"{key}: '{location}' in '{spec}' is neither a file path nor a module name.")
         return Target(spec=spec, key=key, file=None, module=location, attribute=attribute)
@@ -71,5 +71,6 @@ def parse_target(root: Path, spec: str, *, key: str) -> Target:
     return Target(spec=spec, key=key, file=file, module=None, attribute=attribute)
 
 
-def _is_path(location: str) -> bool:
+def is_path(location: str) -> bool:
+    """Whether it is meant as a file rather than a module."""
     return "/" in location or "\\" in location or location.startswith((".", "~")) or location.endswith(".py")

@@ -32,8 +32,6 @@ DIRECTORY = Path(__file__).parent / "migrations"
 LOCK = 0x6C67_7365_7276
 CONNECT_TIMEOUT_S = 10
 VECTORS = DIRECTORY / "vectors.sql"
-#: pgvector's limit for an index on a ``vector``.
-MOST_INDEXED_DIMS = 2000
 LOCK_POLL_S = 0.2
 
 _NO_TRANSACTION = b"-- no transaction"
@@ -128,8 +126,8 @@ async def _apply(connection: psycopg.AsyncConnection[DictRow], moment: str, repo
     return applied
 
 
-class _NoNearestNeighbours(AsyncPostgresStore):
-    """Without the index for approximate searches, which nothing uses and which pgvector has not for every length."""
+class _VectorTables(AsyncPostgresStore):
+    """Without the index for approximate search: nothing uses it, every put would pay for it, and long vectors have none."""
 
     VECTOR_MIGRATIONS = AsyncPostgresStore.VECTOR_MIGRATIONS[:2]
 
@@ -143,9 +141,8 @@ async def _set_up_vectors(connection: psycopg.AsyncConnection[DictRow], dims: in
             f" {dims}; to start anew run 'DROP TABLE store_vectors, vector_migrations', which keeps the items, and put them"
             " again."
         )
-    kind = AsyncPostgresStore if dims <= MOST_INDEXED_DIMS else _NoNearestNeighbours
     try:
-        await kind(connection, index={"dims": dims, "embed": _never}).setup()
+        await _VectorTables(connection, index={"dims": dims, "embed": _never}).setup()
     except psycopg.errors.DatabaseError as error:
         raise StartupError(
             "store.index of langgraph.json needs the extension pgvector in Postgres, and a role that may create it:"

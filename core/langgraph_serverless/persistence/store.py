@@ -2,7 +2,8 @@
 
 Graphs use ``AsyncPostgresStore`` on the same table; the statements here agree with it on everything that is stored: a
 namespace is its labels joined by dots in ``prefix``, values are ``jsonb``, a time to live is ``expires_at`` plus whole
-``ttl_minutes``. Unlike it, they hide what has expired, compare numbers as numbers, and need no langgraph.
+``ttl_minutes``, vectors are in ``store_vectors`` and go with their item. Unlike it, they hide what has expired, compare numbers as
+numbers, list items without vectors too, and need no langgraph. Graphs search and put with them as well (``graph_store.py``).
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from langgraph_serverless.domain.store import Condition
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
 
 _SQL = load_queries(__file__)
-PUT_ITEM = _SQL["put_item"]
+PUT_ITEMS = _SQL["put_items"]
+PUT_VECTORS = _SQL["put_vectors"]
 GET_ITEM = _SQL["get_item"]
-DELETE_ITEM = _SQL["delete_item"]
+DELETE_ITEMS = _SQL["delete_items"]
 SEARCH_ITEMS = _SQL["search_items"]
+SEARCH_ITEMS_BY_MEANING = _SQL["search_items_by_meaning"]
 LIST_NAMESPACES = _SQL["list_namespaces"]
 SWEEP_EXPIRED_ITEMS = _SQL["sweep_expired_items"]
 
@@ -34,16 +38,21 @@ class Item:
     value: Mapping[str, Any]
     created_at: datetime
     updated_at: datetime
+    #: how near it is to what was looked for, 1.0 at most; None if it has no vectors, or nothing was looked for
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
-    """What a search asks of one top-level key of an item's value."""
+class Entry:
+    """An item that is to be kept."""
 
+    namespace: Sequence[str]
     key: str
-    #: ``$eq``, ``$ne``, ``$gt``, ``$gte``, ``$lt`` or ``$lte``.
-    operator: str
-    operand: Any
+    value: Mapping[str, Any]
+    #: minutes to live; None: for ever
+    ttl: float | None = None
+    #: names of what is embedded of it, and the vectors
+    vectors: Sequence[tuple[str, Sequence[float]]] = ()
 
 
 def _item(row: Mapping[str, Any]) -> Item:
@@ -53,27 +62,53 @@ def _item(row: Mapping[str, Any]) -> Item:
         value=row["value"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        score=row.get("score"),
     )
+
+
+def _vector(numbers: Sequence[float]) -> str:
+    """As pgvector writes one."""
+    return f"[{','.join(map(repr, numbers))}]"
 
 
 class StoreRepository:
     """The statements of ``store.sql``."""
 
-    async def put(
-        self, connection: Connection, namespace: Sequence[str], key: str, value: Mapping[str, Any], ttl: float | None
-    ) -> None:
-        """Insert or replace an item that lives for ``ttl`` minutes, or for ever."""
+    async def put(self, connection: Connection, entries: Sequence[Entry]) -> None:
+        """Insert or replace items, each at most once; with vectors, in a transaction of the caller's."""
+        # always in one order, so that two batches wait for each other and not both for ever
+        ordered = sorted((".".join(entry.namespace), entry.key, entry) for entry in entries)
         await connection.execute(
-            PUT_ITEM, {"prefix": ".".join(namespace), "key": key, "value": jsonb(value), "ttl": ttl}
+            PUT_ITEMS,
+            {
+                "prefixes": [prefix for prefix, _, _ in ordered],
+                "keys": [key for _, key, _ in ordered],
+                "values": [jsonb(entry.value) for _, _, entry in ordered],
+                "ttls": [entry.ttl for _, _, entry in ordered],
+            },
         )
+        vectors = [(prefix, key, *vector) for prefix, key, entry in ordered for vector in entry.vectors]
+        if vectors:
+            await connection.execute(
+                PUT_VECTORS,
+                {
+                    "prefixes": [prefix for prefix, _, _, _ in vectors],
+                    "keys": [key for _, key, _, _ in vectors],
+                    "fields": [field for _, _, field, _ in vectors],
+                    "embeddings": [_vector(numbers) for _, _, _, numbers in vectors],
+                },
+            )
 
     async def find(self, connection: Connection, namespace: Sequence[str], key: str, *, refresh: bool) -> Item | None:
         cursor = await connection.execute(GET_ITEM, {"prefix": ".".join(namespace), "key": key, "refresh": refresh})
         row = await cursor.fetchone()
         return _item(row) if row else None
 
-    async def delete(self, connection: Connection, namespace: Sequence[str], key: str) -> None:
-        await connection.execute(DELETE_ITEM, {"prefix": ".".join(namespace), "key": key})
+    async def delete(self, connection: Connection, items: Sequence[tuple[Sequence[str], str]]) -> None:
+        """Delete items, named by namespace and key, with their vectors."""
+        ordered = sorted((".".join(namespace), key) for namespace, key in items)
+        parameters = {"prefixes": [prefix for prefix, _ in ordered], "keys": [key for _, key in ordered]}
+        await connection.execute(DELETE_ITEMS, parameters)
 
     async def search(
         self,
@@ -84,17 +119,22 @@ class StoreRepository:
         limit: int,
         offset: int,
         refresh: bool,
+        query: Sequence[float] | None = None,
     ) -> Sequence[Item]:
+        """A page of the items that meet the conditions, last updated first; with a query's vector, nearest first."""
         # the operand is wrapped, as a bare JSON null would become an SQL null on the way
         wanted = [{"key": c.key, "operator": c.operator, "operand": [c.operand]} for c in conditions]
-        parameters = {
+        parameters: dict[str, Any] = {
             "prefix": ".".join(namespace),
             "conditions": jsonb(wanted),
             "limit": limit,
             "offset": offset,
             "refresh": refresh,
         }
-        cursor = await connection.execute(SEARCH_ITEMS, parameters)
+        if query is None:
+            cursor = await connection.execute(SEARCH_ITEMS, parameters)
+        else:
+            cursor = await connection.execute(SEARCH_ITEMS_BY_MEANING, parameters | {"query": _vector(query)})
         return [_item(row) for row in await cursor.fetchall()]
 
     async def namespaces(
@@ -117,7 +157,8 @@ class StoreRepository:
         cursor = await connection.execute(LIST_NAMESPACES, parameters)
         return [row["namespace"] for row in await cursor.fetchall()]
 
-    async def sweep(self, connection: Connection, limit: int) -> int:
-        """Delete up to ``limit`` expired items; returns how many."""
-        cursor = await connection.execute(SWEEP_EXPIRED_ITEMS, {"limit": limit})
+    async def sweep(self, connection: Connection, limit: int, *, interval: float | None = None) -> int:
+        """Delete up to ``limit`` expired items; with ``interval`` (minutes) only once it has passed. Returns how many."""
+        seconds = None if interval is None else interval * 60
+        cursor = await connection.execute(SWEEP_EXPIRED_ITEMS, {"limit": limit, "interval": seconds})
         return cursor.rowcount

@@ -1,12 +1,22 @@
--- name: put_item
--- An item with its new value. An expired one that nobody has swept yet counts as gone.
+-- name: put_items
+-- Items with their new values, in this order. An expired one that nobody has swept yet counts as gone. A trigger removes the
+-- vectors of a value that is replaced.
 INSERT INTO store (prefix, key, value, created_at, updated_at, expires_at, ttl_minutes)
-VALUES (%(prefix)s, %(key)s, %(value)s, now(), now(),
-        now() + make_interval(secs => %(ttl)s::float8 * 60), %(ttl)s::float8)
+SELECT item.prefix, item.key, item.value, now(), now(), now() + make_interval(secs => item.ttl * 60), item.ttl
+FROM unnest(%(prefixes)s::text[], %(keys)s::text[], %(values)s::jsonb[], %(ttls)s::float8[])
+    AS item (prefix, key, value, ttl)
 ON CONFLICT (prefix, key) DO UPDATE
 SET value = EXCLUDED.value,
     created_at = CASE WHEN store.expires_at <= now() THEN now() ELSE store.created_at END,
     updated_at = EXCLUDED.updated_at, expires_at = EXCLUDED.expires_at, ttl_minutes = EXCLUDED.ttl_minutes
+
+-- name: put_vectors
+-- The vectors of items that have just been put in the same transaction. Only where there is an index.
+INSERT INTO store_vectors (prefix, key, field_name, embedding)
+SELECT v.prefix, v.key, v.field_name, v.embedding::vector
+FROM unnest(%(prefixes)s::text[], %(keys)s::text[], %(fields)s::text[], %(embeddings)s::text[])
+    AS v (prefix, key, field_name, embedding)
+ON CONFLICT (prefix, key, field_name) DO UPDATE SET embedding = EXCLUDED.embedding, updated_at = now()
 
 -- name: get_item
 -- One item that has not expired; with `refresh` its time starts anew.
@@ -19,13 +29,14 @@ SELECT prefix, key, value, created_at, updated_at
 FROM store
 WHERE prefix = %(prefix)s AND key = %(key)s AND (expires_at IS NULL OR expires_at > now())
 
--- name: delete_item
--- An item, if it is there.
-DELETE FROM store WHERE prefix = %(prefix)s AND key = %(key)s
+-- name: delete_items
+-- Items with their vectors, if they are there.
+DELETE FROM store
+WHERE (prefix, key) IN (SELECT * FROM unnest(%(prefixes)s::text[], %(keys)s::text[]))
 
 -- name: search_items
 -- A page of the items at and below a namespace, last updated first; an empty namespace means all. `conditions` is a list
--- of {key, operator, operand: [value]}: an item without the key, or with a value of another type, matches only `$ne`.
+-- of {key, operator, operand: [value]}: an item without the key has null there, and values of different types have no order.
 WITH found AS (
     SELECT s.prefix, s.key, s.value, s.created_at, s.updated_at
     FROM store s
@@ -36,8 +47,8 @@ WITH found AS (
           FROM jsonb_to_recordset(%(conditions)s) AS c (key text, operator text, operand jsonb)
           WHERE NOT COALESCE(
               CASE c.operator
-                  WHEN '$eq' THEN s.value -> c.key = c.operand -> 0
-                  WHEN '$ne' THEN s.value -> c.key IS DISTINCT FROM c.operand -> 0
+                  WHEN '$eq' THEN COALESCE(s.value -> c.key, 'null') = c.operand -> 0
+                  WHEN '$ne' THEN COALESCE(s.value -> c.key, 'null') <> c.operand -> 0
                   ELSE jsonb_typeof(s.value -> c.key) = jsonb_typeof(c.operand -> 0)
                       AND CASE c.operator
                           WHEN '$gt' THEN s.value -> c.key > c.operand -> 0
@@ -55,6 +66,44 @@ WITH found AS (
     WHERE s.prefix = found.prefix AND s.key = found.key AND %(refresh)s AND s.ttl_minutes IS NOT NULL
 )
 SELECT * FROM found ORDER BY updated_at DESC, key, prefix
+
+-- name: search_items_by_meaning
+-- As `search_items`, nearest to a vector first: an item's score is the cosine similarity of its nearest vector, and items
+-- without vectors come last. A vector of nothing but zeros has no direction and is like no other. Only where there is an
+-- index. Every vector below the namespace is compared, so that filters, pages and scores are exact.
+WITH found AS (
+    SELECT s.prefix, s.key, s.value, s.created_at, s.updated_at, (
+        SELECT max(COALESCE(NULLIF(1 - (v.embedding <=> %(query)s::vector), 'NaN'), 0))
+        FROM store_vectors v
+        WHERE v.prefix = s.prefix AND v.key = s.key
+    ) AS score
+    FROM store s
+    WHERE (%(prefix)s = '' OR s.prefix = %(prefix)s OR s.prefix ^@ (%(prefix)s || '.'))
+      AND (s.expires_at IS NULL OR s.expires_at > now())
+      AND NOT EXISTS (
+          SELECT 1
+          FROM jsonb_to_recordset(%(conditions)s) AS c (key text, operator text, operand jsonb)
+          WHERE NOT COALESCE(
+              CASE c.operator
+                  WHEN '$eq' THEN COALESCE(s.value -> c.key, 'null') = c.operand -> 0
+                  WHEN '$ne' THEN COALESCE(s.value -> c.key, 'null') <> c.operand -> 0
+                  ELSE jsonb_typeof(s.value -> c.key) = jsonb_typeof(c.operand -> 0)
+                      AND CASE c.operator
+                          WHEN '$gt' THEN s.value -> c.key > c.operand -> 0
+                          WHEN '$gte' THEN s.value -> c.key >= c.operand -> 0
+                          WHEN '$lt' THEN s.value -> c.key < c.operand -> 0
+                          WHEN '$lte' THEN s.value -> c.key <= c.operand -> 0
+                      END
+              END, false))
+    ORDER BY score DESC NULLS LAST, s.updated_at DESC, s.key, s.prefix
+    LIMIT %(limit)s OFFSET %(offset)s
+), refreshed AS (
+    UPDATE store s
+    SET expires_at = greatest(s.expires_at, now() + make_interval(secs => s.ttl_minutes * 60))
+    FROM found
+    WHERE s.prefix = found.prefix AND s.key = found.key AND %(refresh)s AND s.ttl_minutes IS NOT NULL
+)
+SELECT * FROM found ORDER BY score DESC NULLS LAST, updated_at DESC, key, prefix
 
 -- name: list_namespaces
 -- The namespaces that begin and end like this, cut off at a depth, each once. `*` stands for any one label.
@@ -76,8 +125,13 @@ ORDER BY namespace
 LIMIT %(limit)s OFFSET %(offset)s
 
 -- name: sweep_expired_items
--- Removes expired items, a batch at a time; readers do not see them anyway.
+-- Removes expired items with their vectors, a batch at a time; readers do not see them anyway. With an interval, only what had
+-- expired when the present one began, so that however often somebody sweeps, rows go once per interval.
 DELETE FROM store
 WHERE (prefix, key) IN (
-    SELECT prefix, key FROM store WHERE expires_at <= now() LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    SELECT prefix, key
+    FROM store
+    WHERE expires_at <= COALESCE(date_bin(make_interval(secs => %(interval)s::float8), now(), 'epoch'), now())
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
 )

@@ -24,6 +24,7 @@ from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.store import StoreRepository
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.runs import CreatedRun, RunService
+from langgraph_serverless.services.webhooks import WebhookService
 from langgraph_serverless.telemetry import logger
 
 T = TypeVar("T")
@@ -33,6 +34,8 @@ MOST_CRONS = 1000
 #: Rows that one statement of a sweep removes, and statements per tick.
 BATCH = 200
 MOST_BATCHES = 25
+#: Threads whose histories are cut down in one transaction; each may have thousands of checkpoints.
+HISTORIES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,12 @@ class TickReport:
     #: Runs given up after their last attempt.
     runs_buried: int
     threads_purged: int
+    #: Threads of which only the newest checkpoints have been kept.
+    threads_pruned: int
     items_swept: int
+    #: Left over from workers: receivers that were down, senders that died, runs that no worker had.
+    webhooks_delivered: int
+    webhooks_failed: int
     #: Runs that were waiting for a worker, and for which the bell was rung.
     bells_rung: int
     #: Parts of the tick that failed as a whole.
@@ -58,13 +66,25 @@ class TickReport:
 class SchedulerService:
     """Work that nobody asks for."""
 
-    def __init__(self, database: Database, runs: RunService, queue: QueueService, bell: Bell) -> None:
+    def __init__(
+        self,
+        database: Database,
+        runs: RunService,
+        queue: QueueService,
+        bell: Bell,
+        webhooks: WebhookService,
+        *,
+        item_sweep_interval: float | None = None,
+    ) -> None:
         self._database = database
         self._runs = runs
         self._queue = queue
         self._bell = bell
+        self._webhooks = webhooks
         self._crons = CronRepository()
         self._items = StoreRepository()
+        #: minutes; None: at every tick
+        self._item_sweep_interval = item_sweep_interval
 
     async def tick(self, now: datetime | None = None) -> TickReport:
         """Do everything once; ``now`` replaces the database's time for crons, in tests.
@@ -75,18 +95,24 @@ class SchedulerService:
         crons = await self._part("crons", lambda: self._fire_crons(now))
         leases = await self._part("leases", self._queue.sweep)
         threads = await self._part("threads", lambda: self._in_batches(sweeps.purge_threads))
-        items = await self._part("items", lambda: self._in_batches(self._items.sweep))
+        histories = await self._part("histories", self._prune)
+        items = await self._part("items", lambda: self._in_batches(self._sweep_items))
         # after the crons' transactions have been committed, and for every run whose own ring was lost
         waiting = await self._part("bell", self._ring)
+        # last, as receivers may be slow
+        webhooks = await self._part("webhooks", self._webhooks.deliver_due)
         return TickReport(
             crons_fired=crons[0] if crons else 0,
             crons_failed=crons[1] if crons else 0,
             leases_expired=leases.requeued if leases else 0,
             runs_buried=leases.buried if leases else 0,
             threads_purged=threads or 0,
+            threads_pruned=histories or 0,
             items_swept=items or 0,
             bells_rung=waiting or 0,
-            failures=[crons, leases, threads, items, waiting].count(None),
+            webhooks_delivered=webhooks.delivered if webhooks else 0,
+            webhooks_failed=webhooks.failed + webhooks.dead if webhooks else 0,
+            failures=[crons, leases, threads, histories, items, waiting, webhooks].count(None),
         )
 
     async def _part(self, name: str, work: Callable[[], Awaitable[T]]) -> T | None:
@@ -173,6 +199,19 @@ class SchedulerService:
             if count < BATCH:
                 break
         return removed
+
+    async def _sweep_items(self, connection: Connection, limit: int) -> int:
+        return await self._items.sweep(connection, limit, interval=self._item_sweep_interval)
+
+    async def _prune(self) -> int:
+        pruned = 0
+        for _ in range(MOST_BATCHES):
+            async with self._database.transaction() as connection:
+                count = await sweeps.prune_expired(connection, HISTORIES)
+            pruned += count
+            if count < HISTORIES:
+                break
+        return pruned
 
     async def _ring(self) -> int:
         waiting = await self._queue.runnable()

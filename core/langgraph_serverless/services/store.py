@@ -1,22 +1,26 @@
 """The long-term memory that threads share, as clients see it.
 
 The same items as in a graph's ``store``; the rules on namespaces are LangGraph's. What has expired is never shown, whether
-or not a sweep has been by. Semantic search is not here: a ``query`` is answered with the plain listing.
+or not a sweep has been by. Where the project has an index, an item is written with its vectors or not at all, and no connection
+is held while something is embedded. A process without the project has no embedder: what takes one must be asked of another
+process (``lacks_embedder``). Without an index, a ``query`` is answered with the plain listing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from langgraph_serverless.domain.ports import Embedder
 from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.errors import BadRequestError, NamespaceLabelError
+from langgraph_serverless.domain.store import StoreSettings, conditions
+from langgraph_serverless.errors import BadRequestError, NamespaceLabelError, UnavailableError
 from langgraph_serverless.persistence.pool import Database
-from langgraph_serverless.persistence.store import Condition, Item, StoreRepository
+from langgraph_serverless.persistence.store import Entry, Item, StoreRepository
 
-OPERATORS = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte"})
 #: LangGraph keeps this root for itself.
 RESERVED_ROOT = "langgraph"
+DEFAULT_LIMIT = 10
 #: Postgres counts rows in 64 bits; more than this nobody has.
 _MOST = 2**53
 
@@ -24,11 +28,18 @@ _MOST = 2**53
 class StoreService:
     """Items by namespace and key."""
 
-    def __init__(self, database: Database, *, default_ttl: float | None = None, refresh_on_read: bool = True) -> None:
+    def __init__(
+        self, database: Database, settings: StoreSettings | None = None, embedder: Embedder | None = None
+    ) -> None:
         self._database = database
-        self._default_ttl = default_ttl
-        self._refresh_on_read = refresh_on_read
+        self._settings = settings or StoreSettings()
+        self._embedder = embedder
         self._items = StoreRepository()
+
+    @property
+    def lacks_embedder(self) -> bool:
+        """Whether there is an index, and another process has to embed for it."""
+        return self._settings.index is not None and self._embedder is None
 
     async def put(
         self,
@@ -37,22 +48,32 @@ class StoreService:
         namespace: Sequence[str],
         key: str,
         value: Mapping[str, Any],
+        index: Literal[False] | Sequence[str] | None = None,
         ttl: float | None = None,
     ) -> None:
         """Insert or replace an item; it lives for ``ttl`` minutes if given.
 
+        Args:
+            index: paths of what is embedded of the value; None means the project's, False nothing.
+
         Raises:
             NamespaceLabelError: if a label is empty or holds a period.
             BadRequestError: if the namespace is empty or begins with ``langgraph``.
+            InvalidInputError: if ``index`` leads to more than can be embedded.
+            EmbeddingError: if the embedding fails; nothing has been written.
         """
         _check_labels(namespace)
         if not namespace:
             raise BadRequestError("Namespace cannot be empty.")
         if namespace[0] == RESERVED_ROOT:
             raise BadRequestError(f'Root label for namespace cannot be "{RESERVED_ROOT}". Got: {tuple(namespace)}')
-        lifetime = self._default_ttl if ttl is None else ttl
-        async with self._database.connection() as connection:
-            await self._items.put(connection, namespace, key, value, lifetime)
+        lifetime = self._settings.ttl.default_ttl if ttl is None else ttl
+        vectors = await self._vectors(value, index)
+        entry = Entry(namespace=namespace, key=key, value=value, ttl=lifetime, vectors=vectors)
+        # a single statement is a transaction by itself, and saves two round trips
+        scope = self._database.transaction() if vectors else self._database.connection()
+        async with scope as connection:
+            await self._items.put(connection, [entry])
 
     async def get(
         self, caller: Principal, *, namespace: Sequence[str], key: str, refresh_ttl: bool | None = None
@@ -74,7 +95,7 @@ class StoreService:
         """
         _check_labels(namespace)
         async with self._database.connection() as connection:
-            await self._items.delete(connection, namespace, key)
+            await self._items.delete(connection, [(namespace, key)])
 
     async def search(
         self,
@@ -84,24 +105,32 @@ class StoreService:
         filter: Mapping[str, Any] | None = None,
         limit: int = 10,
         offset: int = 0,
+        query: str | None = None,
         refresh_ttl: bool | None = None,
     ) -> Sequence[Item]:
-        """A page of the items at and below a namespace that match ``filter``, last updated first.
+        """A page of the items at and below a namespace that match ``filter``, last updated first; those nearest to ``query``
+        first, if there is an index.
 
         Raises:
             NamespaceLabelError: if a label is empty or holds a period.
             BadRequestError: if the filter has an operator that does not exist.
+            EmbeddingError: if the embedding fails.
         """
         _check_labels(namespace)
-        conditions = _conditions(filter or {})
+        wanted = conditions(filter or {})
+        vector = None
+        if query and self._settings.index is not None:
+            vector = await self._require_embedder().embed_query(query)
         async with self._database.connection() as connection:
             return await self._items.search(
                 connection,
                 namespace,
-                conditions,
-                limit=_clamp(limit),
+                wanted,
+                # as the official server has it: no limit at all would be a strange thing to ask for
+                limit=_clamp(limit or DEFAULT_LIMIT),
                 offset=_clamp(offset),
                 refresh=self._refresh(refresh_ttl),
+                query=vector,
             )
 
     async def list_namespaces(
@@ -132,7 +161,22 @@ class StoreService:
             )
 
     def _refresh(self, wanted: bool | None) -> bool:
-        return self._refresh_on_read if wanted is None else wanted
+        return self._settings.ttl.refresh_on_read if wanted is None else wanted
+
+    def _require_embedder(self) -> Embedder:
+        if self._embedder is None:
+            raise UnavailableError("This process cannot embed for the store's index.")
+        return self._embedder
+
+    async def _vectors(
+        self, value: Mapping[str, Any], index: Literal[False] | Sequence[str] | None
+    ) -> list[tuple[str, list[float]]]:
+        if self._settings.index is None or index is False:
+            return []
+        embedder = self._require_embedder()
+        texts = embedder.texts(value, index)
+        vectors = await embedder.embed([text for _, text in texts])
+        return [(name, vector) for (name, _), vector in zip(texts, vectors, strict=True)]
 
 
 def _check_labels(namespace: Sequence[str]) -> None:
@@ -143,17 +187,3 @@ def _check_labels(namespace: Sequence[str]) -> None:
 
 def _clamp(number: int) -> int:
     return min(max(number, 0), _MOST)
-
-
-def _conditions(wanted: Mapping[str, Any]) -> list[Condition]:
-    """A value that is an object with operators asks for those, any other value for equality."""
-    conditions = []
-    for key, value in wanted.items():
-        if isinstance(value, Mapping) and any(name.startswith("$") for name in value):
-            for operator, operand in value.items():
-                if operator not in OPERATORS:
-                    raise BadRequestError(f"Unsupported operator: {operator}")
-                conditions.append(Condition(key=key, operator=operator, operand=operand))
-        else:
-            conditions.append(Condition(key=key, operator="$eq", operand=value))
-    return conditions

@@ -124,10 +124,12 @@ def main() -> None:
 
 
 def _serve(arguments: argparse.Namespace, report: Callable[..., None]) -> None:
-    read_project(arguments.config).apply_env(os.environ)
+    project = read_project(arguments.config)
+    project.apply_env(os.environ)
     settings = Settings.from_env(os.environ, config_path=arguments.config)
     _configure_logging(settings)
-    applied = asyncio.run(migrate(settings.database_uri))
+    index = project.store_settings.index
+    applied = asyncio.run(migrate(settings.database_uri, dims=index.dims if index else None))
     if applied:
         report("progress", message=f"Database: {len(applied)} migrations applied")
     module, _, function = arguments.app.partition(":")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container
+from langgraph_serverless.http.forwarding import forward_to_state
 from langgraph_serverless.http.responses import json_response, no_content, returns
 from langgraph_serverless.http.schemas import store as schemas
 
@@ -17,11 +19,18 @@ router = APIRouter(tags=["Store"])
 
 @router.put("/store/items", status_code=204)
 async def put_item(
-    caller: Caller, container: Container, payload: Annotated[schemas.ItemPut, Body(schemas.ItemPut)]
+    request: Request, caller: Caller, container: Container, payload: Annotated[schemas.ItemPut, Body(schemas.ItemPut)]
 ) -> Response:
     """Insert or replace an item."""
+    if payload.index is not False and container.store.lacks_embedder:
+        return await forward_to_state(request, container, "'index': this server cannot embed for the store's index")
     await container.store.put(
-        caller, namespace=payload.namespace, key=payload.key, value=payload.value, ttl=payload.ttl
+        caller,
+        namespace=payload.namespace,
+        key=payload.key,
+        value=payload.value,
+        index=payload.index,
+        ttl=payload.ttl,
     )
     return no_content()
 
@@ -52,15 +61,21 @@ async def delete_item(
 
 @router.post("/store/items/search", responses=returns(schemas.ItemsResponse))
 async def search_items(
-    caller: Caller, container: Container, payload: Annotated[schemas.ItemSearch, Body(schemas.ItemSearch)]
+    request: Request,
+    caller: Caller,
+    container: Container,
+    payload: Annotated[schemas.ItemSearch, Body(schemas.ItemSearch)],
 ) -> Response:
-    """List the items at and below a namespace."""
+    """List the items at and below a namespace; with a query and an index, those nearest to it first."""
+    if payload.query and container.store.lacks_embedder:
+        return await forward_to_state(request, container, "'query': this server cannot embed for the store's index")
     items = await container.store.search(
         caller,
         namespace=payload.namespace_prefix or [],
         filter=payload.filter,
         limit=payload.limit,
         offset=payload.offset,
+        query=payload.query,
         refresh_ttl=payload.refresh_ttl,
     )
     return json_response({"items": [schemas.search_item_document(item) for item in items]})

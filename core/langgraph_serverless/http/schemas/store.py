@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from langgraph_serverless.http.schemas.shared import JsonObject, RequestModel, ResponseModel
+from langgraph_serverless.http.schemas.shared import JsonObject, Omittable, RequestModel, ResponseModel
 from langgraph_serverless.persistence.store import Item
 
 Namespace = list[str]
@@ -23,7 +23,7 @@ class ItemPut(RequestModel):
 
 
 class ItemDelete(RequestModel):
-    namespace: Namespace | None = None
+    namespace: Omittable[Namespace] = None
     key: str
 
 
@@ -37,9 +37,9 @@ class ItemSearch(RequestModel):
 
 
 class NamespaceSearch(RequestModel):
-    prefix: Namespace | None = None
-    suffix: Namespace | None = None
-    max_depth: int | None = None
+    prefix: Omittable[Namespace] = None
+    suffix: Omittable[Namespace] = None
+    max_depth: Omittable[int] = None
     limit: int = 100
     offset: int = 0
 
@@ -76,5 +76,5 @@ def item_document(item: Item) -> dict[str, Any]:
 
 
 def search_item_document(item: Item) -> dict[str, Any]:
-    """An item that a search found; it has a score only in semantic search."""
-    return {**item_document(item), "score": None}
+    """An item that a search found; its score is null but in semantic search."""
+    return {**item_document(item), "score": item.score}

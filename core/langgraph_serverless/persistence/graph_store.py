@@ -1,0 +1,132 @@
+"""The store that graphs get (``runtime.store``, ``get_store()``): LangGraph's own, with our statements for puts and searches.
+
+Promises that a graph and a client see the same items in the same order with the same scores, that a put is all or nothing
+with its vectors, and that no connection is held while something is embedded. Reads of single items and lists of namespaces
+are LangGraph's own; so are the rules on namespaces and times to live, and that calls of one moment are done together: reads
+first, then writes, the last one of a key.
+
+Only processes with langgraph import this module. Never commits half a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from langgraph.store.base import Op, PutOp, Result, SearchItem, SearchOp, TTLConfig, validate_op_namespace
+from langgraph.store.postgres.aio import AsyncPostgresStore
+from psycopg_pool import AsyncConnectionPool
+
+from langgraph_serverless.domain.ports import Embedder
+from langgraph_serverless.domain.store import StoreTtl, conditions
+from langgraph_serverless.errors import BadRequestError
+from langgraph_serverless.persistence.pool import Connection, Database
+from langgraph_serverless.persistence.store import Entry, Item, StoreRepository
+
+
+class GraphStore(AsyncPostgresStore):
+    """Built in the event loop that uses it."""
+
+    def __init__(
+        self, database: Database, pool: AsyncConnectionPool[Connection], ttl: StoreTtl, embedder: Embedder | None = None
+    ) -> None:
+        super().__init__(
+            pool,
+            ttl=TTLConfig(omit_expired=True, refresh_on_read=ttl.refresh_on_read, default_ttl=ttl.default_ttl),
+        )
+        self._database = database
+        self._embedder = embedder
+        self._items = StoreRepository()
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """Answer each operation, in their order."""
+        wanted = list(ops)
+        for op in wanted:
+            validate_op_namespace(op)
+        ours = {place for place, op in enumerate(wanted) if isinstance(op, PutOp | SearchOp)}
+        answers: dict[int, Result] = {}
+        others = [place for place in range(len(wanted)) if place not in ours]
+        if others:
+            answers |= zip(others, await super().abatch([wanted[place] for place in others]), strict=True)
+        searches = {place: op for place in ours if isinstance(op := wanted[place], SearchOp)}
+        if searches:
+            answers |= zip(searches, await self._search_all(list(searches.values())), strict=True)
+        await self._put_all([op for place in sorted(ours) if isinstance(op := wanted[place], PutOp)])
+        return [answers.get(place) for place in range(len(wanted))]
+
+    async def _search_all(self, searches: Sequence[SearchOp]) -> list[list[SearchItem]]:
+        vectors = await asyncio.gather(*map(self._vector, searches))
+        async with self._database.connection() as connection:
+            return [
+                [
+                    _search_item(item)
+                    for item in await self._items.search(
+                        connection,
+                        search.namespace_prefix,
+                        _conditions(search.filter or {}),
+                        limit=search.limit,
+                        offset=search.offset,
+                        refresh=search.refresh_ttl,
+                        query=vector,
+                    )
+                ]
+                for search, vector in zip(searches, vectors, strict=True)
+            ]
+
+    async def _vector(self, search: SearchOp) -> list[float] | None:
+        if self._embedder is None or not search.query:
+            return None
+        return await self._embedder.embed_query(search.query)
+
+    async def _put_all(self, puts: Sequence[PutOp]) -> None:
+        last = {(put.namespace, put.key): put for put in puts}
+        entries = await self._entries([put for put in last.values() if put.value is not None])
+        deleted = [key for key, put in last.items() if put.value is None]
+        if not last:
+            return
+        async with self._database.transaction() as connection:
+            if deleted:
+                await self._items.delete(connection, deleted)
+            if entries:
+                await self._items.put(connection, entries)
+
+    async def _entries(self, puts: Sequence[PutOp]) -> list[Entry]:
+        embedder = self._embedder
+        names: list[list[str]] = []
+        texts: list[str] = []
+        for put in puts:
+            found: list[tuple[str, str]] = []
+            if embedder is not None and put.index is not False:
+                found = embedder.texts(cast("Mapping[str, Any]", put.value), put.index)
+            names.append([name for name, _ in found])
+            texts += [text for _, text in found]
+        vectors = iter(await embedder.embed(texts) if embedder is not None else [])
+        return [
+            Entry(
+                namespace=put.namespace,
+                key=put.key,
+                value=dict(cast("Mapping[str, Any]", put.value)),
+                ttl=put.ttl,
+                vectors=[(name, next(vectors)) for name in named],
+            )
+            for put, named in zip(puts, names, strict=True)
+        ]
+
+
+def _conditions(wanted: Mapping[str, Any]) -> Any:
+    try:
+        return conditions(wanted)
+    except BadRequestError as error:
+        raise ValueError(str(error)) from error  # what LangGraph's own stores raise
+
+
+def _search_item(item: Item) -> SearchItem:
+    return SearchItem(
+        namespace=tuple(item.namespace),
+        key=item.key,
+        value=dict(item.value),
+        created_at=item.created_at,
+        updated_at=item.updated_at,
+        score=item.score,
+    )
