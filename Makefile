@@ -12,7 +12,7 @@ TESTS := $(wildcard $(addprefix tests/,unit contract integration faults budgets 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-localstack dev test test-slow lint format lock clean
+.PHONY: help setup setup-js setup-localstack dev test test-slow lint format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,10 +32,20 @@ $(STAMPS)/setup: requirements/dev.txt pyproject.toml
 # The target `compat`.
 -include tests/contract/differential/compat.mk
 
+JS_PACKAGES := tests/js/node_modules/.package-lock.json
+
+setup-js: ## Install the packages of the JavaScript tests, if npm is there
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(JS_PACKAGES); \
+	else echo "No npm on the PATH: the JavaScript tests will be skipped. They need Node 20 or later."; fi
+
+$(JS_PACKAGES): tests/js/package.json tests/js/package-lock.json
+	cd tests/js && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
 dev: setup ## Serve the examples on http://127.0.0.1:2024 (ARGS="--port 8000" passes more)
 	@exec $(BIN)/langgraph-serverless dev --config examples/langgraph.json --data-dir .data/dev $(ARGS)
 
-test: setup lint setup-localstack ## Everything: checks and all tests but the slow ones (ARGS="-k name" passes more)
+test: setup lint setup-localstack setup-js ## Everything: checks and all tests but the slow ones (ARGS="-k name" passes more)
 	$(BIN)/python -m pytest $(TESTS) -m "not slow" $(ARGS)
 
 test-slow: setup ## The tests that take minutes
@@ -63,5 +73,5 @@ lock: setup ## Compile requirements/*.in again (ARGS="--upgrade" takes newer ver
 	$(UV_COMPILE) requirements/compat.in --constraint requirements/worker.txt --output-file requirements/compat.txt
 
 clean: ## Remove .venv, caches and what builds left (databases in .data stay)
-	rm -rf $(VENV) .venv-localstack .venv-sam .venv-compat .build .aws-sam dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) tests/js/node_modules .venv-localstack .venv-sam .venv-compat .build .aws-sam dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +

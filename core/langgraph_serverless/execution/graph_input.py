@@ -12,6 +12,9 @@ from langgraph.types import Command, Send
 from langgraph_serverless import __version__
 from langgraph_serverless.domain.runs import ClaimedRun
 
+#: What a client may command. JavaScript's ``Command`` writes its class name beside them.
+COMMANDS = ("update", "resume", "goto")
+
 _VERSIONS = {
     "langgraph_version": version("langgraph"),
     "langgraph_api_version": __version__,
@@ -46,15 +49,11 @@ def graph_config(claimed: ClaimedRun, *, resuming: bool) -> RunnableConfig:
 
 
 def graph_input(kwargs: Mapping[str, Any]) -> Any:
-    """The input, or the command, which wins if both were sent; an empty command is none.
-
-    Raises:
-        TypeError: the command has keys that ``Command`` does not know; the run fails with it.
-    """
+    """The input, or the command, which wins if both were sent; an empty command is none."""
     command = kwargs.get("command")
     if not command:
         return kwargs.get("input")
-    arguments = {key: value for key, value in command.items() if value is not None}
+    arguments = {key: command[key] for key in COMMANDS if command.get(key) is not None}
     if "goto" in arguments:
         arguments["goto"] = _goto(arguments["goto"])
     if isinstance(arguments.get("update"), list):

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import orjson
+
 from langgraph_serverless.errors import InvalidInputError
 
 
 def read_flag(value: str) -> bool:
     """``true`` and ``1`` in any case are true, everything else is false."""
     return value.strip().lower() in ("true", "1", "yes", "on")
+
+
+def read_list(values: Sequence[str] | None) -> list[str]:
+    """A parameter that may be repeated, or one JSON array, which the JavaScript SDK 2.0 makes of several values."""
+    given = list(values or ())
+    if len(given) != 1 or not given[0].startswith("["):
+        return given
+    try:
+        unpacked = orjson.loads(given[0])
+    except orjson.JSONDecodeError:
+        return given
+    return unpacked if all(isinstance(value, str) for value in unpacked) else given
 
 
 def read_xray(value: str) -> bool | int:

@@ -12,6 +12,7 @@ from langgraph_serverless.domain.runs import CancelAction
 from langgraph_serverless.errors import InvalidInputError
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, RunId, RunThreadId, ThreadId, get_request_id
+from langgraph_serverless.http.params import read_list
 from langgraph_serverless.http.responses import json_response, no_content, returns
 from langgraph_serverless.http.run_locations import run_headers, run_path
 from langgraph_serverless.http.schemas import runs as wire
@@ -97,7 +98,8 @@ async def list_runs(
     select: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
     """A thread's runs, newest first."""
-    if unknown := [column for column in select or () if column not in wire.COLUMNS]:
+    select = read_list(select)
+    if unknown := [column for column in select if column not in wire.COLUMNS]:
         raise InvalidInputError(f"Invalid select columns: {unknown}. Expected: {set(wire.COLUMNS)}")
     page = {"limit": min(max(limit, 0), 2**53), "offset": min(max(offset, 0), 2**53)}
     runs = await container.runs.list(caller, thread_id, status=status, **page)

@@ -14,6 +14,7 @@ from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.runs import Run
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, RunId, RunThreadId, ThreadId, get_request_id
+from langgraph_serverless.http.params import read_list
 from langgraph_serverless.http.run_locations import run_headers, run_path
 from langgraph_serverless.http.schemas import runs as wire
 from langgraph_serverless.http.streaming_response import OnDisconnect, awaited_json, event_stream
@@ -114,7 +115,7 @@ async def join_run_stream(
 ) -> Response:
     """Stream what a run emits from now on, or after an event."""
     with_ids, batches = await container.streams.join_stream(
-        caller, thread_id, run_id, last_event_id=last_event_id, modes=parse_modes(stream_mode or ())
+        caller, thread_id, run_id, last_event_id=last_event_id, modes=parse_modes(read_list(stream_mode))
     )
     return event_stream(
         batches,
@@ -142,6 +143,6 @@ async def join_stateless_run_stream(
 ) -> Response:
     """Stream a run whose thread is not known; where clients of stateless runs reconnect."""
     with_ids, batches = await container.streams.join_stream(
-        caller, None, run_id, last_event_id=last_event_id, modes=parse_modes(stream_mode or ())
+        caller, None, run_id, last_event_id=last_event_id, modes=parse_modes(read_list(stream_mode))
     )
     return event_stream(batches, with_ids=with_ids, headers=run_headers(run_path(run_id), "stream"))
