@@ -36,6 +36,12 @@ AFTER = """
   parameter in SSM, decrypted), `REDIS_URI` likewise. They are read once, at cold start. `LANGGRAPH_CONFIG` and
   `LANGGRAPH_MANIFEST` are relative to the bundle, and logs are always JSON.
 
+**Webhooks** go to public addresses only, whatever their names resolve to when they are sent: a client names the URL, and it
+must not reach your network through this server. A receiver of your own on a laptop, or inside your network, is listed in
+`WEBHOOK_ALLOWED_HOSTS`: `localhost,127.0.0.1`, `10.20.0.0/16`, `hooks.internal.example`. A listed name may resolve to
+anything. Signatures are those of [Standard Webhooks](https://www.standardwebhooks.com); with several secrets each webhook
+carries several, so that a receiver can change its own at leisure.
+
 Two rules join variables: `DATABASE_URI` (or one of its other names) must be set, and `HEARTBEAT_INTERVAL_SECS` must be at
 most half of `LEASE_DURATION_SECS`.
 """
@@ -43,7 +49,7 @@ most half of `LEASE_DURATION_SECS`.
 
 def default_of(value: Any) -> str:
     """A default as one would write it into the environment."""
-    if value is None or value == "":
+    if value is None or value in ("", ()):
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from langgraph_serverless.domain.webhooks import AllowedHosts, parse_secret
 from langgraph_serverless.errors import SettingsError
 
 DURABILITIES = ("sync", "async", "exit")
@@ -79,6 +80,20 @@ def _redis_uri(value: str) -> str:
     if uri and not uri.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must start with redis://, rediss:// or unix://")
     return uri
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(entry for part in value.split(",") if (entry := part.strip()))
+
+
+def _hosts(value: str) -> tuple[str, ...]:
+    entries = _listed(value)
+    AllowedHosts.parse(entries)
+    return entries
+
+
+def _secrets(value: str) -> tuple[bytes, ...]:
+    return tuple(parse_secret(entry) for entry in _listed(value))
 
 
 def _setting(names: str, parse: Callable[[str], Any], default: Any, doc: str) -> Any:
@@ -204,6 +219,20 @@ class Settings:
         _seconds(1),
         60.0,
         "A worker function hands its runs on when less time than this is left.",
+    )
+    webhook_allowed_hosts: tuple[str, ...] = _setting(
+        "WEBHOOK_ALLOWED_HOSTS",
+        _hosts,
+        (),
+        "Host names, addresses and networks (comma-separated) that webhooks may go to although they are not public, such as "
+        "`127.0.0.1,::1` for a receiver on the same machine.",
+    )
+    webhook_signing_secrets: tuple[bytes, ...] = _setting(
+        "WEBHOOK_SIGNING_SECRETS",
+        _secrets,
+        (),
+        "Secrets (`whsec_...`, comma-separated, the newest first) with which webhooks are signed after Standard Webhooks. "
+        "Empty: not signed.",
     )
     log_level: str = _setting("LOG_LEVEL", _text, "INFO", "DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = _setting("LOG_JSON", _flag, False, "Log one JSON object per line. Functions always do.")

@@ -30,7 +30,6 @@ def test_five_minutes_with_the_python_sdk(examples_server: DevServer) -> None:
         ("POST", "/mcp", {}, 404),
         ("POST", "/a2a/minimal", {}, 404),
         ("POST", "/threads/prune", {"thread_ids": [], "strategy": "keep_latest"}, 422),
-        ("POST", "/runs", {"assistant_id": "minimal", "webhook": "https://example.com/"}, 422),
     ],
 )
 def test_what_it_says_does_not_work_does_not(

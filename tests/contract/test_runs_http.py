@@ -277,9 +277,13 @@ async def test_reject_is_a_conflict(sdk: LangGraphClient) -> None:
         await sdk.runs.create(thread["thread_id"], "chat", multitask_strategy="reject")
 
 
-async def test_webhooks_are_refused_by_name(sdk: LangGraphClient) -> None:
-    with pytest.raises(UnprocessableEntityError, match="webhook"):
-        await sdk.runs.create(None, "chat", webhook="https://example.com")
+async def test_a_webhook_is_stored_if_it_may_be_sent(sdk: LangGraphClient) -> None:
+    run = await sdk.runs.create(None, "chat", webhook="https://93.184.216.34/hook")
+    assert run["kwargs"]["webhook"] == "https://93.184.216.34/hook"
+    with pytest.raises(UnprocessableEntityError, match="Webhook host blocked: loopback IP range"):
+        await sdk.runs.create(None, "chat", webhook="http://127.0.0.1:3000/hook")
+    with pytest.raises(UnprocessableEntityError, match="Webhook host blocked: blocked IP range"):
+        await sdk.runs.create_batch([{"assistant_id": "chat"}, {"assistant_id": "chat", "webhook": "http://10.0.0.1/"}])
 
 
 async def test_cancel_of_a_pending_run(http: httpx.AsyncClient) -> None:

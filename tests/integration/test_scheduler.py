@@ -30,7 +30,10 @@ QUIET = TickReport(
     leases_expired=0,
     runs_buried=0,
     threads_purged=0,
+    threads_pruned=0,
     items_swept=0,
+    webhooks_delivered=0,
+    webhooks_failed=0,
     bells_rung=0,
     failures=0,
 )

@@ -67,6 +67,7 @@ class WorkerContainer(GraphContainer):
             log=self.event_log,
             bell=self.bell,
             ears=BellListener(redis, prefix) if redis is not None else None,
+            webhooks=self.webhooks,
             slots=SlotBoard(redis, prefix) if redis is not None and settings.worker_function_name else None,
         )
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.runs import Durability, RunRequest
-from langgraph_serverless.errors import BadRequestError, InvalidInputError
+from langgraph_serverless.domain.webhooks import parse_url
+from langgraph_serverless.errors import BadRequestError
 
 #: LangGraph's own keys; a client that sets them would reach into the engine.
 RESERVED_PREFIX = "__"
@@ -40,7 +41,7 @@ class RunPlan:
 
 
 def check_request(request: RunRequest) -> None:
-    """Refuse what contradicts itself, and what we cannot honour yet, by name.
+    """Refuse what contradicts itself, and what can be seen to be wrong without asking anybody.
 
     Raises:
         BadRequestError, InvalidInputError: naming the field.
@@ -51,7 +52,7 @@ def check_request(request: RunRequest) -> None:
             "Context was introduced in LangGraph 0.6.0 and is the long term planned replacement for configurable."
         )
     if request.webhook is not None:
-        raise InvalidInputError("webhook: webhooks are not supported by this version of the server")
+        parse_url(request.webhook)
 
 
 def plan_run(

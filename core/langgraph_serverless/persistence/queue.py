@@ -46,6 +46,16 @@ SWEEP_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What the end of a run leaves to be done."""
+
+    #: Its thread has further runs waiting.
+    more: bool
+    #: The webhook that was put into the outbox.
+    outbox_id: uuid.UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExhaustedRun:
     """A run whose last attempt was lost, taken over in order to end it."""
 
@@ -106,8 +116,8 @@ class QueueRepository:
         *,
         thread_error: Mapping[str, Any] | None,
         temporary_retention: float,
-    ) -> bool:
-        """Write the end of a run in one transaction; returns whether its thread has further runs waiting.
+    ) -> Settled:
+        """Write the end of a run in one transaction, with its webhook.
 
         Raises:
             LeaseLostError: if the lease has ended; nothing was written.
@@ -144,7 +154,7 @@ class QueueRepository:
             row = await cursor.fetchone()
             if row is None:
                 raise LeaseLostError(f"run {lease.run_id} was settled or taken over by another worker")
-            return bool(row["more"])
+            return Settled(more=bool(row["more"]), outbox_id=row["outbox_id"])
 
     async def hand_off(self, lease: Lease) -> None:
         """Give a run back without counting an attempt.

@@ -72,13 +72,14 @@ FOR UPDATE
 -- name: settle
 -- The end of a run: its row, its thread and its webhook, if the lease is still held; no row otherwise.
 WITH settled AS (
-    UPDATE lgs.run
+    UPDATE lgs.run r
     SET status = %(status)s, resuming = false, output = %(output)s, error = %(error)s, last_error = %(last_error)s,
         last_node = COALESCE(%(last_node)s, last_node),
         finished_at = clock_timestamp(), updated_at = clock_timestamp(),
         lease_token = NULL, lease_owner = NULL, lease_expires_at = NULL
     WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
-    RETURNING run_id, thread_id, tenant, webhook
+    -- the whole row only where it is wanted, as it may be large
+    RETURNING run_id, thread_id, tenant, webhook, CASE WHEN webhook IS NOT NULL THEN r END AS row
 ), queued AS (
     SELECT EXISTS (
         SELECT 1 FROM lgs.run r
@@ -97,15 +98,23 @@ WITH settled AS (
             THEN clock_timestamp() + make_interval(secs => %(temporary_retention)s) END
     FROM settled, queued
     WHERE t.thread_id = settled.thread_id
+), noted AS (
+    INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload)
+    SELECT gen_random_uuid(), s.tenant, s.run_id, s.thread_id, s.webhook,
+        lgs.webhook_payload(s.row, %(status)s, CASE
+            WHEN t.temporary THEN NULL WHEN %(write_values)s THEN %(values)s ELSE t.channel_values END, %(error)s)
+    FROM settled s JOIN lgs.thread t USING (thread_id)
+    WHERE s.webhook IS NOT NULL
+    RETURNING outbox_id
 )
-SELECT settled.run_id, queued.more FROM settled, queued
+SELECT settled.run_id, queued.more, (SELECT outbox_id FROM noted) AS outbox_id FROM settled, queued
 
 -- name: settle_rollback
 -- The end of a run that was rolled back: its row, its checkpoints and its writes disappear, the thread is as it was before.
 WITH gone AS (
-    DELETE FROM lgs.run
+    DELETE FROM lgs.run r
     WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
-    RETURNING run_id, thread_id, lease_history
+    RETURNING run_id, thread_id, tenant, lease_history, webhook, CASE WHEN webhook IS NOT NULL THEN r END AS row
 ), tokens AS (
     SELECT (entry ->> 'token')::uuid AS token FROM gone, jsonb_array_elements(gone.lease_history) AS entry
 ), deleted_checkpoints AS (
@@ -134,8 +143,15 @@ WITH gone AS (
             THEN clock_timestamp() + make_interval(secs => %(temporary_retention)s) END
     FROM gone, queued
     WHERE t.thread_id = gone.thread_id
+), noted AS (
+    INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload)
+    SELECT gen_random_uuid(), tenant, run_id, thread_id, webhook,
+        lgs.webhook_payload(gone.row, 'rollback', NULL, %(thread_error)s)
+    FROM gone
+    WHERE webhook IS NOT NULL
+    RETURNING outbox_id
 )
-SELECT gone.run_id, queued.more FROM gone, queued
+SELECT gone.run_id, queued.more, (SELECT outbox_id FROM noted) AS outbox_id FROM gone, queued
 
 -- name: hand_off
 -- Gives a run back to the queue on purpose, at a superstep boundary or before it began: not an attempt. No row if the lease was lost.

@@ -7,12 +7,15 @@ ends with ``refresh_thread_status``, so that a thread is ``busy`` exactly while 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from psycopg import sql
+
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, Run, RunStatus
+from langgraph_serverless.persistence.filters import Search, column, fetch
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
@@ -22,7 +25,6 @@ ENSURE_THREAD = _SQL["ensure_thread"]
 LOCK_FOR_CREATE = _SQL["lock_for_create"]
 INSERT_RUN = _SQL["insert_run"]
 GET_RUN = _SQL["get_run"]
-LIST_RUNS = _SQL["list_runs"]
 THREAD_IS_VISIBLE = _SQL["thread_is_visible"]
 GET_RESULT = _SQL["get_result"]
 LOCK_THREAD = _SQL["lock_thread"]
@@ -34,6 +36,15 @@ REQUEST_CANCEL = _SQL["request_cancel"]
 INTERRUPT_PENDING = _SQL["interrupt_pending"]
 DELETE_PENDING = _SQL["delete_pending"]
 REFRESH_THREAD_STATUS = _SQL["refresh_thread_status"]
+
+
+#: What a list of runs reads of each, and what it leaves out unless it is wanted: a run's input may be large.
+_LISTED = (
+    *("run_id", "thread_id", "assistant_id", "status", "resuming", "multitask_strategy", "created_at", "updated_at"),
+    *(DOCUMENTS := ("metadata", "kwargs")),
+)
+#: A handed-on run counts as running, as it does for clients.
+_WIRE_STATUS = sql.SQL("CASE WHEN resuming AND status = 'pending' THEN 'running' ELSE status END")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,11 +202,29 @@ class RunRepository:
         return run_from_row(row) if row else None
 
     async def list(
-        self, connection: Connection, thread_id: uuid.UUID, *, limit: int, offset: int, status: str | None
+        self,
+        connection: Connection,
+        thread_id: uuid.UUID,
+        *,
+        limit: int,
+        offset: int,
+        status: str | None,
+        select: Collection[str] | None = None,
     ) -> list[Run]:
-        parameters = {"thread_id": thread_id, "limit": limit, "offset": offset, "status": status}
-        cursor = await connection.execute(LIST_RUNS, parameters)
-        return [run_from_row(row) for row in await cursor.fetchall()]
+        """A page of a thread's runs, newest first; ``metadata`` and ``kwargs`` that are not selected are empty."""
+        wanted = Search("lgs.run", key="run_id")
+        wanted.equals("thread_id", thread_id)
+        wanted.equals(_WIRE_STATUS, status)
+        blank: dict[str, Any] = {name: {} for name in DOCUMENTS if select is not None and name not in select}
+        statement = wanted.page(
+            [column(name) for name in _LISTED if name not in blank],
+            order=[column("created_at")],
+            descending=True,
+            limit=limit,
+            offset=offset,
+            newest_key_first=True,
+        )
+        return [run_from_row(blank | row) for row in (await fetch(connection, statement))[:limit]]
 
     async def thread_is_visible(self, connection: Connection, thread_id: uuid.UUID) -> bool:
         cursor = await connection.execute(THREAD_IS_VISIBLE, {"thread_id": thread_id})
@@ -259,8 +288,10 @@ class RunRepository:
         )
         return [_live(row) for row in await cursor.fetchall()]
 
-    async def delete_pending(self, connection: Connection, run_ids: Sequence[uuid.UUID]) -> Sequence[LiveRun]:
-        cursor = await connection.execute(DELETE_PENDING, {"run_ids": list(run_ids)})
+    async def delete_pending(
+        self, connection: Connection, run_ids: Sequence[uuid.UUID], *, error: Mapping[str, Any]
+    ) -> Sequence[LiveRun]:
+        cursor = await connection.execute(DELETE_PENDING, {"run_ids": list(run_ids), "error": jsonb(error)})
         return [_live(row) for row in await cursor.fetchall()]
 
     async def refresh_thread_status(

@@ -50,16 +50,6 @@ WHERE r.run_id = %(run_id)s
   AND (%(thread_id)s::uuid IS NULL OR r.thread_id = %(thread_id)s)
   AND t.purge_at IS NULL
 
--- name: list_runs
--- A page of a thread's runs, newest first. A handed-on run counts as running, as it does for clients.
-SELECT *
-FROM lgs.run
-WHERE thread_id = %(thread_id)s
-  AND (%(status)s::text IS NULL
-       OR CASE WHEN resuming AND status = 'pending' THEN 'running' ELSE status END = %(status)s)
-ORDER BY created_at DESC, run_id DESC
-LIMIT %(limit)s OFFSET %(offset)s
-
 -- name: thread_is_visible
 -- Whether a thread exists for clients.
 SELECT 1 AS found FROM lgs.thread WHERE thread_id = %(thread_id)s AND purge_at IS NULL
@@ -117,19 +107,37 @@ WHERE run_id = ANY(%(run_ids)s) AND (status = 'running' OR resuming)
 RETURNING run_id
 
 -- name: interrupt_pending
--- Ends runs that no worker has had.
-UPDATE lgs.run
-SET status = 'interrupted', resuming = false, cancel_action = 'interrupt', cancel_reason = %(reason)s,
-    cancel_requested_at = clock_timestamp(), finished_at = clock_timestamp(), updated_at = clock_timestamp(),
-    error = %(error)s
-WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
-RETURNING run_id, attempt, handoffs
+-- Ends runs that no worker has had, and notes their webhooks.
+WITH ended AS (
+    UPDATE lgs.run r
+    SET status = 'interrupted', resuming = false, cancel_action = 'interrupt', cancel_reason = %(reason)s,
+        cancel_requested_at = clock_timestamp(), finished_at = clock_timestamp(), updated_at = clock_timestamp(),
+        error = %(error)s
+    WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
+    RETURNING run_id, thread_id, tenant, attempt, handoffs, webhook, CASE WHEN webhook IS NOT NULL THEN r END AS row
+), noted AS (
+    INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload)
+    SELECT gen_random_uuid(), e.tenant, e.run_id, e.thread_id, e.webhook,
+        lgs.webhook_payload(e.row, 'interrupted', CASE WHEN NOT t.temporary THEN t.channel_values END, %(error)s)
+    FROM ended e JOIN lgs.thread t USING (thread_id)
+    WHERE e.webhook IS NOT NULL
+)
+SELECT run_id, attempt, handoffs FROM ended
 
 -- name: delete_pending
--- Removes runs that no worker has had.
-DELETE FROM lgs.run
-WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
-RETURNING run_id, attempt, handoffs
+-- Removes runs that no worker has had, and notes their webhooks.
+WITH ended AS (
+    DELETE FROM lgs.run r
+    WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
+    RETURNING run_id, thread_id, tenant, attempt, handoffs, webhook, CASE WHEN webhook IS NOT NULL THEN r END AS row
+), noted AS (
+    INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload)
+    SELECT gen_random_uuid(), tenant, run_id, thread_id, webhook,
+        lgs.webhook_payload(ended.row, 'rollback', NULL, %(error)s)
+    FROM ended
+    WHERE webhook IS NOT NULL
+)
+SELECT run_id, attempt, handoffs FROM ended
 
 -- name: refresh_thread_status
 -- A thread's status after its set of live runs has changed; its row must be locked. A temporary thread goes with its run,

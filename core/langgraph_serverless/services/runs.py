@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.events import end_marker
 from langgraph_serverless.domain.ids import new_id
-from langgraph_serverless.domain.ports import Bell, EventAppender
+from langgraph_serverless.domain.ports import Bell, EventAppender, WebhookPolicy
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.run_kwargs import check_request, plan_run
 from langgraph_serverless.domain.runs import (
@@ -61,12 +62,15 @@ class RunService:
         bell: Bell,
         settings: Settings,
         events: EventAppender | None = None,
+        *,
+        webhooks: WebhookPolicy | None = None,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._bell = bell
         self._settings = settings
         self._events = events
+        self._webhooks = webhooks
         self._runs = RunRepository()
 
     # -- creating ------------------------------------------------------------------------------------------------
@@ -79,7 +83,7 @@ class RunService:
             ConflictError: strategy ``reject`` and the thread is busy.
             InvalidInputError: a field is wrong; the message names it.
         """
-        check_request(request)
+        await self._check(request)
         async with self._database.transaction() as connection:
             created = await self._insert(connection, caller, request, thread_id)
         await self.announce([created])
@@ -88,7 +92,10 @@ class RunService:
     async def create_within(
         self, connection: Connection, caller: Principal, request: RunRequest, *, thread_id: uuid.UUID | None
     ) -> CreatedRun:
-        """The same as part of the caller's transaction; once it has been committed, the caller calls ``announce``."""
+        """The same as part of the caller's transaction; once it has been committed, the caller calls ``announce``.
+
+        A webhook's host is not looked up, as a name server must not hold up a transaction; the sender does it.
+        """
         check_request(request)
         return await self._insert(connection, caller, request, thread_id)
 
@@ -103,11 +110,16 @@ class RunService:
     async def create_batch(self, caller: Principal, requests: Sequence[RunRequest]) -> list[Run]:
         """Queue stateless runs, all of them or none."""
         for request in requests:
-            check_request(request)
+            await self._check(request)
         async with self._database.transaction() as connection:
             created = [await self._insert(connection, caller, request, None) for request in requests]
         await self.announce(created)
         return [each.run for each in created]
+
+    async def _check(self, request: RunRequest) -> None:
+        check_request(request)
+        if request.webhook is not None and self._webhooks is not None:
+            await self._webhooks.check(request.webhook)
 
     async def _insert(
         self, connection: Connection, caller: Principal, request: RunRequest, thread_id: uuid.UUID | None
@@ -193,11 +205,24 @@ class RunService:
             return await self._runs.find(connection, run_id, thread_id)
 
     async def list(
-        self, caller: Principal, thread_id: uuid.UUID, *, limit: int, offset: int, status: str | None
+        self,
+        caller: Principal,
+        thread_id: uuid.UUID,
+        *,
+        limit: int,
+        offset: int,
+        status: str | None,
+        select: Collection[str] | None = None,
     ) -> list[Run]:
-        """A page of a thread's runs, newest first. Raises: NotFoundError without the thread."""
+        """A page of a thread's runs, newest first; what is large and not selected is not read, and empty.
+
+        Raises:
+            NotFoundError: without the thread.
+        """
         async with self._database.connection() as connection:
-            runs = await self._runs.list(connection, thread_id, limit=limit, offset=offset, status=status)
+            runs = await self._runs.list(
+                connection, thread_id, limit=limit, offset=offset, status=status, select=select
+            )
             if not runs and not await self._runs.thread_is_visible(connection, thread_id):
                 raise NotFoundError(f"Thread with ID {thread_id} not found")
             return runs
@@ -294,9 +319,9 @@ class RunService:
         if running:
             told = await self._runs.request_cancel(connection, running, action, reason)
         if pending and action is CancelAction.ROLLBACK:
-            ended = await self._runs.delete_pending(connection, pending)
+            ended = await self._runs.delete_pending(connection, pending, error=run_errors.rolled_back(reason))
         elif pending:
-            error = {"error": "UserInterrupt", "message": reason}
+            error = run_errors.cancelled(reason)
             ended = await self._runs.interrupt_pending(connection, pending, reason=reason, error=error)
         return told, ended
 

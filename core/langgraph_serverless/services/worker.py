@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,10 +28,11 @@ from langgraph_serverless.domain.ports import Bell, EventAppender
 from langgraph_serverless.domain.runs import CancelRequest, ClaimedRun, RunOutcome, RunStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.runner import Execution, GraphRunner, HandedOff, RunSignals
-from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.persistence.queue import QueueRepository, Settled
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.trials import Trials
+from langgraph_serverless.services.webhooks import WebhookService
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
@@ -41,6 +42,10 @@ SETTLE_RETRY = 0.5
 SLOT_TTL = 15.0
 #: Before its deadline a function stops waiting for graphs that do not drain (seconds).
 LAST_MOMENT = 2.0
+#: A worker that leaves because nothing is left to do lets the webhooks that it is sending end (seconds).
+LAST_WEBHOOKS = 12.0
+#: Webhooks that may wait for a worker; more are left to the sweep.
+MOST_WEBHOOKS = 200
 
 
 class Ears(Protocol):
@@ -102,6 +107,7 @@ class Worker:
         bell: Bell,
         ears: Ears | None,
         slots: Slots | None = None,
+        webhooks: WebhookService | None = None,
     ) -> None:
         self.worker_id = f"worker-{uuid.uuid4().hex[:12]}"
         self._settings = settings
@@ -113,6 +119,9 @@ class Worker:
         self._bell = bell
         self._ears = ears
         self._slots = slots
+        self._webhooks = webhooks
+        self._sending: set[asyncio.Task[None]] = set()
+        self._left: asyncio.Task[None] | None = None
         self._jobs: dict[asyncio.Task[None], _Job] = {}
         self._stop = asyncio.Event()
         self._report = WorkReport()
@@ -274,6 +283,9 @@ class Worker:
                 report = await self._sweeper.sweep()
                 if report.requeued:
                     await self._bell.ring(report.requeued)
+                if self._webhooks is not None and (self._left is None or self._left.done()):
+                    # beside the sweep, as receivers may be slow
+                    self._left = self._send(self._webhooks.deliver_left())
             except UnavailableError as error:
                 logger.warning("cannot sweep: %s", error, extra={"action": "sweep_failed"})
             except Exception:
@@ -305,6 +317,11 @@ class Worker:
                 # a function's run that did not reach its boundary keeps its attempt: its lease runs out
                 job.signals.lose() if abandon else job.signals.release()
             await asyncio.wait(self._jobs, timeout=max(LAST_MOMENT, SETTLE_RETRY))
+        if self._sending:
+            idle = self._report.reason == "idle"
+            await asyncio.wait(self._sending, timeout=LAST_WEBHOOKS if idle else LAST_MOMENT)
+            for sending in [*self._sending]:  # its claim runs out, and another process tries again
+                await _ended(sending)
         if self._report.reason != "idle":
             try:
                 runnable = await self._queue.runnable()
@@ -356,7 +373,7 @@ class Worker:
 
     async def _settle(self, job: _Job, execution: Execution) -> str:
         claimed, outcome = job.claimed, execution.outcome
-        more = await self._until_written(
+        settled: Settled = await self._until_written(
             job,
             lambda: self._queue.settle(
                 claimed.lease,
@@ -374,7 +391,9 @@ class Worker:
                 await self._log.expire(claimed.run.run_id, self._settings.stream_retention)
             except (UnavailableError, LeaseLostError) as error:
                 logger.warning("stream left open: %s", error, extra=_about(claimed) | {"action": "close_stream"})
-        if more:
+        if settled.outbox_id is not None and self._webhooks is not None and len(self._sending) < MOST_WEBHOOKS:
+            self._send(self._webhooks.deliver(settled.outbox_id))
+        if settled.more:
             await self._bell.ring()
         if outcome.status is RunStatus.SUCCESS:
             self._report.succeeded += 1
@@ -383,6 +402,13 @@ class Worker:
         else:
             self._report.failed += 1
         return "rolled_back" if outcome.rollback else outcome.status.value
+
+    def _send(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Send webhooks beside the runs."""
+        task = asyncio.create_task(sending, name="webhooks")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        return task
 
     async def _hand_off(self, job: _Job) -> str:
         await self._until_written(job, lambda: self._queue.hand_off(job.claimed.lease))

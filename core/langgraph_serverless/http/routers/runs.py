@@ -102,7 +102,7 @@ async def list_runs(
     if unknown := [column for column in select if column not in wire.COLUMNS]:
         raise InvalidInputError(f"Invalid select columns: {unknown}. Expected: {set(wire.COLUMNS)}")
     page = {"limit": min(max(limit, 0), 2**53), "offset": min(max(offset, 0), 2**53)}
-    runs = await container.runs.list(caller, thread_id, status=status, **page)
+    runs = await container.runs.list(caller, thread_id, status=status, select=select or None, **page)
     documents = [wire.run_document(run) for run in runs]
     if select:
         documents = [{column: document[column] for column in select} for document in documents]

@@ -1,0 +1,142 @@
+"""Sends what is in the outbox: at least once, never before the run's end is committed, and never in a run's way.
+
+A worker hands over each webhook right after the run that it belongs to (``deliver``); what is left, because a receiver was
+down, a sender died or no worker had the run, is found when it is due (``deliver_due``) by workers and by the scheduler. Any
+number of senders may work at once: rows are claimed. A receiver that answers with a 2xx has it; everything else is tried
+again, up to eight times over about a day, with the same ``webhook-id``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from langgraph_serverless.domain.serialization import dump_json
+from langgraph_serverless.domain.webhooks import MOST_TRIES, document, retry_delay
+from langgraph_serverless.errors import DeliveryError, UnavailableError
+from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.persistence.webhooks import Delivery, WebhookRepository
+from langgraph_serverless.telemetry import logger
+
+#: How long a claim holds (seconds): a few times as long as a try may take.
+LEASE = 60.0
+#: Webhooks that one process sends at once.
+MOST_AT_ONCE = 16
+#: After this long, ``deliver_due`` claims nothing more (seconds); the next call goes on.
+LONGEST_STAY = 10.0
+
+
+class Sender(Protocol):
+    """Carries a body to a URL."""
+
+    async def send(self, url: str, message_id: str, body: bytes) -> None:
+        """Raises: DeliveryError: if the receiver has not accepted it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class DeliveryReport:
+    """What became of the webhooks that were due."""
+
+    delivered: int = 0
+    #: To be tried again.
+    failed: int = 0
+    #: Given up.
+    dead: int = 0
+
+
+class WebhookService:
+    """The sending side of webhooks."""
+
+    def __init__(self, database: Database, sender: Sender) -> None:
+        self._database = database
+        self._sender = sender
+        self._webhooks = WebhookRepository()
+        self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
+
+    async def deliver(self, outbox_id: uuid.UUID) -> None:
+        """Try one webhook, if nobody else does. What goes wrong is logged: the row says what is still to be done."""
+        try:
+            async with self._at_once:
+                for delivery in await self._claim(1, outbox_id):
+                    await self._try(delivery, DeliveryReport())
+        except UnavailableError as error:
+            logger.warning("webhook left to a later try: %s", error, extra={"action": "webhook_deferred"})
+        except Exception:
+            # nobody waits for this task, so nobody else would hear of a fault of ours
+            logger.exception("webhook left to a later try", extra={"action": "webhook_deferred"})
+
+    async def deliver_due(self) -> DeliveryReport:
+        """Try everything that is due, for a while.
+
+        Raises:
+            UnavailableError: if the database is out of reach.
+        """
+        report = DeliveryReport()
+        async with self._database.connection() as connection:
+            report.dead += await self._webhooks.bury(connection, most_tries=MOST_TRIES)
+        until = time.monotonic() + LONGEST_STAY
+        while time.monotonic() < until:
+            claimed = await self._claim(MOST_AT_ONCE)
+            async with asyncio.TaskGroup() as tasks:
+                for delivery in claimed:
+                    tasks.create_task(self._in_turn(delivery, report))
+            if len(claimed) < MOST_AT_ONCE:
+                break
+        return report
+
+    async def deliver_left(self) -> None:
+        """``deliver_due`` for those who have nobody to tell."""
+        try:
+            await self.deliver_due()
+        except UnavailableError as error:
+            logger.warning("webhooks left to a later try: %s", error, extra={"action": "webhook_deferred"})
+        except Exception:
+            logger.exception("webhooks left to a later try", extra={"action": "webhook_deferred"})
+
+    async def _claim(self, limit: int, outbox_id: uuid.UUID | None = None) -> Sequence[Delivery]:
+        async with self._database.connection() as connection:
+            return await self._webhooks.claim(
+                connection, limit=limit, lease=LEASE, most_tries=MOST_TRIES, outbox_id=outbox_id
+            )
+
+    async def _in_turn(self, delivery: Delivery, report: DeliveryReport) -> None:
+        try:
+            await self._try(delivery, report)
+        except UnavailableError as error:
+            # its lease runs out; the others are not to suffer
+            logger.warning("webhook left to a later try: %s", error, extra={"action": "webhook_deferred"})
+
+    async def _try(self, delivery: Delivery, report: DeliveryReport) -> None:
+        about = {
+            "webhook_id": str(delivery.outbox_id),
+            "run_id": str(delivery.run_id),
+            "thread_id": str(delivery.thread_id),
+            "tries": delivery.attempt,
+        }
+        body = dump_json(document(delivery.payload, datetime.now(UTC).isoformat(timespec="microseconds")))
+        try:
+            await self._sender.send(delivery.url, str(delivery.outbox_id), body)
+        except DeliveryError as error:
+            delay = None if error.final else retry_delay(delivery.attempt, random.random())  # noqa: S311 - no secret
+            async with self._database.connection() as connection:
+                await self._webhooks.failed(connection, delivery, str(error), delay=delay)
+            dead = delay is None
+            report.dead += dead
+            report.failed += not dead
+            logger.warning(
+                "webhook %s: %s",
+                "given up" if dead else "not delivered",
+                error,
+                extra=about | {"action": "webhook_dead" if dead else "webhook_failed"},
+            )
+            return
+        async with self._database.connection() as connection:
+            await self._webhooks.delivered(connection, delivery)
+        report.delivered += 1
+        logger.info("webhook delivered", extra=about | {"action": "webhook_delivered"})

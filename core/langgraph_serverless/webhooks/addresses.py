@@ -1,0 +1,68 @@
+"""Looks up where a webhook goes, and refuses what a client must not reach through this server.
+
+Asked when a run is created, so that a wrong URL is answered at once, and again by the sender, which connects to the very
+addresses that it was given: a name that changes its mind in between gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+from langgraph_serverless.domain.webhooks import AllowedHosts, WebhookTarget, parse_url, refusal, refused_name
+from langgraph_serverless.errors import InvalidInputError
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+#: Longest wait for a name server (seconds).
+PATIENCE = 5.0
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """The addresses of a name, as this machine's resolver knows them."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class AddressBook:
+    """Where webhooks may go."""
+
+    def __init__(self, allowed: AllowedHosts, *, resolver: Resolve = resolve) -> None:
+        self._allowed = allowed
+        self._resolve = resolver
+
+    async def check(self, url: str) -> None:
+        """Raises: InvalidInputError: if nothing would be sent to this URL."""
+        await self.addresses(parse_url(url))
+
+    async def addresses(self, target: WebhookTarget) -> Sequence[str]:
+        """Addresses that may be connected to, in the resolver's order; one that may not refuses them all.
+
+        Raises:
+            InvalidInputError: the host is refused or has no address.
+        """
+        if self._allowed.name(target.host):
+            return await self._look_up(target)
+        if blocked := refused_name(target.host):
+            raise InvalidInputError(blocked)
+        found = await self._look_up(target)
+        for text in found:
+            # a scope, as in fe80::1%eth0, says which wire; the address is what counts
+            address = ipaddress.ip_address(text.partition("%")[0])
+            if not self._allowed.address(address) and (blocked := refusal(address)):
+                raise InvalidInputError(blocked)
+        return found
+
+    async def _look_up(self, target: WebhookTarget) -> Sequence[str]:
+        if target.address is not None:
+            return [target.host]
+        try:
+            async with asyncio.timeout(PATIENCE):
+                found = await self._resolve(target.host, target.port)
+        except (OSError, UnicodeError, TimeoutError) as error:
+            raise InvalidInputError("Webhook host blocked: DNS resolution failed") from error
+        if not found:
+            raise InvalidInputError("Webhook host blocked: DNS resolution failed")
+        return found
