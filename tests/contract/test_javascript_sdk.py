@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dev_server import ROOT, DevServer
@@ -20,7 +18,6 @@ from workload import assert_invariants
 pytestmark = pytest.mark.timeout(180)
 
 FOLDER = ROOT / "tests" / "js"
-PROJECT = ROOT / "tests" / "fixtures" / "projects" / "differential" / "langgraph.json"
 #: The line that LangGraph itself depends on, and what npm installs if no version is named.
 SDKS = ("@langchain/langgraph-sdk", "langgraph-sdk-latest")
 OLDEST_NODE = 20
@@ -47,23 +44,6 @@ def _node() -> None:
         pytest.skip(trouble)
 
 
-@pytest.fixture(scope="module")
-def server(databases: Any, redis_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
-    uri = databases.create()
-    environ = {
-        "DATABASE_URI": uri,
-        "REDIS_URI": redis_uri,
-        "REDIS_KEY_PREFIX": "javascript",
-        "SCHEDULER_INTERVAL_SECS": "0.5",
-    }
-    server = DevServer(PROJECT, tmp_path_factory.mktemp("javascript") / "data", environ)
-    try:
-        yield server.start()
-    finally:
-        server.close()
-        databases.drop(uri)
-
-
 def node(*arguments: str | Path, url: str, sdk: str = SDKS[0]) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("LANG", "NODE"))}
     return subprocess.run(
@@ -78,17 +58,17 @@ def node(*arguments: str | Path, url: str, sdk: str = SDKS[0]) -> subprocess.Com
 
 
 @pytest.mark.parametrize("sdk", SDKS)
-def test_the_javascript_sdk(server: DevServer, sdk: str) -> None:
+def test_the_javascript_sdk(sample_server: DevServer, sdk: str) -> None:
     files = sorted(FOLDER.glob("*.test.mjs"))
     assert files
     if sdk != SDKS[0]:  # RemoteGraph brings its own
         files = [file for file in files if file.name != "remote_graph.test.mjs"]
-    done = node("--test", "--test-concurrency=6", "--test-reporter=spec", *files, url=server.url, sdk=sdk)
+    done = node("--test", "--test-concurrency=6", "--test-reporter=spec", *files, url=sample_server.url, sdk=sdk)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-async def test_nothing_is_left_inconsistent(server: DevServer) -> None:
+async def test_nothing_is_left_inconsistent(sample_server: DevServer) -> None:
     """Must stay the last one of this file."""
-    await assert_invariants(server.database_uri, worker=True)
+    await assert_invariants(sample_server.database_uri, worker=True)
     for trouble in ("could not be executed", "A stream failed", "A wait failed", "never retrieved", "request failed"):
-        assert trouble not in server.output
+        assert trouble not in sample_server.output

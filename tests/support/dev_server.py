@@ -2,7 +2,8 @@
 
 A ``DevServer`` is one data folder and one port; the command on it may be ended in every way and started again. What the
 command printed is in ``output``, over all starts. A pytest plugin too (``tests/conftest.py`` names it): ``dev_servers``
-makes servers that are gone when the test is over, ``examples_server`` is one on the examples that all tests share.
+makes servers that are gone when the test is over, ``examples_server`` is one on the examples that all tests share,
+``sample_server`` one on a project of many graphs.
 """
 
 from __future__ import annotations
@@ -242,3 +243,22 @@ def hostile_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServ
         yield server.start()
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def sample_server(databases: Any, redis_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
+    """The differential project, whose graphs have every shape, for tests of clients."""
+    uri = databases.create()
+    environ = {
+        "DATABASE_URI": uri,
+        "REDIS_URI": redis_uri,
+        "REDIS_KEY_PREFIX": f"sample-{free_port()}",
+        "SCHEDULER_INTERVAL_SECS": "0.5",
+    }
+    config = ROOT / "tests" / "fixtures" / "projects" / "differential" / "langgraph.json"
+    server = DevServer(config, tmp_path_factory.mktemp("sample") / "data", environ)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+        databases.drop(uri)
