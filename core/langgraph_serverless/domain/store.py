@@ -8,11 +8,11 @@ Relies on nothing. Never knows how vectors are made or kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langgraph_serverless.errors import BadRequestError
+from langgraph_serverless.errors import BadRequestError, NamespaceLabelError
 
 OPERATORS = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte"})
 
@@ -77,27 +77,41 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """What a search asks of one top-level key of an item's value."""
+    """What a search asks of one place in an item's value."""
 
-    key: str
-    #: one of ``OPERATORS``
+    #: the keys that lead to it
+    path: tuple[str, ...]
+    #: one of ``OPERATORS``, or ``object`` if that is all that is asked
     operator: str
-    operand: Any
+    operand: Any = None
 
 
 def conditions(wanted: Mapping[str, Any]) -> list[Condition]:
-    """A filter, taken apart: a value that is an object with operators asks for those, any other one for equality.
+    """A filter, taken apart: an object with operators asks for those, one without for its keys, any other value for equality.
 
     Raises:
         BadRequestError: if there is an operator that does not exist.
     """
-    found = []
+    return list(_conditions((), wanted))
+
+
+def _conditions(path: tuple[str, ...], wanted: Mapping[str, Any]) -> Iterator[Condition]:
     for key, value in wanted.items():
-        if isinstance(value, Mapping) and any(name.startswith("$") for name in value):
+        place = (*path, key)
+        if not isinstance(value, Mapping):
+            yield Condition(path=place, operator="$eq", operand=value)
+        elif any(name.startswith("$") for name in value):
             for operator, operand in value.items():
                 if operator not in OPERATORS:
                     raise BadRequestError(f"Unsupported operator: {operator}")
-                found.append(Condition(key=key, operator=operator, operand=operand))
+                yield Condition(path=place, operator=operator, operand=operand)
         else:
-            found.append(Condition(key=key, operator="$eq", operand=value))
-    return found
+            yield Condition(path=place, operator="object")
+            yield from _conditions(place, value)
+
+
+def check_labels(namespace: Sequence[str]) -> None:
+    """Raises: NamespaceLabelError: if a label is empty or holds a period."""
+    for label in namespace:
+        if not label or "." in label:
+            raise NamespaceLabelError(label)

@@ -2,8 +2,8 @@
 
 Promises that a graph and a client see the same items in the same order with the same scores, that a put is all or nothing
 with its vectors, and that no connection is held while something is embedded. Reads of single items and lists of namespaces
-are LangGraph's own; so are the rules on namespaces and times to live, and that calls of one moment are done together: reads
-first, then writes, the last one of a key.
+are LangGraph's own; so are the rules on namespaces and times to live, and that a batch does its reads first, then its
+writes, the last one of a key.
 
 Only processes with langgraph import this module. Never commits half a batch.
 """
@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from langgraph.store.base import Op, PutOp, Result, SearchItem, SearchOp, TTLConfig, validate_op_namespace
+from langgraph.store.base import BaseStore, Op, PutOp, Result, SearchItem, SearchOp, TTLConfig, validate_op_namespace
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg_pool import AsyncConnectionPool
 
@@ -38,6 +38,10 @@ class GraphStore(AsyncPostgresStore):
         self._database = database
         self._embedder = embedder
         self._items = StoreRepository()
+
+    # Not gathered with those of other runs, which stand for each other: what one of them gets wrong would fail all.
+    aput = BaseStore.aput
+    asearch = BaseStore.asearch
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Answer each operation, in their order."""

@@ -123,7 +123,7 @@ class StoreRepository:
     ) -> Sequence[Item]:
         """A page of the items that meet the conditions, last updated first; with a query's vector, nearest first."""
         # the operand is wrapped, as a bare JSON null would become an SQL null on the way
-        wanted = [{"key": c.key, "operator": c.operator, "operand": [c.operand]} for c in conditions]
+        wanted = [{"path": c.path, "operator": c.operator, "operand": [c.operand]} for c in conditions]
         parameters: dict[str, Any] = {
             "prefix": ".".join(namespace),
             "conditions": jsonb(wanted),

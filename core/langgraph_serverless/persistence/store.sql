@@ -36,7 +36,7 @@ WHERE (prefix, key) IN (SELECT * FROM unnest(%(prefixes)s::text[], %(keys)s::tex
 
 -- name: search_items
 -- A page of the items at and below a namespace, last updated first; an empty namespace means all. `conditions` is a list
--- of {key, operator, operand: [value]}: an item without the key has null there, and values of different types have no order.
+-- of {path, operator, operand: [value]}: an item without the key has null there, and values of different types have no order.
 WITH found AS (
     SELECT s.prefix, s.key, s.value, s.created_at, s.updated_at
     FROM store s
@@ -44,17 +44,18 @@ WITH found AS (
       AND (s.expires_at IS NULL OR s.expires_at > now())
       AND NOT EXISTS (
           SELECT 1
-          FROM jsonb_to_recordset(%(conditions)s) AS c (key text, operator text, operand jsonb)
+          FROM jsonb_to_recordset(%(conditions)s) AS c (path text[], operator text, operand jsonb)
           WHERE NOT COALESCE(
               CASE c.operator
-                  WHEN '$eq' THEN COALESCE(s.value -> c.key, 'null') = c.operand -> 0
-                  WHEN '$ne' THEN COALESCE(s.value -> c.key, 'null') <> c.operand -> 0
-                  ELSE jsonb_typeof(s.value -> c.key) = jsonb_typeof(c.operand -> 0)
+                  WHEN '$eq' THEN COALESCE(s.value #> c.path, 'null') = c.operand -> 0
+                  WHEN '$ne' THEN COALESCE(s.value #> c.path, 'null') <> c.operand -> 0
+                  WHEN 'object' THEN jsonb_typeof(s.value #> c.path) = 'object'
+                  ELSE jsonb_typeof(s.value #> c.path) = jsonb_typeof(c.operand -> 0)
                       AND CASE c.operator
-                          WHEN '$gt' THEN s.value -> c.key > c.operand -> 0
-                          WHEN '$gte' THEN s.value -> c.key >= c.operand -> 0
-                          WHEN '$lt' THEN s.value -> c.key < c.operand -> 0
-                          WHEN '$lte' THEN s.value -> c.key <= c.operand -> 0
+                          WHEN '$gt' THEN s.value #> c.path > c.operand -> 0
+                          WHEN '$gte' THEN s.value #> c.path >= c.operand -> 0
+                          WHEN '$lt' THEN s.value #> c.path < c.operand -> 0
+                          WHEN '$lte' THEN s.value #> c.path <= c.operand -> 0
                       END
               END, false))
     ORDER BY s.updated_at DESC, s.key, s.prefix
@@ -82,17 +83,18 @@ WITH found AS (
       AND (s.expires_at IS NULL OR s.expires_at > now())
       AND NOT EXISTS (
           SELECT 1
-          FROM jsonb_to_recordset(%(conditions)s) AS c (key text, operator text, operand jsonb)
+          FROM jsonb_to_recordset(%(conditions)s) AS c (path text[], operator text, operand jsonb)
           WHERE NOT COALESCE(
               CASE c.operator
-                  WHEN '$eq' THEN COALESCE(s.value -> c.key, 'null') = c.operand -> 0
-                  WHEN '$ne' THEN COALESCE(s.value -> c.key, 'null') <> c.operand -> 0
-                  ELSE jsonb_typeof(s.value -> c.key) = jsonb_typeof(c.operand -> 0)
+                  WHEN '$eq' THEN COALESCE(s.value #> c.path, 'null') = c.operand -> 0
+                  WHEN '$ne' THEN COALESCE(s.value #> c.path, 'null') <> c.operand -> 0
+                  WHEN 'object' THEN jsonb_typeof(s.value #> c.path) = 'object'
+                  ELSE jsonb_typeof(s.value #> c.path) = jsonb_typeof(c.operand -> 0)
                       AND CASE c.operator
-                          WHEN '$gt' THEN s.value -> c.key > c.operand -> 0
-                          WHEN '$gte' THEN s.value -> c.key >= c.operand -> 0
-                          WHEN '$lt' THEN s.value -> c.key < c.operand -> 0
-                          WHEN '$lte' THEN s.value -> c.key <= c.operand -> 0
+                          WHEN '$gt' THEN s.value #> c.path > c.operand -> 0
+                          WHEN '$gte' THEN s.value #> c.path >= c.operand -> 0
+                          WHEN '$lt' THEN s.value #> c.path < c.operand -> 0
+                          WHEN '$lte' THEN s.value #> c.path <= c.operand -> 0
                       END
               END, false))
     ORDER BY score DESC NULLS LAST, s.updated_at DESC, s.key, s.prefix

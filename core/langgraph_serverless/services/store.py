@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from langgraph_serverless.domain.ports import Embedder
 from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.domain.store import StoreSettings, conditions
-from langgraph_serverless.errors import BadRequestError, NamespaceLabelError, UnavailableError
+from langgraph_serverless.domain.store import StoreSettings, check_labels, conditions
+from langgraph_serverless.errors import BadRequestError, UnavailableError
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.store import Entry, Item, StoreRepository
 
@@ -62,7 +62,7 @@ class StoreService:
             InvalidInputError: if ``index`` leads to more than can be embedded.
             EmbeddingError: if the embedding fails; nothing has been written.
         """
-        _check_labels(namespace)
+        check_labels(namespace)
         if not namespace:
             raise BadRequestError("Namespace cannot be empty.")
         if namespace[0] == RESERVED_ROOT:
@@ -83,7 +83,7 @@ class StoreService:
         Raises:
             NamespaceLabelError: if a label is empty or holds a period.
         """
-        _check_labels(namespace)
+        check_labels(namespace)
         async with self._database.connection() as connection:
             return await self._items.find(connection, namespace, key, refresh=self._refresh(refresh_ttl))
 
@@ -93,7 +93,7 @@ class StoreService:
         Raises:
             NamespaceLabelError: if a label is empty or holds a period.
         """
-        _check_labels(namespace)
+        check_labels(namespace)
         async with self._database.connection() as connection:
             await self._items.delete(connection, [(namespace, key)])
 
@@ -116,7 +116,7 @@ class StoreService:
             BadRequestError: if the filter has an operator that does not exist.
             EmbeddingError: if the embedding fails.
         """
-        _check_labels(namespace)
+        check_labels(namespace)
         wanted = conditions(filter or {})
         vector = None
         if query and self._settings.index is not None:
@@ -148,8 +148,8 @@ class StoreService:
         Raises:
             NamespaceLabelError: if a label is empty or holds a period.
         """
-        _check_labels(prefix)
-        _check_labels(suffix)
+        check_labels(prefix)
+        check_labels(suffix)
         async with self._database.connection() as connection:
             return await self._items.namespaces(
                 connection,
@@ -177,12 +177,6 @@ class StoreService:
         texts = embedder.texts(value, index)
         vectors = await embedder.embed([text for _, text in texts])
         return [(name, vector) for (name, _), vector in zip(texts, vectors, strict=True)]
-
-
-def _check_labels(namespace: Sequence[str]) -> None:
-    for label in namespace:
-        if not label or "." in label:
-            raise NamespaceLabelError(label)
 
 
 def _clamp(number: int) -> int:

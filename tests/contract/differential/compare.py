@@ -22,9 +22,12 @@ of ``[text, times]``, sent as it is and as application/json unless ``headers`` s
 ``{unique}`` is a fresh word, ``{uuid1}`` to ``{uuid4}`` are fresh ids in ascending order. Use them wherever a case lists or
 counts, so that it sees its own rows only: all cases are asked at once.
 
+``"alone": true`` keeps a case apart from all others: in the reference, store requests of one moment share their failures.
+
 Answers are compared as normalised documents: ids and times by kind, kept values by name. Differences that are meant are
-listed in ``differences.json``, each with its reason; ``at`` is a pattern for the place, see ``comparison.Difference``,
-which ``reference`` and ``ours`` may narrow down to values.
+listed in ``differences.json``, each with its reason; ``at`` is a pattern for the place (``comparison.Difference``) or a list
+of patterns, which ``reference`` and ``ours`` may narrow down to values, ``reference_like`` and ``ours_like`` to what a regular
+expression finds.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from langgraph_serverless.domain.store import check_labels
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container
 from langgraph_serverless.http.forwarding import forward_to_state
@@ -44,9 +45,11 @@ async def get_item(
     refresh_ttl: bool | None = None,
 ) -> Response:
     """Get an item, or null. The namespace's labels are joined by dots."""
+    labels = namespace.split(".")
+    check_labels(labels)
     if key is None:
         return json_response({"error": "Key is required"}, 400)
-    item = await container.store.get(caller, namespace=namespace.split("."), key=key, refresh_ttl=refresh_ttl)
+    item = await container.store.get(caller, namespace=labels, key=key, refresh_ttl=refresh_ttl)
     return json_response(None if item is None else schemas.item_document(item))
 
 

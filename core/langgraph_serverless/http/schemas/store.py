@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from langgraph_serverless.http.schemas.shared import JsonObject, Omittable, RequestModel, ResponseModel
+from langgraph_serverless.http.validation import show
 from langgraph_serverless.persistence.store import Item
 
 Namespace = list[str]
+
+
+def _not_true(value: Any) -> Any:
+    # it is its own type: to Python 0 is False, and True a value of the same type
+    if value is not None and value is not False and not isinstance(value, list):
+        raise ValueError(f"{show(value)} is not valid under any of the schemas listed in the 'oneOf' keyword")
+    return value
+
+
+#: What is embedded of an item: these paths of its value, or nothing at all.
+Paths = Annotated[Literal[False] | list[str], BeforeValidator(_not_true)]
 #: Whole minutes are stored in 32 bits.
-Minutes = Annotated[float, Field(ge=0, le=2**31 - 1, strict=False, allow_inf_nan=False)]
+Minutes = Annotated[float, Field(ge=0, le=2**31 - 1, allow_inf_nan=False)]
 
 
 class ItemPut(RequestModel):
     namespace: Namespace
     key: str
     value: JsonObject
-    index: Literal[False] | list[str] | None = None
+    index: Paths | None = None
     ttl: Minutes | None = None
 
 
