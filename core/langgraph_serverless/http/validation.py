@@ -14,9 +14,11 @@ Values are shown as JSON and cut off, as a request may be large.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from langgraph_serverless.domain.serialization import dump_json
@@ -30,6 +32,7 @@ _TYPES = {
     "int_type": "integer",
     "int_from_float": "integer",
     "float_type": "number",
+    "float_parsing": "number",
     "bool_type": "boolean",
     "dict_type": "object",
     "mapping_type": "object",
@@ -46,6 +49,9 @@ _TYPES = {
 def invalid_input(errors: Sequence[ErrorDetails], document: Any) -> InvalidInputError:
     """The error for the first finding in a request's ``document``."""
     error = errors[0]
+    if error["type"] == "uuid_parsing" and (noun := _id_of(error["loc"])):
+        # as for ids in paths
+        return InvalidInputError(f"Invalid {noun} ID: must be a UUID")
     path, instance = _reachable(error["loc"], document)
     if len(path) < len(error["loc"]) - (error["type"] == "missing"):
         # the rest of the location names branches of a union, which only the schema has
@@ -59,10 +65,41 @@ def invalid_input(errors: Sequence[ErrorDetails], document: Any) -> InvalidInput
     )
 
 
+def refuse_nul(value: Any, path: tuple[int | str, ...] = ()) -> None:
+    """Refuse a NUL character in a field that is text: a name, a key, an id. In documents of JSON it is dropped later.
+
+    Raises:
+        InvalidInputError: names the field.
+    """
+    if isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            if not _may_be_anything(field.annotation):
+                refuse_nul(getattr(value, name), (*path, name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            refuse_nul(item, (*path, index))
+    elif isinstance(value, str) and "\0" in value:
+        raise InvalidInputError(
+            f'{show(value)} holds a NUL character\n\nFailed validating "pattern" in schema{_schema_path(path)}'
+            f"\n\nOn instance{_instance_path(path)}:\n    {show(value)}"
+        )
+
+
+def _may_be_anything(annotation: Any) -> bool:
+    return annotation is Any or any(_may_be_anything(part) for part in get_args(annotation))
+
+
 def show(value: Any) -> str:
     """A value as JSON, not too long."""
     text = dump_json(value).decode()
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def _id_of(location: Sequence[int | str]) -> str:
+    """``thread`` for ``thread_id`` and for an item of ``thread_ids``; nothing for other fields."""
+    names = [step for step in location if isinstance(step, str)]
+    found = re.fullmatch("(assistant|thread|run)_ids?", names[-1]) if names else None
+    return found[1] if found else ""
 
 
 def _reachable(location: Sequence[int | str], document: Any) -> tuple[list[int | str], Any]:
@@ -106,8 +143,8 @@ _SENTENCES: Mapping[str, tuple[str, _Message]] = {
     ),
     "too_short": ("minItems", lambda value, ctx: f"{value} has less than {_count('item', ctx['min_length'])}"),
     "too_long": ("maxItems", lambda value, ctx: f"{value} has more than {_count('item', ctx['max_length'])}"),
-    "literal_error": ("enum", lambda value, ctx: f"{value} is not one of {_quoted(ctx)}"),
-    "enum": ("enum", lambda value, ctx: f"{value} is not one of {_quoted(ctx)}"),
+    "literal_error": ("enum", lambda value, ctx: f"{value} is not one of {_candidates(ctx)}"),
+    "enum": ("enum", lambda value, ctx: f"{value} is not one of {_candidates(ctx)}"),
     "uuid_parsing": ("format", lambda value, _ctx: f'{value} is not a "uuid"'),
     "uuid_type": ("type", lambda value, _ctx: f'{value} is not of type "string"'),
     "string_pattern_mismatch": ("pattern", lambda value, ctx: f"{value} does not match {ctx['pattern']}"),
@@ -115,14 +152,20 @@ _SENTENCES: Mapping[str, tuple[str, _Message]] = {
 }
 
 
-def _quoted(context: Mapping[str, Any]) -> str:
-    return str(context["expected"]).replace("'", '"')
+def _candidates(context: Mapping[str, Any]) -> str:
+    """``"a", "b" or "c"``; of more than three, the first two and how many more there are."""
+    words = [f'"{word}"' for word in re.findall("'([^']*)'", str(context["expected"]))]
+    if len(words) > 3:
+        return f"{', '.join(words[:2])} or {len(words) - 2} other candidates"
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _describe(error: ErrorDetails, instance: Any) -> tuple[str, str]:
     kind = error["type"]
     if kind == "missing":
         return f'"{error["loc"][-1]}" is a required property', "required"
+    if kind in {"literal_error", "enum"} and not isinstance(instance, str):
+        return f'{show(instance)} is not of type "string"', "type"
     if kind in _TYPES:
         return f'{show(instance)} is not of type "{_TYPES[kind]}"', "type"
     if kind in _SENTENCES:

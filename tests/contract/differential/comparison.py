@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,10 +55,13 @@ class Deliberate:
 
     def covers(self, difference: Difference) -> bool:
         """Whether it is meant: its place matches, and its values are those that the entry names, if it names any."""
-        said = {"reference": difference.reference, "ours": difference.ours}
         for number, (at, entry) in enumerate(self._entries):
-            if fnmatch.fnmatchcase(difference.at, at) and all(
-                entry.get(side, value) == value for side, value in said.items()
+            if (
+                fnmatch.fnmatchcase(difference.at, at)
+                and entry.get("reference", difference.reference) == difference.reference
+                and entry.get("ours", difference.ours) == difference.ours
+                and re.search(entry.get("reference_like", ""), str(difference.reference))
+                and re.search(entry.get("ours_like", ""), str(difference.ours))
             ):
                 self._used.add(number)
                 return True

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import uuid
 from enum import Enum
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Strict, WithJsonSchema, with_config
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    Strict,
+    WithJsonSchema,
+    with_config,
+)
 from pydantic_core import CoreSchema
 from typing_extensions import TypedDict
 
@@ -42,9 +51,27 @@ _NODE: Any = {
         },
     ]
 }
-#: LangGraph's ``Command`` in a request. What is wrong in it is for the graph to say.
+
+
+@with_config(extra="allow", strict=True)
+class _Send(TypedDict):
+    """A node with an input of its own."""
+
+    node: str
+    input: NotRequired[Any]
+
+
+@with_config(extra="allow", strict=True)
+class _Command(TypedDict, total=False):
+    """LangGraph's ``Command`` in a request; other keys are for the graph to refuse."""
+
+    resume: Any
+    update: JsonObject | list[Annotated[list[Any], Field(min_length=2, max_length=2)]] | None
+    goto: str | _Send | list[str | _Send] | None
+
+
 CommandObject = Annotated[
-    JsonObject,
+    _Command,
     WithJsonSchema(
         _OPEN
         | {
@@ -80,13 +107,20 @@ _Enum = TypeVar("_Enum", bound=Enum)
 #: ``WireEnum[ThreadStatus]``: strings become members, although models are strict.
 WireEnum = Annotated[_Enum, Strict(False)]
 
-Limit = Annotated[int, Field(ge=1, le=1000)]
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: To JSON, ``1.0`` is a whole number.
+Whole = BeforeValidator(_whole)
+Limit = Annotated[int, Field(ge=1, le=1000), Whole]
 #: Postgres takes offsets up to 2**63 - 1; nobody pages that far.
-Offset = Annotated[int, Field(ge=0, le=2**53)]
+Offset = Annotated[int, Field(ge=0, le=2**53), Whole]
 SortOrder = Literal["asc", "desc"]
 
 
-@with_config(extra="allow")
+@with_config(extra="allow", strict=True)
 class Configurable(TypedDict, total=False):
     """The parts of ``configurable`` that LangGraph's savers take as they are; the rest is the graph's."""
 
@@ -95,12 +129,12 @@ class Configurable(TypedDict, total=False):
     checkpoint_map: dict[str, str] | None
 
 
-@with_config(extra="allow")
+@with_config(extra="allow", strict=True)
 class Config(TypedDict, total=False):
     """The parts of a config that have a type; the rest is LangChain's."""
 
     tags: list[str]
-    recursion_limit: int
+    recursion_limit: Annotated[int, Whole]
     configurable: Configurable
     metadata: JsonObject
 
