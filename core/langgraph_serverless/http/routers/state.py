@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, cast
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
 from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, ThreadId
-from langgraph_serverless.http.params import read_flag
+from langgraph_serverless.http.params import read_flag, read_list
 from langgraph_serverless.http.responses import json_response, returns
 from langgraph_serverless.http.schemas import state as wire
 from langgraph_serverless.services.state import StateService
@@ -27,13 +27,18 @@ async def get_states(container: Container) -> StateService:
 
 
 States = Annotated[StateService, Depends(get_states)]
+#: Fields of the state, or single values of it as ``values.<key>``; all if there are none.
+Select = Annotated[list[str] | None, Query()]
 
 
 @router.get("/threads/{thread_id}/state", responses=returns(wire.ThreadState))
-async def get_state(caller: Caller, states: States, thread_id: ThreadId, subgraphs: str = "false") -> Response:
+async def get_state(
+    caller: Caller, states: States, thread_id: ThreadId, subgraphs: str = "false", select: Select = None
+) -> Response:
     """Get a thread's newest state."""
+    wanted = wire.checked_select(read_list(select))
     state = await states.get(caller, thread_id, subgraphs=read_flag(subgraphs))
-    return json_response(wire.state_document(state))
+    return json_response(wire.state_document(state, wanted))
 
 
 @router.post("/threads/{thread_id}/state", responses=returns(wire.StateUpdated))
@@ -52,13 +57,20 @@ async def update_state(
 
 @router.get("/threads/{thread_id}/state/{checkpoint_id}", responses=returns(wire.ThreadState))
 async def get_state_at(
-    caller: Caller, states: States, thread_id: ThreadId, checkpoint_id: str, subgraphs: str = "false"
+    *,
+    caller: Caller,
+    states: States,
+    thread_id: ThreadId,
+    checkpoint_id: str,
+    subgraphs: str = "false",
+    select: Select = None,
 ) -> Response:
     """Get a thread's state at a checkpoint."""
+    wanted = wire.checked_select(read_list(select))
     state = await states.get(
         caller, thread_id, checkpoint={"checkpoint_id": checkpoint_id}, subgraphs=read_flag(subgraphs)
     )
-    return json_response(wire.state_document(state))
+    return json_response(wire.state_document(state, wanted))
 
 
 @router.post("/threads/{thread_id}/state/checkpoint", responses=returns(wire.ThreadState))
@@ -69,8 +81,9 @@ async def get_state_at_checkpoint(
     payload: Annotated[wire.StateAtCheckpoint, Body(wire.StateAtCheckpoint)],
 ) -> Response:
     """Get a thread's state at a checkpoint, which may be a subgraph's."""
+    wanted = wire.checked_select(payload.select)
     state = await states.get(caller, thread_id, checkpoint=payload.checkpoint.model_dump(), subgraphs=payload.subgraphs)
-    return json_response(wire.state_document(state))
+    return json_response(wire.state_document(state, wanted))
 
 
 @router.get("/threads/{thread_id}/history", responses=returns(list[wire.ThreadState]))
@@ -90,6 +103,7 @@ async def search_history(
     payload: Annotated[wire.HistoryRequest, Body(wire.HistoryRequest)],
 ) -> Response:
     """Get the states of a thread, or of a subgraph in it, newest first."""
+    wanted = wire.checked_select(payload.select)
     found = await states.history(
         caller,
         thread_id,
@@ -98,4 +112,4 @@ async def search_history(
         metadata=payload.metadata,
         checkpoint=payload.checkpoint.model_dump() if payload.checkpoint else None,
     )
-    return json_response([wire.state_document(state) for state in found])
+    return json_response([wire.state_document(state, wanted) for state in found])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from langgraph.types import PregelTask, StateSnapshot
@@ -63,6 +63,7 @@ class StateUpdate(RequestModel):
 class StateAtCheckpoint(RequestModel):
     checkpoint: CheckpointConfig
     subgraphs: bool = False
+    select: list[str] | None = None
 
 
 class HistoryRequest(RequestModel):
@@ -70,6 +71,7 @@ class HistoryRequest(RequestModel):
     before: Before | None = None
     metadata: JsonObject | None = None
     checkpoint: CheckpointConfig | None = None
+    select: list[str] | None = None
 
     def before_id(self) -> str | None:
         """The checkpoint that ``before`` names, in either of its forms."""
@@ -117,8 +119,38 @@ class StateUpdated(ResponseModel):
     checkpoint_id: str
 
 
-def state_document(state: StateSnapshot | None) -> JsonObject:
+def checked_select(select: Sequence[str] | None) -> Sequence[str]:
+    """The fields of a state that a client wants; none means all.
+
+    Raises:
+        InvalidInputError: one of them is no field.
+    """
+    if unknown := [name for name in select or () if name not in ThreadState.model_fields and not _value_key(name)]:
+        raise InvalidInputError(
+            f"Invalid select fields: {unknown}. Expected: {sorted(ThreadState.model_fields)} or 'values.<key>'"
+        )
+    return select or ()
+
+
+def state_document(state: StateSnapshot | None, select: Sequence[str] = ()) -> JsonObject:
     """A state as clients see it; None is that of a thread on which nothing has happened."""
+    document = _whole_document(state)
+    if not select:
+        return document
+    keys = {key for name in select if (key := _value_key(name))}
+    if "values" not in select and keys:
+        values = document["values"]
+        document["values"] = {key: values[key] for key in values if key in keys} if isinstance(values, dict) else values
+    wanted = {*select, "values"} if keys else set(select)
+    return {name: value for name, value in document.items() if name in wanted}
+
+
+def _value_key(name: str) -> str:
+    """``messages`` of ``values.messages``."""
+    return name.removeprefix("values.") if name.startswith("values.") else ""
+
+
+def _whole_document(state: StateSnapshot | None) -> JsonObject:
     if state is None:
         state = StateSnapshot({}, (), {}, None, None, None, (), ())
     checkpoint, parent = _checkpoint(state.config), _checkpoint(state.parent_config)
