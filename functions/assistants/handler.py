@@ -1,4 +1,5 @@
-"""Assistants: create, search, versions; graphs and schemas come from the manifest. Never imports langgraph."""
+"""Assistants: create, search, versions; graphs and schemas come from the manifest, or from the state function if
+they depend on an assistant's config. Never imports langgraph."""
 
 from langgraph_serverless.function_runtime import http_handler
 

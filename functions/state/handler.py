@@ -6,4 +6,4 @@ Also answers what other API functions forward because it takes the user's code; 
 from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.function_runtime import http_handler
 
-handler = http_handler("state", StateContainer, also=("threads", "store"))
+handler = http_handler("state", StateContainer, also=("assistants", "threads", "store"))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
+import psycopg
 import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError, UnprocessableEntityError
@@ -187,14 +189,19 @@ async def test_patch_ignores_what_is_fixed(http: httpx.AsyncClient) -> None:
     cron = await create(http)
     response = await http.patch(f"/runs/crons/{cron['cron_id']}", json={"assistant_id": "other", "thread_id": "t"})
     assert response.status_code == 200
-    assert response.json() == {**cron, "updated_at": response.json()["updated_at"]}
+    # it was sent, so the payload shows it
+    payload = {**cron["payload"], "thread_id": "t"}
+    assert response.json() == {**cron, "payload": payload, "updated_at": response.json()["updated_at"]}
 
 
-@pytest.mark.parametrize("body", [b"", b"{}"])
-async def test_an_empty_patch_is_refused(http: httpx.AsyncClient, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [(b"{}", 400, "Request body cannot be empty"), (b"", 422, "Invalid JSON in request body")],
+)
+async def test_an_empty_patch_is_refused(http: httpx.AsyncClient, body: bytes, status: int, detail: str) -> None:
     cron = await create(http)
     response = await http.patch(f"/runs/crons/{cron['cron_id']}", content=body)
-    assert (response.status_code, response.json()) == (400, {"detail": "Request body cannot be empty"})
+    assert (response.status_code, response.json()) == (status, {"detail": detail})
 
 
 @pytest.mark.parametrize("body", [{"schedule": "bad"}, {"timezone": "Mars/X"}, {"end_time": "x"}, {"enabled": "no"}])
@@ -263,3 +270,133 @@ async def test_search_and_count(sdk: LangGraphClient, http: httpx.AsyncClient, t
 )
 async def test_searches_that_are_refused(http: httpx.AsyncClient, body: dict[str, Any]) -> None:
     assert (await http.post("/runs/crons/search", json=body)).status_code == 422
+
+
+ZONE = ZoneInfo("Asia/Kolkata")
+FAR = datetime(2090, 1, 1, tzinfo=UTC)
+COMMON: dict[str, Any] = {
+    "input": {"x": 1},
+    "metadata": {"m": 1},
+    "config": {"tags": ["t"], "recursion_limit": 9},
+    "context": {"k": 1},
+    "interrupt_before": ["a"],
+    "interrupt_after": "*",
+    "webhook": "https://8.8.8.8/hook",
+    "enabled": False,
+    "stream_mode": ["values", "custom"],
+    "stream_subgraphs": True,
+    "stream_resumable": True,
+    "durability": "sync",
+}
+
+
+async def test_every_argument_of_the_sdk(sdk: LangGraphClient, http: httpx.AsyncClient, thread_id: str) -> None:
+    assistant_id = str(default_assistant_id(GRAPH))
+    extra: dict[str, Any] = {"headers": {"x-mine": "1"}, "params": {"any": "thing"}}
+    more: dict[str, Any] = {"end_time": FAR, "timezone": ZONE, "multitask_strategy": "reject"}
+    shown = {"end_time": FAR.isoformat(), "timezone": "Asia/Kolkata", "multitask_strategy": "reject"}
+    made: list[dict[str, Any]] = [
+        await sdk.crons.create(GRAPH, schedule="0 5 * * *", on_run_completed="keep", **COMMON, **more, **extra),
+        await sdk.crons.create_for_thread(thread_id, GRAPH, schedule="0 5 * * *", **COMMON, **more, **extra),
+    ]  # type: ignore[list-item]
+    for cron, own in zip(made, ({"on_run_completed": "keep"}, {}), strict=True):
+        config = {**COMMON["config"], "configurable": {"cron_id": cron["cron_id"]}}
+        sent = {"assistant_id": assistant_id, "schedule": "0 5 * * *", **COMMON, **shown, **own, "config": config}
+        assert cron["payload"] == sent
+        assert cron["next_run_date"].endswith("T23:30:00+00:00")
+        assert (cron["end_time"], cron["timezone"], cron["enabled"]) == (FAR.isoformat(), "Asia/Kolkata", False)
+        assert cron["metadata"] == {"m": 1}
+    assert [cron["on_run_completed"] for cron in made] == ["keep", None]
+
+    changes = {**COMMON, "input": {"y": 2}, "metadata": {"n": 2}, "enabled": True, "durability": "exit"}
+    changed: dict[str, Any] = await sdk.crons.update(  # type: ignore[assignment]
+        made[0]["cron_id"],
+        schedule="0 6 * * *",
+        end_time=None,
+        timezone=UTC,
+        on_run_completed="delete",
+        **changes,
+        **extra,
+    )
+    assert changed["next_run_date"].endswith("T06:00:00+00:00")
+    assert (changed["timezone"], changed["end_time"], changed["on_run_completed"]) == ("UTC", None, "delete")
+    assert (changed["enabled"], changed["metadata"]) == (True, {"m": 1, "n": 2})
+    assert changed["payload"] == {
+        **made[0]["payload"],
+        **changes,
+        "config": {**COMMON["config"], "configurable": {"cron_id": changed["cron_id"]}},
+        "schedule": "0 6 * * *",
+        "end_time": None,
+        "timezone": "UTC",
+        "on_run_completed": "delete",
+    }
+
+    found = await sdk.crons.search(
+        assistant_id=assistant_id,
+        thread_id=thread_id,
+        enabled=False,
+        metadata={"m": 1},
+        limit=5,
+        offset=0,
+        sort_by="next_run_date",
+        sort_order="asc",
+        select=["cron_id"],
+        **extra,
+    )
+    assert found == [{"cron_id": made[1]["cron_id"]}]
+    assert await sdk.crons.count(assistant_id=assistant_id, thread_id=thread_id, metadata={"m": 1}, **extra) == 1
+    for cron in made:
+        await sdk.crons.delete(cron["cron_id"], **extra)
+    assert await sdk.crons.count() == 0
+
+
+NOT_NULL = sorted({*COMMON, "schedule", "timezone", "on_run_completed"} - {"input"})
+
+
+async def test_null_is_no_value(http: httpx.AsyncClient) -> None:
+    """Only ``end_time`` may be null, in a change: it takes the end away."""
+    cron = await create(http, end_time=FAR.isoformat())
+    for field in (*NOT_NULL, "end_time"):
+        status, text = await refused(http, **{field: None})
+        assert (status, text.startswith("null is not ")) == (422, True)
+        response = await http.patch(f"/runs/crons/{cron['cron_id']}", json={field: None})
+        assert response.status_code == (200 if field == "end_time" else 422)
+    stored = (await http.get(f"/runs/crons/{cron['cron_id']}")).json()
+    assert {**stored, "updated_at": 0} == {
+        **cron,
+        "end_time": None,
+        "payload": {**cron["payload"], "end_time": None},
+        "updated_at": 0,
+    }
+
+
+async def test_searches_sort_by_every_field(
+    http: httpx.AsyncClient, database: psycopg.AsyncConnection[Any], thread_id: str
+) -> None:
+    """Whoever has no date or thread comes at one end, and pages do not lose it."""
+    await create(http, metadata={"n": 1}, schedule="0 7 * * *")
+    await create(http, metadata={"n": 2}, end_time="2090-01-01T00:00:00Z", assistant_id="nested")
+    await create(http, metadata={"n": 3}, end_time="2020-01-01T00:00:00Z")
+    body = {"assistant_id": GRAPH, "schedule": "0 6 * * *", "metadata": {"n": 4}}
+    assert (await http.post(f"/threads/{thread_id}/runs/crons", json=body)).status_code == 200
+    for field in ("cron_id", "assistant_id", "thread_id", "next_run_date", "end_time", "created_at", "updated_at"):
+        for order in ("asc", "desc"):
+            query = {"sort_by": field, "sort_order": order}
+            response = await http.post("/runs/crons/search", json=query)
+            whole = response.json()
+            values = [cron[field] for cron in whole if cron[field] is not None]
+            assert values == sorted(values, reverse=order == "desc")
+            pages = [
+                (await http.post("/runs/crons/search", json={**query, "limit": 1, "offset": offset})).json()
+                for offset in range(4)
+            ]
+            assert [cron for page in pages for cron in page] == whole
+    everything = await http.post("/runs/crons/search", json={"select": [], "limit": 1})
+    assert set(everything.json()[0]) == set(whole[0])
+
+
+async def test_the_payload_is_the_body_as_it_was_sent(http: httpx.AsyncClient) -> None:
+    cron = await create(http, mine={"x": [1, None]}, thread_id="t")
+    assert (cron["payload"]["mine"], cron["payload"]["thread_id"], cron["thread_id"]) == ({"x": [1, None]}, "t", None)
+    changed = (await http.patch(f"/runs/crons/{cron['cron_id']}", json={"other": 1})).json()
+    assert changed["payload"] == {**cron["payload"], "other": 1}

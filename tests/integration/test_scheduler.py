@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -16,7 +17,9 @@ from langgraph_serverless.domain.crons import Cron
 from langgraph_serverless.domain.ids import default_assistant_id
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS, Principal
-from langgraph_serverless.errors import UnavailableError
+from langgraph_serverless.domain.runs import RunOutcome, RunStatus
+from langgraph_serverless.errors import NotFoundError, UnavailableError
+from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.services.scheduler import TickReport
 from langgraph_serverless.settings import Settings
 
@@ -88,6 +91,14 @@ class Bench:
 
     async def runs(self) -> list[dict[str, Any]]:
         return await self.rows("SELECT * FROM lgs.run ORDER BY created_at, run_id")
+
+    async def finish(self) -> uuid.UUID:
+        """End the only run that waits, as a worker does; its thread."""
+        queue = QueueRepository(self.container.database)
+        (run,) = await queue.claim(owner="bench", limit=1, lease=60)
+        outcome = RunOutcome(status=RunStatus.SUCCESS, output={}, values={}, write_values=True)
+        await queue.settle(run.lease, run.run.thread_id, outcome, thread_error=None, temporary_retention=0)
+        return run.run.thread_id
 
     async def tick(self, now: datetime | None = None) -> TickReport:
         return await self.container.scheduler.tick(now)
@@ -172,6 +183,108 @@ async def test_each_firing_of_a_stateless_cron_has_a_thread_of_its_own(bench: Be
     for thread in threads:
         assert thread["temporary"] is (completed == "delete")
         assert thread["metadata"] == {"m": 1, "graph_id": "chat", "assistant_id": str(default_assistant_id("chat"))}
+
+
+@pytest.mark.parametrize("completed", ["keep", "delete"])
+async def test_what_becomes_of_a_firings_thread_when_its_run_ends(bench: Bench, completed: str) -> None:
+    await bench.due(await bench.cron(on_run_completed=completed))
+    await bench.tick()
+    thread_id = await bench.finish()
+    if completed == "keep":
+        assert (await bench.container.threads.get(ANONYMOUS, thread_id)).status == "idle"
+        return
+    with pytest.raises(NotFoundError):
+        await bench.container.threads.get(ANONYMOUS, thread_id)
+    assert (await bench.tick()).threads_purged == 1
+    assert await bench.rows("SELECT 1 FROM lgs.thread") == await bench.rows("SELECT 1 FROM lgs.run") == []
+
+
+async def test_every_field_of_a_cron_reaches_its_run(bench: Bench) -> None:
+    thread = await bench.container.threads.create(ANONYMOUS)
+    cron = await bench.cron(
+        thread_id=thread.thread_id,
+        input={"x": 1},
+        metadata={"m": 1},
+        config={"tags": ["t"], "recursion_limit": 9, "metadata": {"c": 1}},
+        context={"k": 1},
+        interrupt_before=["a"],
+        interrupt_after="*",
+        stream_mode=["updates", "custom"],
+        stream_subgraphs=True,
+        stream_resumable=True,
+        durability="exit",
+        multitask_strategy="interrupt",
+        webhook="https://8.8.8.8/hook",
+        timezone="Asia/Kolkata",
+        end_time="2090-01-01T00:00:00Z",
+    )
+    await bench.due(cron)
+    await bench.tick()
+    (run,) = await bench.runs()
+    kwargs = run["kwargs"]
+    assert {key: kwargs[key] for key in kwargs if key != "config"} == {
+        "input": {"x": 1},
+        "command": None,
+        "context": {"k": 1},
+        "stream_mode": ["updates", "custom"],
+        "interrupt_before": ["a"],
+        "interrupt_after": "*",
+        "webhook": "https://8.8.8.8/hook",
+        "feedback_keys": None,
+        "temporary": False,
+        "subgraphs": True,
+        "resumable": True,
+        "checkpoint_during": False,
+        "durability": "exit",
+    }
+    config = kwargs["config"]
+    assert (config["tags"], config["recursion_limit"]) == (["t"], 9)
+    configurable = config["configurable"]
+    assert (configurable["k"], configurable["cron_id"]) == (1, str(cron.cron_id))
+    assert (run["multitask_strategy"], run["webhook"]) == ("interrupt", "https://8.8.8.8/hook")
+    assert (run["metadata"]["m"], run["metadata"]["c"], run["metadata"]["graph_id"]) == (1, 1, "chat")
+    # Asia/Kolkata is 5:30 ahead
+    following = (await bench.container.crons.get(ANONYMOUS, cron.cron_id)).next_run_date
+    assert following is not None
+    assert following.astimezone(UTC).strftime("%H:%M") == "23:30"
+
+
+async def test_a_cron_that_is_deleted_leaves_its_live_run(bench: Bench) -> None:
+    cron = await bench.cron(on_run_completed="keep")
+    await bench.due(cron)
+    await bench.tick()
+    await bench.container.crons.delete(ANONYMOUS, cron.cron_id)
+    await bench.finish()
+    (run,) = await bench.runs()
+    assert (run["status"], run["cron_id"]) == ("success", cron.cron_id)
+    assert await bench.rows("SELECT 1 FROM lgs.cron") == []
+
+
+async def test_deleting_crons_and_their_assistant_under_schedulers(settings: Settings, bench: Bench) -> None:
+    """Each cron fires once, before it is deleted, or not at all; no run is without its thread."""
+    assistant = await bench.container.assistants.create(ANONYMOUS, graph_id="chat")
+    crons = [await bench.cron(assistant_id=str(assistant.assistant_id)) for _ in range(20)]
+    for cron in crons:
+        await bench.due(cron)
+
+    async def delete(cron: Cron) -> None:
+        with contextlib.suppress(NotFoundError):  # the assistant has gone first
+            await bench.container.crons.delete(ANONYMOUS, cron.cron_id)
+
+    others = [SchedulerContainer(settings.replace(pool_max_size=2), manifest=MANIFEST) for _ in range(3)]
+    reports, *_ = await asyncio.gather(
+        asyncio.gather(*(other.scheduler.tick() for other in others)),
+        *(delete(cron) for cron in crons[:10]),
+        bench.container.assistants.delete(ANONYMOUS, assistant.assistant_id, delete_threads=True),
+    )
+    for other in others:
+        await other.aclose()
+    assert [report.failures for report in reports] == [0, 0, 0]
+    assert await bench.rows("SELECT 1 FROM lgs.cron") == []
+    runs = await bench.runs()
+    assert len({run["cron_id"] for run in runs}) == len(runs)
+    threads = {row["thread_id"] for row in await bench.rows("SELECT thread_id FROM lgs.thread")}
+    assert threads == {run["thread_id"] for run in runs}
 
 
 async def test_a_thread_cron_runs_on_its_thread_in_its_creators_name(bench: Bench) -> None:

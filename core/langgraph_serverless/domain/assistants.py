@@ -80,3 +80,20 @@ def mirror_context(
         merged["configurable"] = dict(context)
         return merged, dict(context)
     return merged, dict(configurable)
+
+
+def changed_context(
+    current: Assistant, config: Mapping[str, Any] | None, context: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The config and context of the next version; None for what a client has not sent.
+
+    What is sent replaces, and is copied into the other one unless it is empty. An empty config changes nothing.
+
+    Raises:
+        BadRequestError: as ``mirror_context``.
+    """
+    mirrored_config, mirrored_context = mirror_context(config or {}, context)
+    return (
+        mirrored_config or current.config,
+        mirrored_context if mirrored_context or context is not None else current.context,
+    )

@@ -14,6 +14,11 @@ def read_flag(value: str) -> bool:
     return value.strip().lower() in ("true", "1", "yes", "on")
 
 
+def read_switch(value: str) -> bool:
+    """``true`` in any case is true, everything else is false: for what a slip should not set off."""
+    return value.lower() == "true"
+
+
 def read_list(values: Sequence[str] | None) -> list[str]:
     """A parameter that may be repeated, or one JSON array, which the JavaScript SDK 2.0 makes of several values."""
     given = list(values or ())
@@ -27,13 +32,19 @@ def read_list(values: Sequence[str] | None) -> list[str]:
 
 
 def read_xray(value: str) -> bool | int:
-    """``true``, ``false`` or how many levels of subgraphs are shown.
+    """``true``, ``false`` (or nothing) or how many levels of subgraphs are shown.
 
     Raises:
         InvalidInputError: if it is something else.
     """
-    if value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if value.isdecimal() and value.isascii() and int(value) > 0:
-        return int(value)
-    raise InvalidInputError("Invalid xray value")
+    if value in ("true", "True"):
+        return True
+    if value in ("false", "False", ""):
+        return False
+    try:
+        depth = int(value)
+    except ValueError:
+        depth = 0
+    if depth < 1:
+        raise InvalidInputError("Invalid xray value")
+    return depth

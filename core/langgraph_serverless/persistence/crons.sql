@@ -32,8 +32,8 @@ RETURNING *
 DELETE FROM lgs.cron WHERE cron_id = %(cron_id)s RETURNING cron_id
 
 -- name: assistant_exists
--- Whether a cron's assistant exists when the cron is made; it may be deleted later.
-SELECT 1 AS found FROM lgs.assistant WHERE assistant_id = %(assistant_id)s
+-- Whether a cron's assistant exists, and does until the cron is there: who deletes the assistant takes it along.
+SELECT 1 AS found FROM lgs.assistant WHERE assistant_id = %(assistant_id)s FOR SHARE
 
 -- name: claim_due_cron
 -- The cron that is due longest, locked until its run is made and its date moved on; other schedulers pass it by.

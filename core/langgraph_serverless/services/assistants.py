@@ -1,6 +1,7 @@
 """Assistants: creating, versioning, finding and deleting them, and what the manifest says about their graphs.
 
-Every change but ``set_latest`` makes a version. Which graphs exist comes from the catalogue, never from loading one.
+Every change but ``set_latest`` makes a version. Which graphs exist comes from the catalogue, never from loading one; only a
+graph that is built anew for each config is built to be described, where the user's code is at hand.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from langgraph_serverless.domain.assistants import (
     Assistant,
     AssistantField,
     AssistantVersion,
+    changed_context,
     mirror_context,
 )
 from langgraph_serverless.domain.ids import default_assistant_id, parse_id, random_id
+from langgraph_serverless.domain.manifest import GraphManifest
 from langgraph_serverless.domain.paging import Page
-from langgraph_serverless.domain.ports import Bell
+from langgraph_serverless.domain.ports import Bell, GraphDescriber
 from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.errors import ConflictError, InvalidInputError, NotFoundError
+from langgraph_serverless.errors import ConflictError, InvalidInputError, NotFoundError, ProjectNeededError
 from langgraph_serverless.persistence.assistants import AssistantRepository
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.threads import ThreadRepository
@@ -35,10 +38,13 @@ _ATTEMPTS = 3
 class AssistantService:
     """Use cases around assistants."""
 
-    def __init__(self, database: Database, catalog: GraphCatalog, bell: Bell) -> None:
+    def __init__(
+        self, database: Database, catalog: GraphCatalog, bell: Bell, describe: GraphDescriber | None = None
+    ) -> None:
         self._database = database
         self._catalog = catalog
         self._bell = bell
+        self._describe = describe
         self._assistants = AssistantRepository()
         self._threads = ThreadRepository()
 
@@ -64,7 +70,7 @@ class AssistantService:
         description: str | None = None,
         return_existing: bool = False,
     ) -> Assistant:
-        """Make an assistant.
+        """Make an assistant; an empty name is none.
 
         Args:
             return_existing: give the stored assistant, as it is, if the id is taken.
@@ -82,7 +88,7 @@ class AssistantService:
                     connection,
                     new_id,
                     graph_id=graph_id,
-                    name=name,
+                    name=name or DEFAULT_NAME,
                     description=description,
                     config=config,
                     context=context,
@@ -109,7 +115,8 @@ class AssistantService:
         return found
 
     async def update(self, caller: Principal, assistant_id: uuid.UUID, changes: Mapping[str, Any]) -> Assistant:
-        """Make a new version with these changes; metadata is merged, everything else replaced.
+        """Make a new version with these changes: metadata is merged, config and context see ``changed_context``, the rest
+        is replaced.
 
         Args:
             changes: any of graph_id, name, description, config, context, metadata.
@@ -120,9 +127,7 @@ class AssistantService:
             current = await self._assistants.lock(connection, assistant_id)
             if current is None:
                 raise NotFoundError(f"Assistant {assistant_id} not found")
-            config, context = current.config, current.context
-            if "config" in changes or "context" in changes:
-                config, context = mirror_context(changes.get("config", {}), changes.get("context"))
+            config, context = changed_context(current, changes.get("config"), changes.get("context"))
             return await self._assistants.add_version(
                 connection,
                 assistant_id,
@@ -138,6 +143,8 @@ class AssistantService:
         """Remove an assistant with all versions and crons, and on demand the threads that it was used on."""
         cancelled: Sequence[uuid.UUID] = ()
         async with self._database.transaction() as connection:
+            # locked first, by a statement of its own: the next one sees the crons that were being made meanwhile
+            await self._assistants.lock(connection, assistant_id)
             if not await self._assistants.delete(connection, assistant_id):
                 raise NotFoundError(f"Assistant with ID {assistant_id} not found")
             if delete_threads:
@@ -214,24 +221,62 @@ class AssistantService:
         raise NotFoundError(f"Version {version} not found for assistant {assistant_id}")
 
     async def graph(self, caller: Principal, assistant: str, *, xray: bool | int) -> Any:
-        """The drawing of an assistant's graph; ``assistant`` may be a graph's id too."""
+        """The drawing of an assistant's graph; a graph's id stands for its default assistant.
+
+        Raises:
+            InvalidInputError: if it cannot be drawn.
+            ProjectNeededError, BadRequestError: as for ``schemas``.
+        """
         if assistant in self._catalog.graphs:
-            graph_id = assistant
+            assistant_id = default_assistant_id(assistant)
         else:
-            graph_id = (await self.get(caller, parse_id(assistant, "assistant"))).graph_id
-        drawing = self._catalog.require(graph_id).drawing(xray)
+            assistant_id = parse_id(assistant, "assistant")
+        described = await self._described(caller, assistant_id)
+        drawing = described.drawing(xray)
         if drawing is None:
-            raise InvalidInputError(f"Graph '{graph_id}' cannot be drawn")
+            raise InvalidInputError(f"Graph '{described.graph_id}' cannot be drawn")
         return drawing
 
     async def schemas(self, caller: Principal, assistant_id: uuid.UUID) -> dict[str, Any]:
-        """The JSON schemas of an assistant's graph; null for what has none."""
-        found = await self.get(caller, assistant_id)
-        return {"graph_id": found.graph_id, **self._catalog.require(found.graph_id).schemas}
+        """The JSON schemas of an assistant's graph; null for what has none.
+
+        Raises:
+            ProjectNeededError: if the graph depends on the assistant's config, and there is no code here to build it.
+            BadRequestError: if the graph's factory refuses the assistant's config.
+        """
+        described = await self._described(caller, assistant_id)
+        return {"graph_id": described.graph_id, **described.schemas}
 
     async def subgraphs(
         self, caller: Principal, assistant_id: uuid.UUID, *, namespace: str | None, recurse: bool
     ) -> dict[str, Any]:
-        """The schemas of the subgraphs, by namespace; empty if there are none."""
-        found = await self.get(caller, assistant_id)
-        return self._catalog.require(found.graph_id).subgraphs_at(namespace, recurse=recurse)
+        """The schemas of the subgraphs, by namespace; empty if there are none. Raises what ``schemas`` does."""
+        return (await self._described(caller, assistant_id)).subgraphs_at(namespace, recurse=recurse)
+
+    async def _described(self, caller: Principal, assistant_id: uuid.UUID) -> GraphManifest:
+        assistant = await self.get(caller, assistant_id)
+        known = self._catalog.require(assistant.graph_id)
+        if not known.is_factory:
+            return known
+        if self._describe is not None:
+            return await self._describe(assistant.graph_id, _read_config(caller, assistant))
+        # what the build has described was made with an empty config, if it could be made at all
+        if assistant.config or assistant.context or not known.drawings:
+            raise ProjectNeededError(
+                f"Graph '{assistant.graph_id}' is built anew for each config: it cannot be described by this server"
+            )
+        return known
+
+
+def _read_config(caller: Principal, assistant: Assistant) -> dict[str, Any]:
+    """The config with which a factory builds a graph that is only looked at."""
+    configurable = {
+        **(assistant.config.get("configurable") or {}),
+        "langgraph_auth_user": caller.user,
+        "langgraph_auth_user_id": caller.identity,
+        "langgraph_auth_permissions": list(caller.permissions),
+        "user_id": caller.identity,
+        "graph_id": assistant.graph_id,
+        "assistant_id": str(assistant.assistant_id),
+    }
+    return {**assistant.config, "configurable": configurable}

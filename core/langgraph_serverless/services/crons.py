@@ -30,8 +30,8 @@ from langgraph_serverless.persistence.crons import CronFilter, CronRepository
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.services.catalog import GraphCatalog
 
-#: Keys of a change that are of no effect: what a cron runs and where is settled when it is made.
-FIXED = frozenset({"assistant_id", "thread_id"})
+#: The key of a change that is not even shown: what a cron runs is settled when it is made.
+FIXED = frozenset({"assistant_id"})
 
 
 class CronService:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from langgraph_serverless.domain.assistants import AssistantField
+from langgraph_serverless.errors import ProjectNeededError
 from langgraph_serverless.http.body import Body
-from langgraph_serverless.http.deps import AssistantId, Caller, Container
+from langgraph_serverless.http.deps import AssistantId, Caller, Container, get_container
+from langgraph_serverless.http.forwarding import forward_to_state
 from langgraph_serverless.http.pagination import page_response
-from langgraph_serverless.http.params import read_flag, read_xray
+from langgraph_serverless.http.params import read_switch, read_xray
 from langgraph_serverless.http.responses import json_response, no_content, returns
 from langgraph_serverless.http.schemas import assistants as wire
+
+if TYPE_CHECKING:
+    from langgraph_serverless.services.assistants import AssistantService
 
 router = APIRouter(tags=["Assistants"])
 
@@ -89,7 +95,7 @@ async def delete_assistant(
     caller: Caller, container: Container, assistant_id: AssistantId, delete_threads: str = "false"
 ) -> Response:
     """Remove an assistant with all its versions and, on demand, the threads it was used on."""
-    await container.assistants.delete(caller, assistant_id, delete_threads=read_flag(delete_threads))
+    await container.assistants.delete(caller, assistant_id, delete_threads=read_switch(delete_threads))
     return no_content()
 
 
@@ -119,30 +125,46 @@ async def set_latest_assistant_version(
 
 
 @router.get("/assistants/{assistant_id}/graph", responses=returns(wire.GraphDrawing))
-async def get_assistant_graph(caller: Caller, container: Container, assistant_id: str, xray: str = "false") -> Response:
+async def get_assistant_graph(request: Request, caller: Caller, assistant_id: str, xray: str = "false") -> Response:
     """The drawing of an assistant's graph; a graph's id works too."""
-    return json_response(await container.assistants.graph(caller, assistant_id, xray=read_xray(xray)))
+    depth = read_xray(xray)
+    return await _described(request, lambda known: known.graph(caller, assistant_id, xray=depth))
 
 
 @router.get("/assistants/{assistant_id}/schemas", responses=returns(wire.GraphSchema))
-async def get_assistant_schemas(caller: Caller, container: Container, assistant_id: AssistantId) -> Response:
+async def get_assistant_schemas(request: Request, caller: Caller, assistant_id: AssistantId) -> Response:
     """The JSON schemas of an assistant's graph."""
-    return json_response(await container.assistants.schemas(caller, assistant_id))
+    return await _described(request, lambda known: known.schemas(caller, assistant_id))
 
 
-@router.get("/assistants/{assistant_id}/subgraphs", responses=returns(dict[str, wire.GraphSchema]))
+@router.get("/assistants/{assistant_id}/subgraphs", responses=returns(dict[str, wire.SubgraphSchema]))
 async def get_assistant_subgraphs(
-    caller: Caller, container: Container, assistant_id: AssistantId, recurse: str = "false"
+    request: Request, caller: Caller, assistant_id: AssistantId, recurse: str = "false"
 ) -> Response:
     """The schemas of all subgraphs."""
-    found = await container.assistants.subgraphs(caller, assistant_id, namespace=None, recurse=read_flag(recurse))
-    return json_response(found)
+    deep = read_switch(recurse)
+    return await _described(request, lambda known: known.subgraphs(caller, assistant_id, namespace=None, recurse=deep))
 
 
-@router.get("/assistants/{assistant_id}/subgraphs/{namespace}", responses=returns(dict[str, wire.GraphSchema]))
+@router.get("/assistants/{assistant_id}/subgraphs/{namespace}", responses=returns(dict[str, wire.SubgraphSchema]))
 async def get_assistant_subgraph(
-    caller: Caller, container: Container, assistant_id: AssistantId, namespace: str, recurse: str = "false"
+    request: Request,
+    caller: Caller,
+    assistant_id: AssistantId,
+    namespace: str,
+    recurse: str = "false",
 ) -> Response:
     """The schemas of one subgraph."""
-    found = await container.assistants.subgraphs(caller, assistant_id, namespace=namespace, recurse=read_flag(recurse))
-    return json_response(found)
+    deep = read_switch(recurse)
+    return await _described(
+        request, lambda known: known.subgraphs(caller, assistant_id, namespace=namespace, recurse=deep)
+    )
+
+
+async def _described(request: Request, describe: Callable[[AssistantService], Awaitable[Any]]) -> Response:
+    """A description; of a graph that is built anew for each config, by the function that has the project."""
+    container = await get_container(request)
+    try:
+        return json_response(await describe(container.assistants))
+    except ProjectNeededError as error:
+        return await forward_to_state(request, container, str(error))

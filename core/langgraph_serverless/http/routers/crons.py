@@ -49,6 +49,7 @@ async def search_crons(
         enabled=payload.enabled,
         metadata=payload.metadata,
     )
+    select = payload.select or tuple(CronField)
     page = await container.crons.search(
         caller,
         wanted,
@@ -56,9 +57,9 @@ async def search_crons(
         descending=payload.sort_order == "desc",
         limit=payload.limit,
         offset=payload.offset,
-        select=payload.select,
+        select=select,
     )
-    return page_response(page, [schemas.cron_document(cron, payload.select) for cron in page.items])
+    return page_response(page, [schemas.cron_document(cron, select) for cron in page.items])
 
 
 @router.post("/runs/crons/count", responses=returns(int))
@@ -81,7 +82,7 @@ async def update_cron(
     caller: Caller,
     container: Container,
     cron_id: CronId,
-    payload: Annotated[schemas.CronPatch, Body(schemas.CronPatch, required=False)],
+    payload: Annotated[schemas.CronPatch, Body(schemas.CronPatch)],
 ) -> Response:
     """Change a cron."""
     return json_response(schemas.cron_document(await container.crons.update(caller, cron_id, payload.sent())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from langgraph_serverless.domain.crons import Cron, CronField
 from langgraph_serverless.http.schemas.shared import (
@@ -13,10 +13,12 @@ from langgraph_serverless.http.schemas.shared import (
     JsonObject,
     Limit,
     Offset,
+    Omittable,
     RequestModel,
     ResponseModel,
     SortOrder,
     Uuid,
+    WireEnum,
 )
 
 StreamModeName = Literal[
@@ -27,22 +29,26 @@ Webhook = Annotated[str, Field(min_length=1, max_length=65536)]
 
 
 class _CronFields(RequestModel):
-    """What may be set at creation and changed later; null means the default."""
+    """What may be set at creation and changed later.
 
-    timezone: str | None = None
-    end_time: str | None = None
+    Other fields than these are of no effect, but they are kept: a cron's payload is the body as it was sent.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    timezone: Omittable[str] = None
     input: Any = None
-    metadata: JsonObject | None = None
-    config: Config | None = None
-    context: JsonObject | None = None
-    webhook: Webhook | None = None
-    interrupt_before: NodeNames | None = None
-    interrupt_after: NodeNames | None = None
-    enabled: bool | None = None
-    stream_mode: StreamModeName | list[StreamModeName] | None = None
-    stream_subgraphs: bool | None = None
-    stream_resumable: bool | None = None
-    durability: Literal["sync", "async", "exit"] | None = None
+    metadata: Omittable[JsonObject] = None
+    config: Omittable[Config] = None
+    context: Omittable[JsonObject] = None
+    webhook: Omittable[Webhook] = None
+    interrupt_before: Omittable[NodeNames] = None
+    interrupt_after: Omittable[NodeNames] = None
+    enabled: Omittable[bool] = None
+    stream_mode: Omittable[StreamModeName | list[StreamModeName]] = None
+    stream_subgraphs: Omittable[bool] = None
+    stream_resumable: Omittable[bool] = None
+    durability: Omittable[Literal["sync", "async", "exit"]] = None
     checkpoint_during: bool | None = None
     multitask_strategy: Literal["reject", "interrupt", "rollback", "enqueue"] | None = None
 
@@ -54,57 +60,39 @@ class _CronFields(RequestModel):
 class ThreadCronCreate(_CronFields):
     schedule: str
     assistant_id: str
+    end_time: Omittable[str] = None
 
 
 class CronCreate(ThreadCronCreate):
-    on_run_completed: Literal["delete", "keep"] | None = None
+    on_run_completed: Omittable[Literal["delete", "keep"]] = None
 
 
 class CronPatch(_CronFields):
     """Anything but the assistant and the thread; ``end_time: null`` clears it."""
 
-    schedule: str | None = None
-    on_run_completed: Literal["delete", "keep"] | None = None
-    #: Taken without complaint and ignored.
+    schedule: Omittable[str] = None
+    end_time: str | None = None
+    on_run_completed: Omittable[Literal["delete", "keep"]] = None
+    #: Taken without complaint and of no effect.
     assistant_id: Any = None
     thread_id: Any = None
 
 
 class CronCount(RequestModel):
-    assistant_id: Uuid | None = None
-    thread_id: Uuid | None = None
-    metadata: JsonObject | None = None
+    assistant_id: Omittable[Uuid] = None
+    thread_id: Omittable[Uuid] = None
+    metadata: Omittable[JsonObject] = None
 
 
 class CronSearch(CronCount):
-    enabled: bool | None = None
+    enabled: Omittable[bool] = None
     limit: Limit = 10
     offset: Offset = 0
     sort_by: Literal[
         "cron_id", "assistant_id", "thread_id", "next_run_date", "end_time", "created_at", "updated_at"
     ] = "created_at"
     sort_order: SortOrder = "desc"
-    select: (
-        list[
-            Literal[
-                "cron_id",
-                "assistant_id",
-                "thread_id",
-                "on_run_completed",
-                "end_time",
-                "schedule",
-                "timezone",
-                "created_at",
-                "updated_at",
-                "user_id",
-                "payload",
-                "next_run_date",
-                "metadata",
-                "enabled",
-            ]
-        ]
-        | None
-    ) = None
+    select: Omittable[list[WireEnum[CronField]]] = None
 
 
 class CronResponse(ResponseModel):
@@ -124,9 +112,9 @@ class CronResponse(ResponseModel):
     updated_at: str
 
 
-def cron_document(cron: Cron, select: Collection[str] | None = None) -> JsonObject:
-    """A cron as clients see it. Whole seconds are shown as such, as in ``2026-11-23T05:00:00+00:00``."""
-    document = {field.value: getattr(cron, field) for field in CronField if select is None or field in select}
+def cron_document(cron: Cron, select: Collection[CronField] = tuple(CronField)) -> JsonObject:
+    """A cron as clients see it, or the selected fields. Whole seconds are shown as such: ``2026-11-23T05:00:00+00:00``."""
+    document = {field.value: getattr(cron, field) for field in CronField if field in select}
     for field in (CronField.END_TIME, CronField.NEXT_RUN_DATE):
         if (date := document.get(field)) is not None:
             document[field.value] = date.isoformat()
