@@ -146,7 +146,6 @@ async def test_ttl_is_kept_and_shown_on_demand(sdk: LangGraphClient) -> None:
 @pytest.mark.parametrize(
     ("body", "first_line", "place"),
     [
-        ({"thread_id": "bad"}, '"bad" is not a "uuid"', '["thread_id"]'),
         ({"thread_id": None}, 'null is not of type "string"', '["thread_id"]'),
         ({"metadata": None}, 'null is not of type "object"', '["metadata"]'),
         ({"if_exists": "bad"}, '"bad" is not one of "raise" or "do_nothing"', '["if_exists"]'),
@@ -166,12 +165,25 @@ async def test_create_names_the_wrong_field(http: httpx.AsyncClient, body: Any, 
     assert f"On instance{place}:\n    " in detail
 
 
+async def test_an_id_in_a_body_is_refused_as_in_a_path(http: httpx.AsyncClient) -> None:
+    response = await http.post("/threads", json={"thread_id": "bad"})
+    assert (response.status_code, response.json()) == (422, {"detail": "Invalid thread ID: must be a UUID"})
+
+
 async def test_supersteps_need_the_graphs(http: httpx.AsyncClient) -> None:
     body = {"metadata": {"graph_id": "chat"}, "supersteps": [{"updates": [{"values": {}, "as_node": "__input__"}]}]}
     response = await http.post("/threads", json=body)
     assert response.status_code == 422
     assert "'supersteps'" in response.json()["detail"]
     assert (await http.post("/threads", json={"supersteps": []})).status_code == 200
+
+
+async def test_what_runs_write_into_metadata_cannot_be_sent(sdk: LangGraphClient) -> None:
+    sent = {"assistant_id": "a", "run_id": "r", "thread_id": "t", "cron_id": "c", "graph_id": "g", "own": 1}
+    made = await sdk.threads.create(metadata=sent)
+    assert made["metadata"] == {"graph_id": "g", "own": 1}
+    patched = await sdk.threads.update(made["thread_id"], metadata={**sent, "own": 2})
+    assert patched["metadata"] == {"graph_id": "g", "own": 2}
 
 
 async def test_patch_merges_metadata(sdk: LangGraphClient) -> None:
@@ -286,7 +298,7 @@ async def test_prune_deletes_what_exists(sdk: LangGraphClient, http: httpx.Async
     assert await sdk.threads.prune([]) == {"pruned_count": 0}
     for body, place in (
         ({}, "On instance:"),
-        ({"thread_ids": ["bad"]}, 'On instance["thread_ids"][0]:'),
+        ({"thread_ids": ["bad"]}, "Invalid thread ID: must be a UUID"),
         ({"thread_ids": [], "strategy": "x"}, 'On instance["strategy"]:'),
     ):
         response = await http.post("/threads/prune", json=body)
@@ -387,14 +399,25 @@ async def test_search_selects_and_extracts(sdk: LangGraphClient, http: httpx.Asy
             },
         },
     ]
-    for path in ("zzz.a", "thread_id", "", "values.", "values..a", "values[", "status"):
+    for path in ("zzz.a", "thread_id", "", "valuesx.n", "status"):
         response = await http.post("/threads/search", json={"extract": {"a": path}})
         text = f"Extract path '{path}' must start with one of: config, interrupts, metadata, values"
         assert (response.status_code, response.json()) == (422, {"detail": text})
-    response = await http.post("/threads/search", json={"extract": {str(n): "values" for n in range(11)}})
+    for alias in ("é", "a-b", "1a", "", "status", "'\"%s{}"):
+        response = await http.post("/threads/search", json={"extract": {alias: "values"}})
+        assert (response.status_code, response.json()["detail"][:11]) == (422, "Extract key")
+    response = await http.post("/threads/search", json={"extract": {f"a{n}": "values" for n in range(11)}})
     assert response.status_code == 422
-    response = await http.post("/threads/search", json={"extract": {"é'\"%s{}": "values.'; DROP TABLE lgs.run; --"}})
-    assert response.json()[0]["extracted"] == {"é'\"%s{}": None}
+    paths = {
+        "a": "values.'; DROP TABLE lgs.run; --",
+        "b": "values.",
+        "c": "values..n",
+        "d": "values[",
+        "e": "values.n[x]",
+    }
+    response = await http.post("/threads/search", json={"ids": [made["thread_id"]], "extract": paths})
+    whole = {"messages": messages, "n": 1}
+    assert response.json()[0]["extracted"] == {"a": None, "b": whole, "c": 1, "d": None, "e": None}
 
 
 async def test_search_pages(sdk: LangGraphClient, http: httpx.AsyncClient) -> None:
