@@ -1,60 +1,23 @@
 """What the JavaScript clients are held to: ``tests/js``, run by Node's own test runner against the real ``dev`` command.
 
-``make test`` installs the packages when Node is there. Without Node these tests are skipped with the reason, but never in
-CI, where they fail. ``LANGGRAPH_SDK`` and ``LANGGRAPH_URL`` tell the files which package to use and whom to ask.
+``LANGGRAPH_URL`` and ``LANGGRAPH_SDK`` tell its files whom to ask, and with which package.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
-from dev_server import ROOT, DevServer
+from dev_server import DevServer
+from javascript import FOLDER
 from workload import assert_invariants
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("node")]
 
-FOLDER = ROOT / "tests" / "js"
 #: The line that LangGraph itself depends on, and what npm installs if no version is named.
 SDKS = ("@langchain/langgraph-sdk", "langgraph-sdk-latest")
-OLDEST_NODE = 20
-
-
-def trouble_with_node() -> str | None:
-    """Why the JavaScript tests cannot run, in a sentence."""
-    node = shutil.which("node")
-    if node is None:
-        return f"The JavaScript tests need Node {OLDEST_NODE} or later, and there is no node on the PATH."
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    if int(version.removeprefix("v").partition(".")[0]) < OLDEST_NODE:
-        return f"The JavaScript tests need Node {OLDEST_NODE} or later, and this one is {version}."
-    if not (FOLDER / "node_modules" / ".package-lock.json").exists():
-        return "The JavaScript tests need their packages: make setup-js."
-    return None
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _node() -> None:
-    if trouble := trouble_with_node():
-        if os.environ.get("CI", "").lower() in ("true", "1"):
-            pytest.fail(f"{trouble} In CI they are not left out.", pytrace=False)
-        pytest.skip(trouble)
-
-
-def node(*arguments: str | Path, url: str, sdk: str = SDKS[0]) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("LANG", "NODE"))}
-    return subprocess.run(
-        ["node", *map(str, arguments)],
-        cwd=FOLDER,
-        env={**environ, "LANGGRAPH_URL": url, "LANGGRAPH_SDK": sdk},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=150,
-    )
 
 
 @pytest.mark.parametrize("sdk", SDKS)
@@ -63,8 +26,24 @@ def test_the_javascript_sdk(sample_server: DevServer, sdk: str) -> None:
     assert files
     if sdk != SDKS[0]:  # RemoteGraph brings its own
         files = [file for file in files if file.name != "remote_graph.test.mjs"]
-    done = node("--test", "--test-concurrency=6", "--test-reporter=spec", *files, url=sample_server.url, sdk=sdk)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("LANG", "NODE"))}
+    done = subprocess.run(
+        ["node", "--test", "--test-concurrency=6", "--test-reporter=spec", *files],
+        cwd=FOLDER,
+        env={**environ, "LANGGRAPH_URL": sample_server.url, "LANGGRAPH_SDK": sdk},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    packages = json.loads((FOLDER / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert len(packages) > 20
+    assert not [name for name, package in packages.items() if "resolved" in package]
+    assert all("integrity" in package for name, package in packages.items() if name)
 
 
 async def test_nothing_is_left_inconsistent(sample_server: DevServer) -> None:
