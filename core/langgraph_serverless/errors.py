@@ -77,6 +77,10 @@ class BadRequestError(InvalidInputError):
     status = 400
 
 
+class GraphRefusedError(BadRequestError):
+    """The graph objects to a node or to values; the message is the graph's."""
+
+
 class ProjectNeededError(InvalidInputError):
     """Only the user's code knows the answer, and this process does not have it; see ``http/forwarding.py``."""
 

@@ -435,7 +435,7 @@ async def test_supersteps_seed_a_thread(sdk: LangGraphClient) -> None:
     [
         ({}, "has no assigned graph ID"),
         ({"graph_id": "nope"}, "Graph 'nope' not found"),
-        ({"graph_id": "log"}, "nonode"),
+        ({"graph_id": "log"}, "Node nonode does not exist"),
     ],
 )
 async def test_supersteps_that_fail_leave_an_empty_thread(
@@ -447,10 +447,12 @@ async def test_supersteps_that_fail_leave_an_empty_thread(
         {"updates": [{"values": {"log": ["y"]}, "as_node": "nonode"}]},
     ]
     response = await http.post("/threads", json={"thread_id": thread_id, "metadata": metadata, "supersteps": steps})
-    assert response.status_code == 201
     start = f"Thread {thread_id} was created, but there were problems updating the state: "
-    assert response.json()["detail"].startswith(start)
+    # what the graph objects to is answered as it is
+    refused = metadata.get("graph_id") == "log"
+    assert response.status_code == (400 if refused else 201)
+    assert response.json()["detail"].startswith(reason if refused else start)
     assert reason in response.json()["detail"]
     assert (await sdk.threads.get(thread_id))["values"] is None
-    if reason == "nonode":
+    if refused:
         assert await sdk.threads.get_state(thread_id) == EMPTY

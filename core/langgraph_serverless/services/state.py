@@ -24,11 +24,12 @@ from psycopg_pool import AsyncConnectionPool
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.serialization import to_json
 from langgraph_serverless.domain.threads import Thread, ThreadStatus
-from langgraph_serverless.errors import BadRequestError, ConflictError, NotFoundError
+from langgraph_serverless.errors import BadRequestError, ConflictError, GraphRefusedError, NotFoundError
 from langgraph_serverless.execution.graph_input import graph_input
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.runner import thread_interrupts
 from langgraph_serverless.persistence.checkpoint_reads import StatefulThread, StateRepository
+from langgraph_serverless.persistence.json import storable
 from langgraph_serverless.persistence.pool import Connection, Database
 
 Graph = Pregel[Any, Any, Any, Any]
@@ -93,7 +94,8 @@ class StateService:
         Args:
             before: only those older than this checkpoint.
             metadata: only those whose checkpoint's metadata contains this.
-            checkpoint: whose ``checkpoint_ns`` names a subgraph; its history instead of the root's.
+            checkpoint: its ``checkpoint_ns`` names a subgraph, for that one's history instead of the root's; with a
+                ``checkpoint_id``, of only this checkpoint.
 
         Raises:
             NotFoundError: without the thread.
@@ -101,13 +103,12 @@ class StateService:
         thread = await self._thread(thread_id)
         if thread.graph_id is None or limit < 1:
             return []
-        namespace = {key: value for key, value in (checkpoint or {}).items() if key != "checkpoint_id"}
-        config = _config(caller, thread_id, thread, namespace)
+        config = _config(caller, thread_id, thread, checkpoint)
         saver = self._saver(await self._database.pool())
         older_than: RunnableConfig | None = {"configurable": {"checkpoint_id": before}} if before else None
         async with self._graph(thread.graph_id, "threads.read", config, saver) as graph:
             states = graph.aget_state_history(
-                config, filter=dict(metadata) if metadata else None, before=older_than, limit=limit
+                config, filter=storable(dict(metadata)) if metadata else None, before=older_than, limit=limit
             )
             return [state async for state in states]
 
@@ -125,7 +126,8 @@ class StateService:
         Raises:
             NotFoundError: without the thread.
             ConflictError: while a run of the thread is pending or running.
-            BadRequestError: if the thread has no graph, or the graph refuses the values or the node.
+            BadRequestError: if the thread has no graph.
+            GraphRefusedError: if the graph refuses the values or the node.
         """
 
         async def write(graph: Graph, config: RunnableConfig) -> RunnableConfig:
@@ -172,7 +174,7 @@ class StateService:
                 try:
                     written = await write(graph, config)
                 except _REFUSALS as error:
-                    raise BadRequestError(str(error) or type(error).__name__) from error
+                    raise GraphRefusedError(str(error) or type(error).__name__) from error
                 # of the root, also when a subgraph's state was written
                 state = await graph.aget_state(_config(caller, thread_id, thread, None))
             stored = await self._threads.write(

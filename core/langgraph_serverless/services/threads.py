@@ -27,7 +27,13 @@ EXTRACTABLE = (ThreadField.CONFIG, ThreadField.INTERRUPTS, ThreadField.METADATA,
 _PRUNED_AT_ONCE = 20
 #: An ``if_exists: do_nothing`` that meets a concurrent delete looks again.
 _ATTEMPTS = 3
-_STEP = re.compile(r"(?:^|\.)(?P<key>[^.\[\]]+)|\[(?P<index>-?\d+|\*)\]")
+_STEP = re.compile(r"(?P<key>[^\[\]]*)(?P<indexes>(\[-?\d+\])*)")
+_INDEX = re.compile(r"-?\d+")
+_ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: Names of fields, which would make an item hard to read; ``error`` is none for searches.
+_NO_ALIASES = frozenset(ThreadField) - {ThreadField.ERROR}
+#: Written by runs; dropped from what clients send, as in the official server.
+SERVER_METADATA = frozenset({"assistant_id", "run_id", "thread_id", "cron_id"})
 
 
 class SuperstepWriter(Protocol):
@@ -71,7 +77,7 @@ class ThreadService:
         wanted = thread_id or new_id()
         async with self._database.connection() as connection:
             for _ in range(_ATTEMPTS):
-                made = await self._threads.insert(connection, wanted, metadata=metadata or {}, ttl=ttl)
+                made = await self._threads.insert(connection, wanted, metadata=_own(metadata or {}), ttl=ttl)
                 if made is None and return_existing:
                     made = await self._threads.get(connection, wanted)
                 if made is not None:
@@ -97,7 +103,7 @@ class ThreadService:
     ) -> Thread:
         """Merge metadata and replace the time to live, if one is given."""
         async with self._database.connection() as connection:
-            found = await self._threads.update(connection, thread_id, metadata=metadata, ttl=ttl)
+            found = await self._threads.update(connection, thread_id, metadata=_own(metadata), ttl=ttl)
         if found is None:
             raise NotFoundError("Not Found")
         return found
@@ -153,7 +159,7 @@ class ThreadService:
         offset: int = 0,
     ) -> Page[dict[str, Any]]:
         """Threads that match, each with the selected fields and the extracted values."""
-        paths = {alias: parse_extract_path(path) for alias, path in (extract or {}).items()}
+        paths = parse_extract(extract or {})
         conditions = self._threads.search_filter(ids=ids, metadata=metadata, values=values, status=status)
         async with self._database.connection() as connection:
             rows = await self._threads.search(
@@ -216,22 +222,40 @@ class ThreadService:
             await self._bell.cancel(run_ids)
 
 
-def parse_extract_path(path: str) -> Sequence[str] | None:
-    """``values.messages[-1].content`` as its steps; None if it has a wildcard, which matches nothing.
+def parse_extract(extract: Mapping[str, str]) -> dict[str, Sequence[str] | None]:
+    """The paths of an extract by their aliases.
 
     Raises:
-        InvalidInputError: if it does not start with one of ``EXTRACTABLE``, or is not a path.
+        InvalidInputError: if an alias is a field's name or no identifier, or a path starts with something else.
     """
-    steps: list[str] = []
-    end = 0
-    for match in _STEP.finditer(path):
-        if match.start() != end:
-            break
-        steps.append(match["key"] or match["index"])
-        end = match.end()
-    if end != len(path) or not steps or steps[0] not in EXTRACTABLE:
+    if reserved := sorted(_NO_ALIASES.intersection(extract)):
+        raise InvalidInputError(f"Extract keys cannot use reserved field names: {reserved}")
+    for alias in extract:
+        if not _ALIAS.fullmatch(alias):
+            raise InvalidInputError(f"Extract key '{alias}' must be a valid identifier (letters, digits, underscores)")
+    return {alias: parse_extract_path(path) for alias, path in extract.items()}
+
+
+def parse_extract_path(path: str) -> Sequence[str] | None:
+    """``values.messages[-1].content`` as its steps; None if it has a wildcard or is malformed, which matches nothing.
+
+    Raises:
+        InvalidInputError: if it does not start with one of ``EXTRACTABLE``.
+    """
+    if re.split(r"[.\[]", path, maxsplit=1)[0] not in EXTRACTABLE:
         raise InvalidInputError(f"Extract path '{path}' must start with one of: {', '.join(EXTRACTABLE)}")
-    return None if "*" in steps else steps
+    steps: list[str] = []
+    for part in filter(None, path.split(".")):
+        if (step := _STEP.fullmatch(part)) is None:
+            return None
+        steps += [step["key"]] if step["key"] else []
+        steps += _INDEX.findall(step["indexes"])
+    return steps
+
+
+def _own(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A client's metadata without what only the server knows: some things are looked up by it."""
+    return {key: value for key, value in metadata.items() if key not in SERVER_METADATA}
 
 
 def _missing(thread_id: uuid.UUID) -> NotFoundError:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from langgraph_serverless.domain.threads import ThreadField
-from langgraph_serverless.errors import ServerError
+from langgraph_serverless.errors import GraphRefusedError, ServerError
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, ThreadId
 from langgraph_serverless.http.forwarding import forward_to_state
@@ -42,6 +42,8 @@ async def create_thread(
     if payload.supersteps and write_supersteps is not None:
         try:
             thread = await write_supersteps(caller, thread.thread_id, payload.superstep_documents())
+        except GraphRefusedError:
+            raise  # also then the thread stays
         except ServerError as error:
             problem = f"Thread {thread.thread_id} was created, but there were problems updating the state: {error}"
             return json_response({"detail": problem}, 201)
@@ -59,7 +61,7 @@ async def search_threads(
         metadata=payload.metadata,
         values=payload.values,
         status=payload.status,
-        select=payload.select or tuple(ThreadField),
+        select=[ThreadField(name) for name in payload.select or ThreadField],
         extract=payload.extract,
         sort_by=ThreadField(payload.sort_by),
         descending=payload.sort_order == "desc",

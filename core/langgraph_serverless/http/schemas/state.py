@@ -15,6 +15,7 @@ from langgraph_serverless.http.schemas.shared import (
     CheckpointConfig,
     JsonObject,
     Limit,
+    Omittable,
     RequestModel,
     ResponseModel,
 )
@@ -48,8 +49,8 @@ Before = Annotated[
 
 class StateUpdate(RequestModel):
     values: JsonObject | list[Any] | None = None
-    as_node: str | None = None
-    checkpoint: CheckpointConfig | None = None
+    as_node: Omittable[str] = None
+    checkpoint: Omittable[CheckpointConfig] = None
     #: The older spelling of ``checkpoint.checkpoint_id``.
     checkpoint_id: str | None = None
 
@@ -68,9 +69,9 @@ class StateAtCheckpoint(RequestModel):
 
 class HistoryRequest(RequestModel):
     limit: Limit = 1
-    before: Before | None = None
-    metadata: JsonObject | None = None
-    checkpoint: CheckpointConfig | None = None
+    before: Omittable[Before] = None
+    metadata: Omittable[JsonObject] = None
+    checkpoint: Omittable[CheckpointConfig] = None
     select: list[str] | None = None
 
     def before_id(self) -> str | None:
@@ -79,7 +80,7 @@ class HistoryRequest(RequestModel):
             return None
         holder = self.before.get("configurable", self.before)
         checkpoint_id = holder.get("checkpoint_id") if isinstance(holder, dict) else None
-        if not isinstance(checkpoint_id, str):
+        if not isinstance(checkpoint_id, str) or "\0" in checkpoint_id:
             raise InvalidInputError("'before' must hold a 'checkpoint_id'")
         return checkpoint_id
 

@@ -22,6 +22,18 @@ from langgraph_serverless.http.schemas.shared import (
     WireEnum,
 )
 
+Selectable = Literal[
+    "thread_id",
+    "created_at",
+    "updated_at",
+    "state_updated_at",
+    "metadata",
+    "config",
+    "status",
+    "values",
+    "interrupts",
+]
+
 
 class ThreadTtl(ResponseModel):
     strategy: domain.TtlStrategy
@@ -80,7 +92,7 @@ class TtlSetting(RequestModel):
 
 
 class SuperstepUpdate(RequestModel):
-    values: Any = None
+    values: JsonObject | list[Any] | None = None
     #: The SDK sends null for what its caller left out.
     command: CommandObject | None = None
     as_node: str
@@ -119,13 +131,13 @@ class ThreadSearch(ThreadFilter):
     offset: Offset = 0
     sort_by: Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"] = "updated_at"
     sort_order: SortOrder = "desc"
-    select: Omittable[list[WireEnum[domain.ThreadField]]] = None
+    select: Omittable[list[Selectable]] = None
     extract: Omittable[Annotated[dict[str, str], Field(max_length=10)]] = None
 
 
 class ThreadPrune(RequestModel):
     thread_ids: list[Uuid]
-    strategy: Literal["delete", "keep_latest"] = "delete"
+    strategy: WireEnum[domain.TtlStrategy] = domain.TtlStrategy.DELETE
 
 
 def thread_document(thread: domain.Thread, *, ttl: bool = False) -> dict[str, Any]:
