@@ -6,6 +6,7 @@ graph id in a namespace of their own, which was found by calculation from record
 
 from __future__ import annotations
 
+import re
 import uuid
 
 from uuid_utils.compat import uuid7
@@ -14,6 +15,8 @@ from langgraph_serverless.errors import InvalidInputError
 
 #: Not one of the four namespaces of RFC 4122.
 DEFAULT_ASSISTANT_NAMESPACE = uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-?)([0-9a-fA-F]{4}\1){3}[0-9a-fA-F]{12}")
 
 
 def new_id() -> uuid.UUID:
@@ -44,10 +47,7 @@ def parse_id(value: object, kind: str, *, suffix: str = ": must be a UUID") -> u
     if isinstance(value, uuid.UUID):
         return value
     text = str(value)
-    # uuid.UUID also takes braces, "urn:uuid:" and stray hyphens, which no client means
-    if len(text) in (32, 36):
-        try:
-            return uuid.UUID(text)
-        except ValueError:
-            pass
+    # uuid.UUID also takes braces, "urn:uuid:", stray hyphens, underscores and digits of other scripts
+    if _UUID.fullmatch(text):
+        return uuid.UUID(text)
     raise InvalidInputError(f"Invalid {kind} ID{suffix}")

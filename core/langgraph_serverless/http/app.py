@@ -19,7 +19,15 @@ from langgraph_serverless import __version__
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.http import openapi
 from langgraph_serverless.http.errors import HANDLERS
-from langgraph_serverless.http.middleware import CORS_DEFAULTS, BodyLimit, Cors, HeadAsGet, Observed, RequestCounter
+from langgraph_serverless.http.middleware import (
+    CORS_DEFAULTS,
+    BodyLimit,
+    Cors,
+    HeadAsGet,
+    Observed,
+    PlainTarget,
+    RequestCounter,
+)
 
 RESOURCES = ("assistants", "threads", "state", "runs", "stream", "crons", "store", "system")
 
@@ -47,6 +55,7 @@ def create_app(
         middleware=[
             Middleware(Cors, options=CORS_DEFAULTS),
             Middleware(Observed, counter=counter),
+            Middleware(PlainTarget),
             Middleware(BodyLimit, limit=container.settings.max_body_bytes),
             Middleware(HeadAsGet),
         ],

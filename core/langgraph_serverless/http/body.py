@@ -19,6 +19,7 @@ Raises, as 422 that names the field, ``InvalidInputError``; as 413 ``TooLargeErr
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -26,7 +27,7 @@ from fastapi import Depends, Request
 from pydantic import TypeAdapter, ValidationError
 
 from langgraph_serverless.errors import InvalidInputError, TooLargeError
-from langgraph_serverless.http.validation import invalid_input
+from langgraph_serverless.http.validation import invalid_input, refuse_nul
 
 #: Where ``openapi.py`` finds the model of a body dependency.
 MODEL_ATTRIBUTE = "body_model"
@@ -35,6 +36,15 @@ REQUIRED_ATTRIBUTE = "body_required"
 
 #: orjson writes at most 254 levels; stored documents are wrapped in a few of ours.
 DEEPEST_NESTING = 200
+
+#: A parsed body takes many times its bytes in memory if it has little but brackets or short words in it.
+MOST_CONTAINERS = 200_000
+MOST_VALUES = 1_000_000
+# possessive, and closed by the end too, so that it takes one pass whatever the text is
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+
+#: How JSON spells the character that Postgres has no way to keep.
+NUL = b"\\u0000"
 
 #: A form of ``document`` that no JSON text has.
 _ABSENT = object()
@@ -51,10 +61,14 @@ def Body(model: Any, *, required: bool = True) -> Any:  # noqa: N802, RUF100 - r
     async def read_body(request: Request) -> Any:
         document = await read_json(request, default=_ABSENT if required else {})
         try:
-            return adapter.validate_python(document)
+            payload = adapter.validate_python(document)
         except ValidationError as error:
             found = error.errors(include_url=False)
             raise invalid_input(found, document) from None
+        # the body is kept by the request
+        if NUL in await request.body():
+            refuse_nul(payload)
+        return payload
 
     setattr(read_body, MODEL_ATTRIBUTE, adapter)
     setattr(read_body, REQUIRED_ATTRIBUTE, required)
@@ -68,6 +82,7 @@ async def read_json(request: Request, *, default: Any = _ABSENT) -> Any:
         raise too_large(limit)
     if not body and default is not _ABSENT:
         return default
+    _refuse_bomb(body)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -76,6 +91,18 @@ async def read_json(request: Request, *, default: Any = _ABSENT) -> Any:
     if body.count(b"[") + body.count(b"{") > DEEPEST_NESTING and _is_deeper(document, DEEPEST_NESTING):
         raise InvalidInputError(f"Invalid JSON in request body: nested deeper than {DEEPEST_NESTING} levels")
     return document
+
+
+def _refuse_bomb(body: bytes) -> None:
+    # counting bytes is quick and clears nearly every body; the others have their texts taken out first
+    if _is_bomb(body) and _is_bomb(_STRING.sub(b"", body)):
+        raise TooLargeError(
+            f"The request body has more than {MOST_CONTAINERS} objects and lists, or more than {MOST_VALUES} values"
+        )
+
+
+def _is_bomb(text: bytes) -> bool:
+    return text.count(b"{") + text.count(b"[") > MOST_CONTAINERS or text.count(b",") >= MOST_VALUES
 
 
 def too_large(limit: int) -> TooLargeError:

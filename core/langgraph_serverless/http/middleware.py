@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -24,6 +25,9 @@ from langgraph_serverless.http.body import too_large
 from langgraph_serverless.http.responses import json_response
 
 logger = logging.getLogger("langgraph_serverless.http")
+
+#: It is stored with each run.
+_LONGEST_REQUEST_ID = 256
 
 #: Any origin may call. ``location`` is exposed because clients find the run they have just made in it.
 CORS_DEFAULTS: Mapping[str, Any] = {
@@ -67,7 +71,7 @@ class Observed:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _header(scope, b"x-request-id") or str(uuid.uuid4())
+        request_id = _header(scope, b"x-request-id")[:_LONGEST_REQUEST_ID] or str(uuid.uuid4())
         scope.setdefault("state", {})["request_id"] = request_id
         # 499 is what nginx calls a client that left before the answer
         status = 499
@@ -107,6 +111,27 @@ class Observed:
             "duration_ms": round((time.perf_counter() - started) * 1000, 2),
             "request_id": request_id,
         }
+
+
+class PlainTarget:
+    """Refuses a NUL character in the path or the query, which nothing that is stored can hold."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            query = scope["query_string"]
+            found = [name for name, value in parse_qsl(query) if b"\0" in name + value] if b"%00" in query else []
+            where = f"parameter {_shown(found[0])}" if found else "path" if "\0" in scope["path"] else ""
+            if where:
+                await json_response({"detail": f"The {where} holds a NUL character"}, 422)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _shown(name: bytes) -> str:
+    return f"'{name[:100].decode(errors='replace')}'"
 
 
 class BodyLimit:

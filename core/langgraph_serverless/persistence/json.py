@@ -38,6 +38,11 @@ def without_surrogates(value: Any) -> Any:
     return value
 
 
+def storable(value: Any) -> Any:
+    """The same document as ``jsonb`` would keep it, for filters that are bound by others."""
+    return orjson.loads(_dumps(value))
+
+
 def jsonb(value: Any) -> Jsonb:
     """Bind a document of plain JSON values to a ``jsonb`` parameter."""
     return Jsonb(value, dumps=_dumps)
