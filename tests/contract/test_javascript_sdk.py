@@ -14,12 +14,13 @@ from dev_server import DevServer
 from javascript import FOLDER
 from workload import assert_invariants
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("node")]
+pytestmark = pytest.mark.timeout(180)
 
 #: The line that LangGraph itself depends on, and what npm installs if no version is named.
 SDKS = ("@langchain/langgraph-sdk", "langgraph-sdk-latest")
 
 
+@pytest.mark.usefixtures("node")
 @pytest.mark.parametrize("sdk", SDKS)
 def test_the_javascript_sdk(sample_server: DevServer, sdk: str) -> None:
     files = sorted(FOLDER.glob("*.test.mjs"))
@@ -46,6 +47,7 @@ def test_the_lock_file_names_no_registry() -> None:
     assert all("integrity" in package for name, package in packages.items() if name)
 
 
+@pytest.mark.usefixtures("node")
 async def test_nothing_is_left_inconsistent(sample_server: DevServer) -> None:
     """Must stay the last one of this file."""
     await assert_invariants(sample_server.database_uri, worker=True)
