@@ -106,7 +106,8 @@ async def test_requests_ask_the_database_as_rarely_as_they_can(container: ApiCon
     assert await used(assistants.update(ANONYMOUS, assistant.assistant_id, {})) == 4
     assert await used(assistants.set_latest(ANONYMOUS, assistant.assistant_id, 1)) == 1
     assert await used(assistants.ensure_defaults()) == 1
-    assert await used(assistants.graph(ANONYMOUS, "chat", xray=False)) == 0
+    # a graph's id means its default assistant, which may have been deleted or given another graph
+    assert await used(assistants.graph(ANONYMOUS, "chat", xray=False)) == 1
     assert await used(container.system.queue()) == 1
 
 

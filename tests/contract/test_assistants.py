@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,7 +14,11 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
 
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.errors import LeaseLostError
+from langgraph_serverless.services.assistants import AssistantService
+from langgraph_serverless.services.catalog import GraphCatalog
 
 if TYPE_CHECKING:
     from conftest import StandInWorker
@@ -55,8 +60,54 @@ async def test_defaults_are_made_once_and_come_back_only_at_the_next_start(
     await sdk.assistants.delete(CHAT)
     with pytest.raises(NotFoundError):
         await sdk.assistants.get(CHAT)
+    with pytest.raises(NotFoundError, match="Thread or assistant not found"):
+        await sdk.runs.create(None, "chat")
+    with pytest.raises(NotFoundError, match="Assistant 'chat' not found"):
+        await sdk.crons.create("chat", schedule="@daily")
     await container.assistants.ensure_defaults()
     assert (await sdk.assistants.get(CHAT))["version"] == 1
+
+
+async def test_a_description_follows_langgraph_json_unless_somebody_has_changed_the_assistant(
+    sdk: LangGraphClient, container: ApiContainer
+) -> None:
+    async def start(described: str | None) -> None:
+        known = container.catalog.graphs["chat"]
+        graphs = {**container.catalog.graphs, "chat": replace(known, description=described)}
+        catalog = GraphCatalog(Manifest.of(graphs))
+        await AssistantService(container.database, catalog, container.bell).ensure_defaults()
+
+    await start("Talks more")
+    assert (await sdk.assistants.get(CHAT))["description"] == "Talks more"
+    versions = await sdk.assistants.get_versions(CHAT)
+    assert [(item["version"], item["description"]) for item in versions] == [(1, "Talks more")]
+    await start(None)
+    assert (await sdk.assistants.get(CHAT))["description"] is None
+    mine = await sdk.assistants.update(CHAT, description="Mine")
+    await start("Talks least")
+    assert await sdk.assistants.get(CHAT) == mine
+
+
+async def test_an_assistant_whose_graph_has_gone_stays_and_says_so(
+    sdk: LangGraphClient, http: httpx.AsyncClient, database: psycopg.AsyncConnection[Any]
+) -> None:
+    """As after a graph was renamed in langgraph.json."""
+    made = await sdk.assistants.create("chat", name="left")
+    assistant_id = made["assistant_id"]
+    await database.execute("UPDATE lgs.assistant SET graph_id = 'gone' WHERE assistant_id = %s", (assistant_id,))
+    assert (await sdk.assistants.get(assistant_id))["graph_id"] == "gone"
+    assert [item["graph_id"] for item in await sdk.assistants.search(name="left")] == ["gone"]
+    for method, path, body in (
+        ("GET", f"/assistants/{assistant_id}/graph", None),
+        ("GET", f"/assistants/{assistant_id}/schemas", None),
+        ("GET", f"/assistants/{assistant_id}/subgraphs", None),
+        ("POST", "/runs", {"assistant_id": assistant_id}),
+    ):
+        response = await http.request(method, path, json=body)
+        assert response.status_code == 404
+        assert response.json()["detail"].startswith("Graph 'gone' not found. Expected one of: ['chat', ")
+    assert (await sdk.assistants.update(assistant_id, graph_id="nested"))["graph_id"] == "nested"
+    await sdk.assistants.get_graph(assistant_id)
 
 
 async def test_create_fills_in_the_defaults(sdk: LangGraphClient) -> None:

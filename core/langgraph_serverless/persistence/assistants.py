@@ -27,6 +27,7 @@ LOCK_ASSISTANT = _SQL["lock_assistant"]
 ADD_VERSION = _SQL["add_version"]
 LIST_VERSIONS = _SQL["list_versions"]
 SET_LATEST = _SQL["set_latest"]
+LOCK_CRONS = _SQL["lock_crons"]
 DELETE_ASSISTANT = _SQL["delete_assistant"]
 
 
@@ -61,7 +62,10 @@ class AssistantRepository:
     async def insert_defaults(
         self, connection: Connection, defaults: Sequence[tuple[uuid.UUID, str, str | None]], metadata: Mapping[str, Any]
     ) -> None:
-        """Add the default assistants that are missing: ids, graph ids and descriptions."""
+        """Add the default assistants that are missing, and bring the descriptions of unchanged ones up to date.
+
+        ``defaults`` are ids, graph ids and descriptions.
+        """
         parameters = {
             "assistant_ids": [assistant_id for assistant_id, _, _ in defaults],
             "graph_ids": [graph_id for _, graph_id, _ in defaults],
@@ -98,6 +102,12 @@ class AssistantRepository:
         parameters = {"assistant_id": assistant_id, "version": version}
         row = await (await connection.execute(SET_LATEST, parameters)).fetchone()
         return _assistant(row) if row else None
+
+    async def lock_crons(
+        self, connection: Connection, assistant_id: uuid.UUID, thread_ids: Sequence[uuid.UUID]
+    ) -> None:
+        """Lock the crons of an assistant and of threads, which will be deleted."""
+        await connection.execute(LOCK_CRONS, {"assistant_id": assistant_id, "thread_ids": list(thread_ids)})
 
     async def delete(self, connection: Connection, assistant_id: uuid.UUID) -> bool:
         """Remove an assistant; whether it existed."""

@@ -13,18 +13,23 @@ WITH inserted AS (
 SELECT * FROM inserted
 
 -- name: insert_defaults
--- The assistants that every graph has from the start, as far as they are missing.
-WITH inserted AS (
+-- The assistants that every graph has from the start, as far as they are missing. Those that nobody has changed follow the
+-- description of their graph.
+WITH written AS (
     INSERT INTO lgs.assistant (assistant_id, graph_id, version, name, description, metadata)
     SELECT d.assistant_id, d.graph_id, 1, d.graph_id, d.description, %(metadata)s
     FROM unnest(%(assistant_ids)s::uuid[], %(graph_ids)s::text[], %(descriptions)s::text[])
         AS d (assistant_id, graph_id, description)
-    ON CONFLICT (assistant_id) DO NOTHING
+    ON CONFLICT (assistant_id) DO UPDATE
+    SET description = excluded.description, updated_at = now()
+    WHERE assistant.version = 1 AND assistant.metadata = excluded.metadata
+        AND assistant.description IS DISTINCT FROM excluded.description
     RETURNING *
 )
 INSERT INTO lgs.assistant_version (
     assistant_id, version, graph_id, name, description, config, context, metadata, created_at)
-SELECT assistant_id, version, graph_id, name, description, config, context, metadata, created_at FROM inserted
+SELECT assistant_id, version, graph_id, name, description, config, context, metadata, created_at FROM written
+ON CONFLICT (assistant_id, version) DO UPDATE SET description = excluded.description
 
 -- name: get_assistant
 -- The current version of an assistant.
@@ -66,6 +71,13 @@ SET version = v.version, graph_id = v.graph_id, name = v.name, description = v.d
 FROM lgs.assistant_version v
 WHERE a.assistant_id = %(assistant_id)s AND v.assistant_id = a.assistant_id AND v.version = %(version)s
 RETURNING a.*
+
+-- name: lock_crons
+-- The crons that go with an assistant and with threads, locked in one order.
+SELECT cron_id FROM lgs.cron
+WHERE assistant_id = %(assistant_id)s OR thread_id = ANY(%(thread_ids)s)
+ORDER BY cron_id
+FOR UPDATE
 
 -- name: delete_assistant
 -- An assistant with its versions and its crons; runs and threads stay.

@@ -49,7 +49,9 @@ class AssistantService:
         self._threads = ThreadRepository()
 
     async def ensure_defaults(self) -> None:
-        """Make the default assistants that are missing: at start, never while requests are answered."""
+        """Make the default assistants that are missing, and bring the descriptions of those up to date that no client has
+        changed: at start, never while requests are answered.
+        """
         defaults = [
             (default_assistant_id(graph_id), graph_id, graph.description)
             for graph_id, graph in self._catalog.graphs.items()
@@ -144,12 +146,16 @@ class AssistantService:
         cancelled: Sequence[uuid.UUID] = ()
         async with self._database.transaction() as connection:
             # locked first, by a statement of its own: the next one sees the crons that were being made meanwhile
-            await self._assistants.lock(connection, assistant_id)
-            if not await self._assistants.delete(connection, assistant_id):
+            if await self._assistants.lock(connection, assistant_id) is None:
                 raise NotFoundError(f"Assistant with ID {assistant_id} not found")
+            threads: Sequence[uuid.UUID] = ()
             if delete_threads:
                 threads = await self._threads.of_assistant(connection, assistant_id)
+                # threads before crons, and these in one order, as everywhere: or two deletes would wait for each other
                 threads = await self._threads.lock(connection, threads)
+            await self._assistants.lock_crons(connection, assistant_id, threads)
+            await self._assistants.delete(connection, assistant_id)
+            if threads:
                 cancelled = await self._threads.delete_runs(connection, threads)
                 await self._threads.delete(connection, threads)
         if cancelled:
