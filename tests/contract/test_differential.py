@@ -5,12 +5,13 @@ and compared with the recorded answers. ``differential/compare.py`` says how a c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from case_files import load_cases, load_differences, load_recorded
-from comparison import Deliberate, judge
+from comparison import Deliberate, Verdict, judge
 from conversation import ask_all
 from dev_server import ROOT, DevServer
 from parity import PAGE, page
@@ -23,7 +24,6 @@ PROJECT = ROOT / "tests" / "fixtures" / "projects" / "differential" / "langgraph
 
 CASES = load_cases()
 RECORDED = load_recorded()
-DELIBERATE = Deliberate(load_differences())
 
 
 @pytest.fixture(scope="module")
@@ -46,35 +46,42 @@ def answers(server: DevServer) -> dict[str, Any]:
     return found
 
 
+@dataclass(frozen=True)
+class Judged:
+    """All verdicts, and which differences were meant."""
+
+    verdicts: Mapping[str, Sequence[Verdict]]
+    deliberate: Deliberate
+
+
+@pytest.fixture(scope="module")
+def judged(answers: dict[str, Any]) -> Judged:
+    deliberate = Deliberate(load_differences())
+    verdicts = {
+        case["name"]: judge(case, RECORDED.get(case["name"]), answers[case["name"]], deliberate) for case in CASES
+    }
+    return Judged(verdicts, deliberate)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_answers_are_those_of_the_official_server(case: dict[str, Any], answers: dict[str, Any]) -> None:
+def test_answers_are_those_of_the_official_server(case: dict[str, Any], judged: Judged) -> None:
     assert case["name"] in RECORDED, "record it: compare.py --record"
-    verdicts = judge(case, RECORDED[case["name"]], answers[case["name"]], DELIBERATE)
-    different = [str(difference) for verdict in verdicts for difference in verdict.left]
+    different = [str(difference) for verdict in judged.verdicts[case["name"]] for difference in verdict.left]
     assert not different, "\n".join([case["says"], *different])
 
 
-def test_every_deliberate_difference_is_still_there(answers: dict[str, Any]) -> None:
-    deliberate = Deliberate(load_differences())
-    for case in CASES:
-        judge(case, RECORDED.get(case["name"]), answers[case["name"]], deliberate)
-    assert deliberate.unused == []
+def test_every_deliberate_difference_is_still_there(judged: Judged) -> None:
+    assert judged.deliberate.unused == []
 
 
 def test_no_recorded_answer_is_left_over() -> None:
     assert not RECORDED.keys() - {case["name"] for case in CASES}
 
 
-def test_the_page_says_what_is_compared(answers: dict[str, Any]) -> None:
+def test_the_page_says_what_is_compared(judged: Judged) -> None:
     """docs/reference/compatibility.md; ``make compat`` writes it."""
-    entries = load_differences()
-    deliberate = Deliberate(entries)
-    verdicts = [
-        verdict
-        for case in CASES
-        for verdict in judge(case, RECORDED.get(case["name"]), answers[case["name"]], deliberate)
-    ]
-    assert PAGE.read_text() == page(verdicts, entries), "it is not up to date: make compat"
+    verdicts = [verdict for found in judged.verdicts.values() for verdict in found]
+    assert PAGE.read_text() == page(verdicts, load_differences()), "it is not up to date: make compat"
 
 
 async def test_nothing_is_left_inconsistent(answers: dict[str, Any], server: DevServer) -> None:
