@@ -1,17 +1,20 @@
 -- name: purge_threads
 -- Removes threads whose time is over, with everything that belongs to them, a batch at a time: hidden threads of stateless
 -- runs, and threads with a time to live. Busy ones stay until their runs have ended; the status is looked at again once
--- the row is locked, so a run that is created meanwhile keeps its thread.
-WITH gone AS (
+-- the row is locked, so a run that is created meanwhile keeps its thread. Crons are locked in the order of their ids, as
+-- whoever deletes several does.
+WITH over AS MATERIALIZED (
+    SELECT thread_id
+    FROM lgs.thread
+    WHERE status <> 'busy'
+      AND (purge_at <= clock_timestamp() OR (expires_at <= clock_timestamp() AND ttl_strategy = 'delete'))
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+), crons AS MATERIALIZED (
+    SELECT cron_id FROM lgs.cron WHERE thread_id IN (SELECT thread_id FROM over) ORDER BY cron_id FOR UPDATE
+), gone AS (
     DELETE FROM lgs.thread
-    WHERE thread_id IN (
-        SELECT thread_id
-        FROM lgs.thread
-        WHERE status <> 'busy'
-          AND (purge_at <= clock_timestamp() OR (expires_at <= clock_timestamp() AND ttl_strategy = 'delete'))
-        LIMIT %(limit)s
-        FOR UPDATE SKIP LOCKED
-    )
+    WHERE thread_id IN (SELECT thread_id FROM over) AND (SELECT count(*) FROM crons) >= 0
     RETURNING thread_id::text AS thread_id
 ), checkpoints_gone AS (
     DELETE FROM checkpoints c USING gone WHERE c.thread_id = gone.thread_id

@@ -34,8 +34,17 @@ SELECT thread_id FROM lgs.thread WHERE metadata @> %(metadata)s AND purge_at IS 
 
 -- name: delete_runs_of_threads
 -- The runs of these threads, and which of them a worker has. Comes before the checkpoints: a worker that is saving one
--- holds its run row until it has, and cannot begin afterwards.
-DELETE FROM lgs.run WHERE thread_id = ANY(%(thread_ids)s) RETURNING run_id, status
+-- holds its run row until it has, and cannot begin afterwards. Crons, which go with their threads, and runs are locked in
+-- the order of their ids, as heartbeats and the deletion of assistants do it, or two of them would wait for each other.
+WITH crons AS MATERIALIZED (
+    SELECT cron_id FROM lgs.cron WHERE thread_id = ANY(%(thread_ids)s) ORDER BY cron_id FOR UPDATE
+), doomed AS MATERIALIZED (
+    SELECT run_id FROM lgs.run
+    WHERE thread_id = ANY(%(thread_ids)s) AND (SELECT count(*) FROM crons) >= 0
+    ORDER BY run_id
+    FOR UPDATE
+)
+DELETE FROM lgs.run r USING doomed WHERE r.run_id = doomed.run_id RETURNING r.run_id, r.status
 
 -- name: delete_threads
 -- Threads with their checkpoints; crons go with them. Their runs must be gone. Checkpoints name threads as text.
