@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { HumanMessage } from "@langchain/core/messages";
-import { Annotation, Command, END, isGraphInterrupt, MemorySaver, MessagesAnnotation, START, StateGraph } from "@langchain/langgraph";
+import { Annotation, Command, END, isGraphInterrupt, MemorySaver, MessagesAnnotation, Send, START, StateGraph } from "@langchain/langgraph";
 import { RemoteGraph } from "@langchain/langgraph/remote";
 import { eventually, newThread, url, word } from "./server.mjs";
 
@@ -66,6 +66,16 @@ test("it asks and is answered", async () => {
   assert.deepEqual(state.tasks[0].interrupts[0].value, { question: "ask" });
   const done = await graph.invoke(new Command({ resume: "yes" }), config);
   assert.deepEqual(done.log, ["before", "ask: yes", "after"]);
+});
+
+test("its commands are those of LangGraph", async () => {
+  const graph = remote("fan_out");
+  const config = await thread();
+  await graph.invoke({ count: 1 }, config);
+  const sent = await graph.invoke(new Command({ goto: [new Send("worker", { count: 5 })] }), config);
+  assert.deepEqual(sent.log, ["scatter", "worker 0", "worker 5"]);
+  const gone = await graph.invoke(new Command({ goto: "worker", update: { count: 3 } }), config);
+  assert.deepEqual(gone.log, ["scatter", "worker 0", "worker 5", "worker 3"]);
 });
 
 test("a failure is an exception", async () => {

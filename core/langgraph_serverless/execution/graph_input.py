@@ -65,5 +65,6 @@ def _goto(target: Any) -> Any:
     if isinstance(target, list):
         return [_goto(item) for item in target]
     if isinstance(target, Mapping):
-        return Send(target["node"], target.get("input"))
+        # JavaScript's Send becomes node and args
+        return Send(target["node"], target["input"] if "input" in target else target.get("args"))
     return target
