@@ -90,7 +90,8 @@ def test_a_named_checkpoint_and_durability_reach_the_run() -> None:
     )
     kwargs = plan(request).kwargs
     assert kwargs["config"]["configurable"]["checkpoint_id"] == "c1"
-    assert (kwargs["durability"], kwargs["checkpoint_during"]) == ("exit", False)
+    # checkpoint_during is shown as it was sent
+    assert (kwargs["durability"], kwargs["checkpoint_during"]) == ("exit", True)
     assert plan(RunRequest(assistant_id="g")).kwargs["durability"] == "async"
 
 
@@ -108,3 +109,23 @@ def test_contradictions_are_refused_by_name() -> None:
         check_request(RunRequest(assistant_id="g", context={"a": 1}, config={"configurable": {"a": 1}}))
     with pytest.raises(InvalidInputError, match="Invalid webhook hostname"):
         check_request(RunRequest(assistant_id="g", webhook="example.com"))
+    resuming = RunRequest(assistant_id="g", command={"resume": False})
+    check_request(resuming)
+    with pytest.raises(BadRequestError, match="You must provide a thread_id when resuming"):
+        check_request(resuming, stateless=True)
+    check_request(RunRequest(assistant_id="g", command={"resume": None, "goto": "a"}), stateless=True)
+
+
+def test_what_a_config_holds_besides_is_kept_and_the_assistant_is_the_servers() -> None:
+    request = RunRequest(
+        assistant_id="g",
+        config={"unknown": 1, "run_name": "n", "metadata": {"assistant_id": "theirs"}},
+        metadata={"assistant_id": "mine", "graph_id": "mine"},
+        langsmith_tracer={"project_name": "p", "example_id": None},
+    )
+    config = plan(request, assistant_config={"unknown": 0, "other": 2}).kwargs["config"]
+    assert (config["unknown"], config["other"], config["run_name"]) == (1, 2, "n")
+    assert (config["metadata"]["assistant_id"], config["metadata"]["graph_id"]) == (str(ASSISTANT), "mine")
+    assert config["configurable"]["__langsmith_project__"] == "p"
+    untraced = plan(RunRequest(assistant_id="g", langsmith_tracer={})).kwargs["config"]["configurable"]
+    assert "__langsmith_project__" not in untraced

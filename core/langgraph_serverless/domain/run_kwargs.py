@@ -4,7 +4,7 @@ The rules, as observed on the official server:
 
 * ``configurable``: the assistant's, key by key overlaid by the request's. A request with ``context`` instead is mirrored
   into it. Ids and the caller's identity are the server's and cannot be set by a client.
-* ``tags`` and scalars of ``config``: the request's, else the assistant's.
+* everything else in ``config``, such as ``tags``: the request's, else the assistant's; graphs see what LangChain knows of it.
 * ``context``: the assistant's overlaid by the request's (or by its configurable), cut down to the graph's context schema.
 * run metadata: assistant, thread, graph and assistant id, ``config.metadata``, request; later wins.
 """
@@ -25,7 +25,8 @@ from langgraph_serverless.errors import BadRequestError
 RESERVED_PREFIX = "__"
 #: Keys of ``configurable`` that say where on the thread a run starts.
 CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
-CONFIG_KEYS = ("tags", "recursion_limit", "max_concurrency", "run_name")
+#: Parts of a config that are merged by rules of their own.
+MERGED_KEYS = ("configurable", "metadata")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class RunPlan:
     thread_config: dict[str, Any]
 
 
-def check_request(request: RunRequest) -> None:
+def check_request(request: RunRequest, *, stateless: bool = False) -> None:
     """Refuse what contradicts itself, and what can be seen to be wrong without asking anybody.
 
     Raises:
@@ -51,6 +52,8 @@ def check_request(request: RunRequest) -> None:
             "Cannot specify both configurable and context. Prefer setting context alone. "
             "Context was introduced in LangGraph 0.6.0 and is the long term planned replacement for configurable."
         )
+    if stateless and (request.command or {}).get("resume") is not None:
+        raise BadRequestError("You must provide a thread_id when resuming.")
     if request.webhook is not None:
         parse_url(request.webhook)
 
@@ -101,6 +104,9 @@ def plan_run(
     }
     if request.cron_id is not None:
         configurable["cron_id"] = str(request.cron_id)
+    if any((request.langsmith_tracer or {}).values()):
+        configurable["__langsmith_project__"] = (request.langsmith_tracer or {}).get("project_name")
+        configurable["__langsmith_example_id__"] = (request.langsmith_tracer or {}).get("example_id")
 
     graph = (
         {"assistant_id": str(assistant_id)} if stateless else {"graph_id": graph_id, "assistant_id": str(assistant_id)}
@@ -111,12 +117,10 @@ def plan_run(
         **graph,
         **(request.config.get("metadata") or {}),
         **request.metadata,
+        # whatever a client says about it
+        "assistant_id": str(assistant_id),
     }
-    settings = {
-        key: request.config[key] if key in request.config else assistant_config[key]
-        for key in CONFIG_KEYS
-        if key in request.config or key in assistant_config
-    }
+    settings = {key: value for key, value in {**assistant_config, **request.config}.items() if key not in MERGED_KEYS}
     config = {"configurable": configurable, **settings, "metadata": metadata}
     durability = request.durability or default_durability
     kwargs = {
@@ -132,7 +136,7 @@ def plan_run(
         "temporary": stateless and request.on_completion == "delete",
         "subgraphs": request.stream_subgraphs,
         "resumable": request.stream_resumable,
-        "checkpoint_during": durability is not Durability.EXIT,
+        "checkpoint_during": request.checkpoint_during,
         "durability": durability.value,
     }
     return RunPlan(

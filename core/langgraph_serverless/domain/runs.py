@@ -181,10 +181,14 @@ class RunRequest:
     after_seconds: float = 0
     #: None: the deployment's default.
     durability: Durability | None = None
+    #: As it was sent; what counts is ``durability``.
+    checkpoint_during: bool = True
     webhook: str | None = None
     feedback_keys: Sequence[str] | None = None
     #: Stateless runs: ``delete`` or ``keep`` the thread.
     on_completion: str = "delete"
+    #: ``project_name`` and ``example_id``, for deployments that trace to LangSmith.
+    langsmith_tracer: Mapping[str, str | None] | None = None
     #: The request's ``x-request-id``, shown to graphs.
     request_id: str | None = None
     #: Request headers that the deployment passes on to graphs.

@@ -7,13 +7,17 @@ from importlib.metadata import version
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
+from langchain_core.tracers import LangChainTracer
 from langgraph.types import Command, Send
+from langsmith.utils import tracing_is_enabled
 
 from langgraph_serverless import __version__
 from langgraph_serverless.domain.runs import ClaimedRun
 
 #: What a client may command. JavaScript's ``Command`` writes its class name beside them.
 COMMANDS = ("update", "resume", "goto")
+#: What a graph is given of a client's config. Callbacks and the like are objects, which no client can send.
+CONFIG_KEYS = ("tags", "recursion_limit", "max_concurrency", "run_name")
 
 _VERSIONS = {
     "langgraph_version": version("langgraph"),
@@ -36,8 +40,11 @@ def graph_config(claimed: ClaimedRun, *, resuming: bool) -> RunnableConfig:
     if resuming:
         for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
             configurable.pop(key, None)
-    config: dict[str, Any] = {**stored, "configurable": configurable}
+    config: dict[str, Any] = {key: value for key, value in stored.items() if key in CONFIG_KEYS}
+    config["configurable"] = configurable
     config["run_id"] = run.run_id
+    if tracers := _tracers(configurable):
+        config["callbacks"] = tracers
     config["metadata"] = {
         **(stored.get("metadata") or {}),
         **{key: value for key, value in _VERSIONS.items() if value is not None},
@@ -48,12 +55,23 @@ def graph_config(claimed: ClaimedRun, *, resuming: bool) -> RunnableConfig:
     return config  # type: ignore[return-value]
 
 
+def _tracers(configurable: Mapping[str, Any]) -> list[LangChainTracer]:
+    """The tracer that the client asked for, if this deployment traces to LangSmith at all."""
+    project, example = configurable.get("__langsmith_project__"), configurable.get("__langsmith_example_id__")
+    if (project is None and example is None) or not tracing_is_enabled():
+        return []
+    return [LangChainTracer(project_name=project, example_id=example)]
+
+
 def graph_input(kwargs: Mapping[str, Any]) -> Any:
-    """The input, or the command, which wins if both were sent; an empty command is none."""
-    command = kwargs.get("command")
-    if not command:
-        return kwargs.get("input")
+    """The input, or the command, which wins if both were sent; one that commands nothing is none."""
+    command = kwargs.get("command") or {}
     arguments = {key: command[key] for key in COMMANDS if command.get(key) is not None}
+    for key in ("update", "goto"):
+        if arguments.get(key) in ({}, [], ""):
+            del arguments[key]  # LangGraph would stumble over it
+    if not arguments:
+        return kwargs.get("input")
     if "goto" in arguments:
         arguments["goto"] = _goto(arguments["goto"])
     if isinstance(arguments.get("update"), list):

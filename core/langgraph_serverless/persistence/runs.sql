@@ -1,7 +1,8 @@
 -- name: ensure_thread
 -- A thread with this id, unless it exists: for `if_not_exists: create` and for stateless runs.
-INSERT INTO lgs.thread (thread_id, tenant, metadata, temporary)
-VALUES (%(thread_id)s, %(tenant)s, %(metadata)s, %(temporary)s)
+INSERT INTO lgs.thread (thread_id, tenant, metadata, temporary, ttl_strategy, ttl_minutes, expires_at)
+VALUES (%(thread_id)s, %(tenant)s, %(metadata)s, %(temporary)s, %(ttl_strategy)s, %(ttl_minutes)s,
+    now() + make_interval(secs => %(ttl_minutes)s::float8 * 60))
 ON CONFLICT (thread_id) DO NOTHING
 
 -- name: lock_for_create
@@ -67,8 +68,37 @@ WHERE r.run_id = %(run_id)s
 SELECT thread_id, status, metadata FROM lgs.thread WHERE thread_id = %(thread_id)s FOR UPDATE
 
 -- name: delete_run
--- One run, live or not. A worker that executes it loses its lease with the row.
-DELETE FROM lgs.run WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s RETURNING run_id, status, attempt, handoffs
+-- One run, live or not, with the checkpoints that it has written. A worker that executes it loses its lease with the row.
+-- Values that checkpoints of other runs refer to stay. So do all of its checkpoints, if others build on them: on a thread with
+-- delta channels a checkpoint may hold only what has changed since its ancestors.
+WITH gone AS (
+    DELETE FROM lgs.run
+    WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s
+    RETURNING run_id, thread_id, status, attempt, handoffs, lease_history
+), tokens AS (
+    SELECT gone.thread_id::text AS thread_id, (entry ->> 'token')::uuid AS token
+    FROM gone, jsonb_array_elements(gone.lease_history) AS entry
+), others AS MATERIALIZED (
+    SELECT c.thread_id, c.checkpoint_ns, c.checkpoint, c.metadata
+    FROM checkpoints c JOIN gone ON c.thread_id = gone.thread_id::text
+    WHERE NOT EXISTS (SELECT 1 FROM tokens t WHERE t.token = c.lease_token)
+), deleted AS MATERIALIZED (
+    SELECT t.thread_id, t.token FROM tokens t
+    WHERE NOT EXISTS (
+        SELECT 1 FROM others o WHERE o.metadata ?| array['counters_since_delta_snapshot', 'delta_writes_versioned'])
+), deleted_checkpoints AS (
+    DELETE FROM checkpoints c USING deleted d
+    WHERE c.thread_id = d.thread_id AND c.lease_token = d.token
+), deleted_writes AS (
+    DELETE FROM checkpoint_writes w USING deleted d
+    WHERE w.thread_id = d.thread_id AND w.lease_token = d.token
+), deleted_blobs AS (
+    DELETE FROM checkpoint_blobs b USING deleted d
+    WHERE b.thread_id = d.thread_id AND b.lease_token = d.token AND NOT EXISTS (
+        SELECT 1 FROM others o
+        WHERE o.checkpoint_ns = b.checkpoint_ns AND o.checkpoint -> 'channel_versions' ->> b.channel = b.version)
+)
+SELECT run_id, status, attempt, handoffs FROM gone
 
 -- name: live_runs
 -- The pending and running runs of a thread, oldest first, locked: a claim or a hand-off, which take no thread, must not come

@@ -39,6 +39,8 @@ BUSY = "Thread is already running a task. Wait for it to finish or choose a diff
 NOT_FOUND = "Thread or assistant not found."
 #: Names the worker in the fence of events that no worker appends; no run has it as its token.
 NOBODY = uuid.UUID(int=0)
+#: A run that makes its thread and meets a delete of it between the two steps looks again.
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ class RunService:
             ConflictError: strategy ``reject`` and the thread is busy.
             InvalidInputError: a field is wrong; the message names it.
         """
-        await self._check(request)
+        await self._check(request, stateless=thread_id is None)
         async with self._database.transaction() as connection:
             created = await self._insert(connection, caller, request, thread_id)
         await self.announce([created])
@@ -96,7 +98,7 @@ class RunService:
 
         A webhook's host is not looked up, as a name server must not hold up a transaction; the sender does it.
         """
-        check_request(request)
+        check_request(request, stateless=thread_id is None)
         return await self._insert(connection, caller, request, thread_id)
 
     async def announce(self, created: Sequence[CreatedRun]) -> None:
@@ -110,14 +112,14 @@ class RunService:
     async def create_batch(self, caller: Principal, requests: Sequence[RunRequest]) -> list[Run]:
         """Queue stateless runs, all of them or none."""
         for request in requests:
-            await self._check(request)
+            await self._check(request, stateless=True)
         async with self._database.transaction() as connection:
             created = [await self._insert(connection, caller, request, None) for request in requests]
         await self.announce(created)
         return [each.run for each in created]
 
-    async def _check(self, request: RunRequest) -> None:
-        check_request(request)
+    async def _check(self, request: RunRequest, *, stateless: bool) -> None:
+        check_request(request, stateless=stateless)
         if request.webhook is not None and self._webhooks is not None:
             await self._webhooks.check(request.webhook)
 
@@ -127,20 +129,29 @@ class RunService:
         assistant_id = self._catalog.resolve_assistant(request.assistant_id)
         stateless = thread_id is None
         thread_id = thread_id or new_id()
-        if stateless or request.if_not_exists == "create":
-            temporary = stateless and request.on_completion == "delete"
-            await self._runs.ensure_thread(
-                connection, thread_id, tenant="", metadata=request.metadata, temporary=temporary
-            )
-        target = await self._runs.lock_for_create(connection, assistant_id=assistant_id, thread_id=thread_id)
+        makes_thread = stateless or request.if_not_exists == "create"
+        for _ in range(_ATTEMPTS if makes_thread else 1):
+            if makes_thread:
+                temporary = stateless and request.on_completion == "delete"
+                await self._runs.ensure_thread(
+                    connection,
+                    thread_id,
+                    tenant="",
+                    metadata=request.metadata,
+                    temporary=temporary,
+                    ttl=None if temporary else self._catalog.manifest.thread_ttl,
+                )
+            target = await self._runs.lock_for_create(connection, assistant_id=assistant_id, thread_id=thread_id)
+            if target is None or target.thread_id is not None:
+                break
         if target is None or target.thread_id is None:
             raise NotFoundError(NOT_FOUND)
+        run_id = new_id()
         cancelled: Sequence[uuid.UUID] = ()
         ended: Sequence[LiveRun] = ()
         if target.thread_is_busy:
-            cancelled, ended = await self._make_way(connection, thread_id, request.multitask_strategy)
+            cancelled, ended = await self._make_way(connection, thread_id, request.multitask_strategy, run_id)
         graph = self._catalog.require(target.graph_id)
-        run_id = new_id()
         plan = plan_run(
             request,
             caller,
@@ -179,7 +190,7 @@ class RunService:
         return CreatedRun(run=run, cancelled=cancelled, ended=ended)
 
     async def _make_way(
-        self, connection: Connection, thread_id: uuid.UUID, strategy: MultitaskStrategy
+        self, connection: Connection, thread_id: uuid.UUID, strategy: MultitaskStrategy, later: uuid.UUID
     ) -> tuple[Sequence[uuid.UUID], Sequence[LiveRun]]:
         """Apply the strategy of a new run to the live runs of its thread, which is locked."""
         if strategy is MultitaskStrategy.REJECT:
@@ -188,7 +199,8 @@ class RunService:
             return (), ()
         action = CancelAction(strategy.value)
         live = await self._runs.live(connection, thread_id)
-        return await self._cancel_locked(connection, live, action, reason=f"{strategy.value} requested by a later run")
+        reason = f"superseded by run {later} (multitask_strategy={strategy.value})"
+        return await self._cancel_locked(connection, live, action, reason=reason)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -235,7 +247,7 @@ class RunService:
     # -- ending --------------------------------------------------------------------------------------------------
 
     async def delete(self, caller: Principal, thread_id: uuid.UUID, run_id: uuid.UUID) -> None:
-        """Delete a run; one that is being executed loses its lease, and its worker stops.
+        """Delete a run and the checkpoints that it has written; if it is being executed, its worker loses it and stops.
 
         Raises:
             NotFoundError: no such run on this thread.

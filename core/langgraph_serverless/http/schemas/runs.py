@@ -55,6 +55,13 @@ class Run(ResponseModel):  # type: ignore[no-redef]  # of "kwargs": the plugin g
     langsmith_session_name: str | None = None
 
 
+class LangSmithTracer(RequestModel):
+    """Where a run is traced to, if the deployment traces to LangSmith."""
+
+    project_name: str | None = None
+    example_id: str | None = None
+
+
 class RunCreate(RequestModel):
     assistant_id: str
     input: Any = None
@@ -63,13 +70,14 @@ class RunCreate(RequestModel):
     config: Config = Field(default_factory=Config)
     context: Omittable[JsonObject] = None
     checkpoint: Omittable[CheckpointConfig] = None
-    checkpoint_id: Omittable[str] = None
-    interrupt_before: NodeNames | None = None
-    interrupt_after: NodeNames | None = None
+    #: An empty one is none.
+    checkpoint_id: str | None = None
+    interrupt_before: Omittable[NodeNames] = None
+    interrupt_after: Omittable[NodeNames] = None
     stream_mode: StreamModeName | list[StreamModeName] = "values"
     stream_subgraphs: bool = False
     stream_resumable: bool = False
-    on_disconnect: Literal["cancel", "continue"] = "continue"
+    on_disconnect: Literal["cancel", "continue"] | None = "continue"
     multitask_strategy: WireEnum[domain.MultitaskStrategy] = domain.MultitaskStrategy.ENQUEUE
     if_not_exists: Literal["create", "reject"] = "reject"
     #: Postgres's calendar ends in the year 294276; a negative delay is none.
@@ -79,7 +87,8 @@ class RunCreate(RequestModel):
     checkpoint_during: Omittable[bool] = None
     webhook: Omittable[Annotated[str, Field(min_length=1, max_length=65536)]] = None
     feedback_keys: Omittable[list[str]] = None
-    on_completion: Literal["delete", "keep"] = "delete"
+    on_completion: Literal["delete", "keep"] | None = "delete"
+    langsmith_tracer: LangSmithTracer | None = None
 
     def to_domain(self, request_id: str) -> domain.RunRequest:
         """The request as the service takes it."""
@@ -97,20 +106,22 @@ class RunCreate(RequestModel):
             stream_mode=tuple(domain.StreamMode(mode) for mode in modes or ("values",)),
             stream_subgraphs=self.stream_subgraphs,
             stream_resumable=self.stream_resumable,
-            on_disconnect=self.on_disconnect,
+            on_disconnect=self.on_disconnect or "continue",
             multitask_strategy=self.multitask_strategy,
             if_not_exists=self.if_not_exists,
             after_seconds=self.after_seconds,
             durability=self._durability(),
+            checkpoint_during=self.checkpoint_during is not False,
             webhook=self.webhook,
             feedback_keys=self.feedback_keys,
-            on_completion=self.on_completion,
+            on_completion=self.on_completion or "delete",
+            langsmith_tracer=self.langsmith_tracer.model_dump() if self.langsmith_tracer else None,
             request_id=request_id,
         )
 
     def _checkpoint(self) -> JsonObject | None:
         checkpoint = self.checkpoint.model_dump(exclude_none=True) if self.checkpoint else {}
-        if self.checkpoint_id is not None:
+        if self.checkpoint_id:
             checkpoint["checkpoint_id"] = self.checkpoint_id
         if (checkpoint_id := checkpoint.get("checkpoint_id")) is not None:
             parse_id(checkpoint_id, "checkpoint", suffix="")

@@ -1,0 +1,105 @@
+"""Deleting a run takes along what it has written, and nothing that others need."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langgraph_serverless.containers.worker import WorkerContainer
+from langgraph_serverless.domain.ids import new_id
+from langgraph_serverless.domain.principal import ANONYMOUS
+from langgraph_serverless.domain.runs import Lease, Run, RunRequest
+from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.manifest import build_manifest
+from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.persistence.checkpoints import FencedSaver
+from langgraph_serverless.settings import Settings
+
+PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
+TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
+
+
+@pytest.fixture(scope="module")
+def registry() -> GraphRegistry:
+    return GraphRegistry.load(read_project(PROJECT))
+
+
+@pytest.fixture
+async def container(
+    settings: Settings, registry: GraphRegistry, clean_database: None
+) -> AsyncIterator[WorkerContainer]:
+    quick = settings.replace(poll_interval=0.2, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
+    container = WorkerContainer(quick, registry=registry, manifest=await build_manifest(registry))
+    await container.assistants.ensure_defaults()
+    yield container
+    await container.aclose()
+
+
+async def rows(container: WorkerContainer, query: Any, *parameters: Any) -> list[dict[str, Any]]:
+    async with container.database.connection() as connection:
+        cursor = await connection.execute(query, parameters)
+        return await cursor.fetchall() if cursor.description else []
+
+
+async def runs_on_one_thread(container: WorkerContainer, *inputs: dict[str, Any]) -> list[Run]:
+    """Runs that have ended, one after the other."""
+    thread_id = new_id()
+    await rows(container, "INSERT INTO lgs.thread (thread_id) VALUES (%s)", thread_id)
+    made = [
+        await container.runs.create(ANONYMOUS, RunRequest(assistant_id="steps", input=each), thread_id=thread_id)
+        for each in inputs
+    ]
+    worker = container.worker()
+    task = asyncio.create_task(worker.work())
+    async with asyncio.timeout(10):
+        while await rows(container, "SELECT 1 FROM lgs.run WHERE status IN ('pending', 'running')"):
+            await asyncio.sleep(0.02)
+    worker.stop()
+    await task
+    return made
+
+
+async def state(container: WorkerContainer, run: Run) -> Any:
+    saver = FencedSaver(await container.database.pool(), Lease(run_id=run.run_id, token=uuid.uuid4(), epoch=1))
+    found = await saver.aget_tuple({"configurable": {"thread_id": str(run.thread_id)}})
+    return found and found.checkpoint["channel_values"]
+
+
+async def test_the_last_run_leaves_the_state_before_it(container: WorkerContainer) -> None:
+    first, last = await runs_on_one_thread(container, {"log": ["one"], "count": 1}, {"log": ["two"], "count": 1})
+    await container.runs.delete(ANONYMOUS, last.thread_id, last.run_id)
+    assert (await state(container, first))["log"] == ["one", "step"]
+    await container.runs.delete(ANONYMOUS, first.thread_id, first.run_id)
+    assert await state(container, first) is None
+    for table in TABLES:
+        assert await rows(container, f"SELECT 1 FROM {table}") == []
+
+
+async def test_values_of_an_earlier_run_that_a_later_one_holds_stay(container: WorkerContainer) -> None:
+    # the second run writes count and not log, so its checkpoints point at the first one's log
+    first, second = await runs_on_one_thread(container, {"log": ["one"], "count": 0}, {"count": 0})
+    before = await state(container, second)
+    assert before["log"] == ["one"]
+    await container.runs.delete(ANONYMOUS, first.thread_id, first.run_id)
+    assert await state(container, second) == before
+    left = await rows(container, "SELECT DISTINCT metadata ->> 'run_id' AS run_id FROM checkpoints")
+    assert [row["run_id"] for row in left] == [str(second.run_id)]
+
+
+async def test_on_a_thread_with_delta_channels_an_earlier_runs_checkpoints_stay(container: WorkerContainer) -> None:
+    first, second = await runs_on_one_thread(container, {"log": ["one"], "count": 1}, {"count": 1})
+    await rows(
+        container,
+        """UPDATE checkpoints SET metadata = metadata || '{"counters_since_delta_snapshot": {"log": 1}}'
+           WHERE metadata ->> 'run_id' = %s""",
+        str(second.run_id),
+    )
+    counted = await rows(container, "SELECT count(*) AS n FROM checkpoints")
+    await container.runs.delete(ANONYMOUS, first.thread_id, first.run_id)
+    assert await rows(container, "SELECT count(*) AS n FROM checkpoints") == counted
+    assert await rows(container, "SELECT 1 FROM lgs.run WHERE run_id = %s", first.run_id) == []
