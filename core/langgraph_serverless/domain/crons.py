@@ -29,6 +29,8 @@ from langgraph_serverless.errors import InvalidInputError
 
 #: Longer than any sensible schedule; the parser's cost grows with the text.
 MAX_SCHEDULE_LENGTH = 512
+#: Twice that of the longest name that there is.
+MAX_ZONE_LENGTH = 64
 #: The longest time between two 29ths of February, and a year more.
 MAX_YEARS_AHEAD = 9
 _HOUR = 1
@@ -153,11 +155,14 @@ def zone(timezone: str | None) -> tzinfo:
     if timezone is None:
         return UTC
     try:
-        return ZoneInfo(timezone)
-    except (ValueError, OSError, KeyError):  # bad characters; a folder, or too long; unknown
-        raise InvalidInputError(
-            f"Invalid timezone: '{timezone[:100]}'. Must be an IANA timezone name such as 'Europe/Berlin'."
-        ) from None
+        # the name becomes a path, which is walked part by part
+        if len(timezone) <= MAX_ZONE_LENGTH:
+            return ZoneInfo(timezone)
+    except (ValueError, OSError, KeyError):  # bad characters; a folder; unknown
+        pass
+    raise InvalidInputError(
+        f"Invalid timezone: '{timezone[:100]}'. Must be an IANA timezone name such as 'Europe/Berlin'."
+    )
 
 
 def next_after(schedule: str, timezone: str | None, after: datetime) -> datetime:

@@ -40,7 +40,8 @@ Write = Callable[[Graph, RunnableConfig], Awaitable[RunnableConfig]]
 #: Which checkpoint is meant; everything else in a client's ``checkpoint`` object is ignored.
 CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 #: Keys of a thread's stored config that do not apply to another use of its graph.
-_NOT_KEPT = frozenset({"thread_id", "run_id", *CHECKPOINT_KEYS})
+#: ``langgraph_request_id`` would be what a client has made up: a write by hand has none.
+_NOT_KEPT = frozenset({"thread_id", "run_id", "langgraph_request_id", *CHECKPOINT_KEYS})
 #: What a graph and its reducers raise at values that they cannot take.
 _REFUSALS = (InvalidUpdateError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 

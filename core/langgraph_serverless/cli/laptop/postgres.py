@@ -32,6 +32,7 @@ from urllib.parse import quote
 
 import psutil
 import psycopg
+from psycopg import sql
 
 from langgraph_serverless.cli.laptop import processes
 from langgraph_serverless.cli.laptop.data_dir import DataDir
@@ -258,7 +259,7 @@ def _connect_until(
             reason = str(error).strip().splitlines()[-1]
             if f'database "{DATABASE}" does not exist' in reason:
                 with psycopg.connect(uri, dbname="postgres", connect_timeout=5, autocommit=True) as connection:
-                    connection.execute(f"CREATE DATABASE {DATABASE}")
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
                 continue
         else:
             return
