@@ -12,6 +12,7 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 
 from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.http.app import create_app
 from langgraph_serverless.settings import Settings
@@ -224,7 +225,7 @@ async def test_an_unreachable_database_is_503_with_retry_after(
 
 async def test_a_database_that_is_not_there_is_503(settings: Settings, tmp_path: Any) -> None:
     nowhere = settings.replace(database_uri=f"postgresql://nobody@/x?host={tmp_path}", pool_timeout=0.3)
-    container = ApiContainer(nowhere)
+    container = ApiContainer(nowhere, manifest=Manifest.of({}))
     app = create_app(container, ["threads", "system"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
         assert (await client.get("/ok")).status_code == 200

@@ -29,7 +29,6 @@ def test_five_minutes_with_the_python_sdk(examples_server: DevServer) -> None:
         ("POST", "/threads/{thread}/stream/events", {}, 404),
         ("POST", "/mcp", {}, 404),
         ("POST", "/a2a/minimal", {}, 404),
-        ("POST", "/threads/prune", {"thread_ids": [], "strategy": "keep_latest"}, 422),
     ],
 )
 def test_what_it_says_does_not_work_does_not(

@@ -178,6 +178,15 @@ async def test_supersteps_need_the_graphs(http: httpx.AsyncClient) -> None:
     assert (await http.post("/threads", json={"supersteps": []})).status_code == 200
 
 
+async def test_a_patch_may_be_answered_without_a_body(sdk: LangGraphClient, http: httpx.AsyncClient) -> None:
+    made = await sdk.threads.create()
+    assert await sdk.threads.update(made["thread_id"], metadata={"a": 1}, return_minimal=True) is None
+    assert (await sdk.threads.get(made["thread_id"]))["metadata"] == {"a": 1}
+    for prefer, status in (("respond-async, return=minimal", 204), ("return=representation", 200), ("x", 200)):
+        path, headers = f"/threads/{made['thread_id']}", {"Prefer": prefer}
+        assert (await http.patch(path, json={}, headers=headers)).status_code == status
+
+
 async def test_what_runs_write_into_metadata_cannot_be_sent(sdk: LangGraphClient) -> None:
     sent = {"assistant_id": "a", "run_id": "r", "thread_id": "t", "cron_id": "c", "graph_id": "g", "own": 1}
     made = await sdk.threads.create(metadata=sent)

@@ -15,8 +15,9 @@ from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
 from langgraph_serverless.containers.scheduler import SchedulerContainer
-from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS
+from langgraph_serverless.domain.runs import RunRequest
 from langgraph_serverless.domain.threads import Ttl, TtlStrategy
 from langgraph_serverless.persistence.checkpoints import Saver
 from langgraph_serverless.settings import Settings
@@ -228,3 +229,32 @@ async def test_a_time_to_live_starts_anew_with_each_use(bench: Bench) -> None:
     assert await expiry("state_updated_at = clock_timestamp()") == 60
     assert await expiry("metadata = '{}'") == 0
     assert (await bench.container.threads.get(ANONYMOUS, plain)).expires_at is None
+
+
+async def test_threads_are_made_with_the_time_to_live_of_the_project(settings: Settings, bench: Bench) -> None:
+    graph = GraphManifest(graph_id="g", description=None, is_factory=False, schemas={}, drawings={}, subgraphs={})
+    manifest = Manifest.of({"g": graph}, thread_ttl=Ttl(strategy=KEEP, minutes=30))
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    container = SchedulerContainer(settings, manifest=manifest)
+    await container.assistants.ensure_defaults()
+
+    async def made(thread_id: uuid.UUID) -> tuple[Any, Any]:
+        thread = await container.threads.get(ANONYMOUS, thread_id)
+        return thread.ttl_strategy, thread.ttl_minutes
+
+    plain = await container.threads.create(ANONYMOUS)
+    assert await made(plain.thread_id) == (KEEP, 30)
+    own = await container.threads.create(ANONYMOUS, ttl=Ttl(strategy=TtlStrategy.DELETE, minutes=5))
+    assert await made(own.thread_id) == (TtlStrategy.DELETE, 5)
+    with_run = uuid.uuid4()
+    await container.runs.create(
+        ANONYMOUS, RunRequest(assistant_id="g", if_not_exists="create", after_seconds=3600), thread_id=with_run
+    )
+    assert await made(with_run) == (KEEP, 30)
+    kept = await container.runs.create(
+        ANONYMOUS, RunRequest(assistant_id="g", on_completion="keep", after_seconds=3600), thread_id=None
+    )
+    assert await made(kept.thread_id) == (KEEP, 30)
+    hidden = await container.runs.create(ANONYMOUS, RunRequest(assistant_id="g", after_seconds=3600), thread_id=None)
+    assert await made(hidden.thread_id) == (None, None)
+    await container.aclose()

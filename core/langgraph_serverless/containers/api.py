@@ -120,7 +120,7 @@ class ApiContainer:
     def threads(self) -> ThreadService:
         from langgraph_serverless.services.threads import ThreadService
 
-        return ThreadService(self.database, self.bell)
+        return ThreadService(self.database, self.bell, self.catalog.manifest.thread_ttl)
 
     @property
     def supersteps(self) -> SuperstepWriter | None:
@@ -172,7 +172,7 @@ class ApiContainer:
     def crons(self) -> CronService:
         from langgraph_serverless.services.crons import CronService
 
-        return CronService(self.database, self.catalog)
+        return CronService(self.database, self.catalog, self.webhook_addresses)
 
     @property
     def embedder(self) -> Embedder | None:

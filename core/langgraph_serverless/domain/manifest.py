@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langgraph_serverless.domain.store import StoreSettings
+from langgraph_serverless.domain.threads import Ttl
 
 #: between the parts of a subgraph's namespace, as in langgraph
 NAMESPACE_SEPARATOR = "|"
@@ -80,15 +81,25 @@ class Manifest:
     #: changes when, and only when, a description changes
     hash: str
     store: StoreSettings = field(default_factory=StoreSettings)
+    #: of threads that are made without one
+    thread_ttl: Ttl | None = None
 
     @classmethod
-    def of(cls, graphs: Mapping[str, GraphManifest], *, store: StoreSettings | None = None) -> Manifest:
+    def of(
+        cls,
+        graphs: Mapping[str, GraphManifest],
+        *,
+        store: StoreSettings | None = None,
+        thread_ttl: Ttl | None = None,
+    ) -> Manifest:
         """A manifest with the hash of its content."""
         store = store or StoreSettings()
         described = {graph_id: graph.to_json() for graph_id, graph in graphs.items()}
-        content = {"graphs": described, "store": store.to_json()}
+        ttl = thread_ttl and thread_ttl.to_json()
+        content = {"graphs": described, "store": store.to_json(), "thread_ttl": ttl}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return cls(graphs=dict(graphs), hash=hashlib.sha256(canonical.encode()).hexdigest(), store=store)
+        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        return cls(graphs=dict(graphs), hash=digest, store=store, thread_ttl=thread_ttl)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -96,10 +107,17 @@ class Manifest:
             "hash": self.hash,
             "graphs": {graph_id: graph.to_json() for graph_id, graph in self.graphs.items()},
             "store": self.store.to_json(),
+            "thread_ttl": self.thread_ttl and self.thread_ttl.to_json(),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Manifest:
         """The inverse of ``to_json``."""
         graphs = {graph_id: GraphManifest.from_json(graph) for graph_id, graph in value["graphs"].items()}
-        return cls(graphs=graphs, hash=value["hash"], store=StoreSettings.from_json(value["store"]))
+        ttl = value.get("thread_ttl")
+        return cls(
+            graphs=graphs,
+            hash=value["hash"],
+            store=StoreSettings.from_json(value["store"]),
+            thread_ttl=Ttl.from_json(ttl) if ttl else None,
+        )

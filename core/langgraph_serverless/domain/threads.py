@@ -50,6 +50,14 @@ class Ttl:
     strategy: TtlStrategy
     minutes: float
 
+    def to_json(self) -> dict[str, Any]:
+        return {"strategy": self.strategy.value, "minutes": self.minutes}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Ttl:
+        """The inverse of ``to_json``."""
+        return cls(strategy=TtlStrategy(value["strategy"]), minutes=value["minutes"])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:

@@ -6,7 +6,7 @@ the file gives them as a map or names a dotenv file.
 
 Relies on: the file system. Never imports the user's code (``loader.py`` does) and never touches ``os.environ``: the
 caller decides when ``apply_env`` happens. The sections ``store``, ``checkpointer``, ``http``, ``auth`` and
-``webhooks`` are passed on as they are to whoever implements them; ``store_settings`` is the first of them, checked.
+``webhooks`` are passed on as they are to whoever implements them; ``store_settings`` and ``thread_ttl`` are what the first two say, checked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from langgraph_serverless.domain.store import StoreSettings
+from langgraph_serverless.domain.threads import Ttl
 from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.execution.checkpointer_section import inactive_keys as inactive_checkpointer_keys
+from langgraph_serverless.execution.checkpointer_section import read_thread_ttl
+from langgraph_serverless.execution.checkpointer_section import unknown_keys as unknown_checkpointer_keys
 from langgraph_serverless.execution.store_section import read_store
 from langgraph_serverless.execution.store_section import unknown_keys as unknown_store_keys
 from langgraph_serverless.execution.targets import parse_target, resolve_inside
@@ -55,7 +59,7 @@ KNOWN_KEYS = frozenset(
 #: what protects a project elsewhere and does nothing here yet: serving it all the same would leave it open
 PROTECTING_KEYS = ("auth", "encryption")
 #: sections that are checked and have no effect yet
-INACTIVE_KEYS = ("checkpointer", "http", "priority", "ui", "webhooks")
+INACTIVE_KEYS = ("http", "priority", "ui", "webhooks")
 #: characters that need no escaping in a URL's path
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
 
@@ -97,6 +101,8 @@ class ProjectConfig:
     inactive_keys: tuple[str, ...] = ()
     #: the section ``store``, checked
     store_settings: StoreSettings = field(default_factory=StoreSettings)
+    #: of threads that are made without one
+    thread_ttl: Ttl | None = None
     unknown_keys: tuple[str, ...] = ()
 
     def apply_env(self, environ: MutableMapping[str, str]) -> None:
@@ -112,6 +118,7 @@ def read_project(config_path: Path) -> ProjectConfig:
     root = config_path.parent
     dependencies = _dependencies(raw, config_path)
     store = _section(raw, "store", config_path)
+    checkpointer = _section(raw, "checkpointer", config_path)
     return ProjectConfig(
         root=root,
         config_path=config_path,
@@ -121,7 +128,8 @@ def read_project(config_path: Path) -> ProjectConfig:
         env=_env(raw, root, config_path),
         store=store,
         store_settings=read_store(store, config_path),
-        checkpointer=_section(raw, "checkpointer", config_path),
+        checkpointer=checkpointer,
+        thread_ttl=read_thread_ttl(checkpointer, config_path),
         http=_section(raw, "http", config_path),
         auth=_section(raw, "auth", config_path),
         webhooks=_section(raw, "webhooks", config_path),
@@ -129,8 +137,13 @@ def read_project(config_path: Path) -> ProjectConfig:
         inactive_keys=(
             *(key for key in INACTIVE_KEYS if raw.get(key)),
             *(["store.path"] if store and store.get("path") else []),
+            *inactive_checkpointer_keys(checkpointer),
         ),
-        unknown_keys=(*sorted(set(raw) - KNOWN_KEYS), *unknown_store_keys(store)),
+        unknown_keys=(
+            *sorted(set(raw) - KNOWN_KEYS),
+            *unknown_store_keys(store),
+            *unknown_checkpointer_keys(checkpointer),
+        ),
     )
 
 

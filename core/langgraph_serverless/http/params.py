@@ -31,6 +31,11 @@ def read_list(values: Sequence[str] | None) -> list[str]:
     return unpacked if all(isinstance(value, str) for value in unpacked) else given
 
 
+def wants_minimal(prefer: str) -> bool:
+    """Whether a ``Prefer`` header asks for an answer without a body."""
+    return "return=minimal" in (part.strip() for part in prefer.split(","))
+
+
 def read_xray(value: str) -> bool | int:
     """``true``, ``false`` (or nothing) or how many levels of subgraphs are shown.
 

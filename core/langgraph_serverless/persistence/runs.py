@@ -15,6 +15,7 @@ from typing import Any
 from psycopg import sql
 
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, Run, RunStatus
+from langgraph_serverless.domain.threads import Ttl
 from langgraph_serverless.persistence.filters import Search, column, fetch
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
@@ -148,12 +149,24 @@ class RunRepository:
     """The statements of ``runs.sql``."""
 
     async def ensure_thread(
-        self, connection: Connection, thread_id: uuid.UUID, *, tenant: str, metadata: Mapping[str, Any], temporary: bool
+        self,
+        connection: Connection,
+        thread_id: uuid.UUID,
+        *,
+        tenant: str,
+        metadata: Mapping[str, Any],
+        temporary: bool,
+        ttl: Ttl | None = None,
     ) -> None:
-        await connection.execute(
-            ENSURE_THREAD,
-            {"thread_id": thread_id, "tenant": tenant, "metadata": jsonb(metadata), "temporary": temporary},
-        )
+        parameters = {
+            "thread_id": thread_id,
+            "tenant": tenant,
+            "metadata": jsonb(metadata),
+            "temporary": temporary,
+            "ttl_strategy": ttl and ttl.strategy,
+            "ttl_minutes": ttl and ttl.minutes,
+        }
+        await connection.execute(ENSURE_THREAD, parameters)
 
     async def lock_for_create(
         self, connection: Connection, *, assistant_id: uuid.UUID, thread_id: uuid.UUID

@@ -52,9 +52,10 @@ class SuperstepWriter(Protocol):
 class ThreadService:
     """Use cases around threads."""
 
-    def __init__(self, database: Database, bell: Bell) -> None:
+    def __init__(self, database: Database, bell: Bell, default_ttl: Ttl | None = None) -> None:
         self._database = database
         self._bell = bell
+        self._default_ttl = default_ttl
         self._threads = ThreadRepository()
 
     async def create(
@@ -69,6 +70,7 @@ class ThreadService:
         """Make a thread.
 
         Args:
+            ttl: without one, the default of the project.
             return_existing: give the stored thread, as it is, if the id is taken.
 
         Raises:
@@ -77,7 +79,9 @@ class ThreadService:
         wanted = thread_id or new_id()
         async with self._database.connection() as connection:
             for _ in range(_ATTEMPTS):
-                made = await self._threads.insert(connection, wanted, metadata=_own(metadata or {}), ttl=ttl)
+                made = await self._threads.insert(
+                    connection, wanted, metadata=_own(metadata or {}), ttl=ttl or self._default_ttl
+                )
                 if made is None and return_existing:
                     made = await self._threads.get(connection, wanted)
                 if made is not None:

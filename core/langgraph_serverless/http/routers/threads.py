@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
 from langgraph_serverless.domain.threads import ThreadField
@@ -13,6 +13,7 @@ from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, ThreadId
 from langgraph_serverless.http.forwarding import forward_to_state
 from langgraph_serverless.http.pagination import page_response
+from langgraph_serverless.http.params import wants_minimal
 from langgraph_serverless.http.responses import json_response, no_content, returns
 from langgraph_serverless.http.schemas import threads as wire
 
@@ -104,11 +105,14 @@ async def update_thread(
     container: Container,
     thread_id: ThreadId,
     payload: Annotated[wire.ThreadPatch, Body(wire.ThreadPatch)],
+    prefer: Annotated[str, Header(description="`return=minimal` for an answer without a body, 204.")] = "",
 ) -> Response:
     """Merge a thread's metadata, set its time to live."""
     thread = await container.threads.update(
         caller, thread_id, metadata=payload.metadata, ttl=payload.ttl.to_domain() if payload.ttl else None
     )
+    if wants_minimal(prefer):
+        return no_content()
     return json_response(wire.thread_document(thread))
 
 
