@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +13,10 @@ import pytest
 from langgraph.store.base import EmbeddingsFunc, GetOp, PutOp, SearchOp, ensure_embeddings
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
+from langgraph_serverless.cli.migrate import migrate as migrate_command
 from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.containers.migrate import migrate_and_seed
+from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.store import StoreIndex, StoreSettings, StoreTtl
@@ -28,6 +32,7 @@ from langgraph_serverless.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("clean_database")
 
+PROJECT = Path(__file__).parents[1] / "fixtures" / "projects" / "memory" / "langgraph.json"
 INDEX = StoreIndex(dims=8, embed="./toy.py:embed", fields=("text",))
 SETTINGS = StoreSettings(index=INDEX)
 AT: dict[str, Any] = {"namespace": ["a"], "key": "k"}
@@ -341,3 +346,46 @@ async def test_where_nobody_can_embed_the_field_is_refused(settings: Settings, d
     await container.aclose()
     with pytest.raises(UnavailableError):
         await StoreService(database, SETTINGS).put(ANONYMOUS, **AT, value={})
+
+
+# -- who makes the table, and who sweeps -----------------------------------------------------------------------------
+
+
+def has_vectors(uri: str) -> bool:
+    with psycopg.connect(uri) as connection:
+        row = connection.execute("SELECT to_regclass('store_vectors') IS NOT NULL").fetchone()
+    assert row is not None
+    found: bool = row[0]
+    return found
+
+
+def test_the_command_makes_the_table_of_the_project_it_is_told(
+    other_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URI", other_database)
+    monkeypatch.delenv("LANGGRAPH_CONFIG", raising=False)
+    migrate_command()
+    assert not has_vectors(other_database)
+    monkeypatch.setenv("LANGGRAPH_CONFIG", str(PROJECT))
+    migrate_command()
+    assert has_vectors(other_database)
+
+
+async def test_the_migration_function_makes_the_table_of_the_manifest(other_database: str, settings: Settings) -> None:
+    of_project = settings.replace(database_uri=other_database)
+    await migrate_and_seed(of_project, manifest=Manifest.of({}))
+    assert not has_vectors(other_database)
+    await migrate_and_seed(of_project, manifest=Manifest.of({}, store=SETTINGS))
+    assert has_vectors(other_database)
+
+
+async def test_the_scheduler_sweeps_as_often_as_the_project_says(
+    clients: StoreService, database: Database, settings: Settings
+) -> None:
+    await clients.put(ANONYMOUS, **AT, value={"text": "x"}, ttl=0)
+    for minutes, swept in ((60 * 24 * 365, 0), (None, 1)):
+        ttl = StoreTtl(sweep_interval_minutes=minutes)
+        scheduler = SchedulerContainer(settings, manifest=Manifest.of({}, store=StoreSettings(ttl=ttl)))
+        assert (await scheduler.scheduler.tick()).items_swept == swept
+        await scheduler.aclose()
+    assert await vectors(database) == []
