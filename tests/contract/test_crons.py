@@ -109,6 +109,7 @@ async def test_a_thread_cron_needs_its_thread(sdk: LangGraphClient) -> None:
         ({"durability": "bad"}, 422, '"bad" is not'),
         ({"metadata": 1}, 422, '1 is not of type "object"'),
         ({"webhook": ""}, 422, '"" is shorter than 1 character'),
+        ({"webhook": "http://127.0.0.1/"}, 422, "Webhook host blocked: loopback IP range"),
         ({"config": {"configurable": {"a": 1}}, "context": {"b": 1}}, 400, "Cannot specify both"),
     ],
 )

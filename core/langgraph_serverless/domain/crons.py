@@ -114,6 +114,7 @@ def run_request(cron: Cron, due_at: datetime) -> RunRequest:
         stream_resumable=sent.get("stream_resumable", False),
         multitask_strategy=MultitaskStrategy(sent.get("multitask_strategy", MultitaskStrategy.ENQUEUE)),
         durability=Durability(durability) if durability is not None else None,
+        checkpoint_during=sent.get("checkpoint_during") is not False,
         webhook=sent.get("webhook"),
         on_completion=cron.on_run_completed or OnRunCompleted.DELETE,
         cron_id=cron.cron_id,

@@ -23,6 +23,7 @@ from langgraph_serverless.domain.crons import (
 )
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.paging import Page
+from langgraph_serverless.domain.ports import WebhookPolicy
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.run_kwargs import check_request
 from langgraph_serverless.errors import BadRequestError, InvalidInputError, NotFoundError
@@ -37,9 +38,10 @@ FIXED = frozenset({"assistant_id"})
 class CronService:
     """Scheduled runs."""
 
-    def __init__(self, database: Database, catalog: GraphCatalog) -> None:
+    def __init__(self, database: Database, catalog: GraphCatalog, webhooks: WebhookPolicy | None = None) -> None:
         self._database = database
         self._catalog = catalog
+        self._webhooks = webhooks
         self._crons = CronRepository()
 
     async def create(self, caller: Principal, payload: Mapping[str, Any], *, thread_id: uuid.UUID | None) -> Cron:
@@ -53,6 +55,7 @@ class CronService:
         check_schedule(schedule, timezone)
         assistant_id = self._assistant_id(payload["assistant_id"])
         cron_id = new_id()
+        await self._check_webhook(payload)
         async with self._database.transaction() as connection:
             now = await self._crons.now(connection)
             end_time = parse_end_time(payload.get("end_time"))
@@ -80,6 +83,10 @@ class CronService:
                 raise NotFoundError(f"Thread with ID '{thread_id}' not found. Create the thread before its cron.")
         return stored
 
+    async def _check_webhook(self, payload: Mapping[str, Any]) -> None:
+        if self._webhooks is not None and (url := payload.get("webhook")) is not None:
+            await self._webhooks.check(url)
+
     async def get(self, caller: Principal, cron_id: uuid.UUID) -> Cron:
         """Raises: NotFoundError."""
         async with self._database.connection() as connection:
@@ -100,6 +107,7 @@ class CronService:
         """
         if not changes:
             raise BadRequestError("Request body cannot be empty")
+        await self._check_webhook(changes)
         async with self._database.transaction() as connection:
             cron = await self._crons.find(connection, cron_id, lock=True)
             if cron is None:
