@@ -236,17 +236,15 @@ async def ask_all(url: str, cases: Sequence[Mapping[str, Any]], *, at_once: int 
     Cases that are to be ``alone`` come last, one after the other.
     """
     room = asyncio.Semaphore(at_once)
+    # one client, as each makes a TLS context, which takes longer than a request
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=httpx.Limits(max_connections=None)) as client:
 
-    async def ask(case: Mapping[str, Any]) -> Any:
-        async with room, httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
-            try:
-                return await Conversation(client).hold(case)
-            except (httpx.HTTPError, TimeoutError, LookupError, TypeError, ValueError) as error:
-                return [{"failed": repr(error)}]
+        async def ask(case: Mapping[str, Any]) -> Any:
+            async with room:
+                try:
+                    return await Conversation(client).hold(case)
+                except (httpx.HTTPError, TimeoutError, LookupError, TypeError, ValueError) as error:
+                    return [{"failed": repr(error)}]
 
-    together = [case for case in cases if not case.get("alone")]
-    answers = dict(zip([case["name"] for case in together], await asyncio.gather(*map(ask, together)), strict=True))
-    for case in cases:
-        if case.get("alone"):
-            answers[case["name"]] = await ask(case)
-    return {case["name"]: answers[case["name"]] for case in cases}
+        answers = await asyncio.gather(*map(ask, cases))
+    return dict(zip([case["name"] for case in cases], answers, strict=True))
