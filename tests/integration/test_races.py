@@ -25,10 +25,12 @@ from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.http.app import create_app
+from langgraph_serverless.persistence.queue import HeartbeatConnection
 from langgraph_serverless.settings import Settings
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
@@ -84,6 +86,13 @@ class Server:
     async def thread(self, **body: Any) -> str:
         made: str = (await self.post("/threads", body))["thread_id"]
         return made
+
+    async def thread_of(self, assistant_id: str) -> str:
+        """A thread as it is after a run of this assistant."""
+        thread_id = await self.thread()
+        mark = "UPDATE lgs.thread SET metadata = jsonb_build_object('assistant_id', %s::text) WHERE thread_id = %s"
+        await self.database.execute(mark, (assistant_id, thread_id))
+        return thread_id
 
     async def one(self, query: str, *parameters: Any) -> Any:
         row = await (await self.database.execute(query, parameters)).fetchone()  # type: ignore[arg-type]
@@ -173,7 +182,9 @@ async def test_a_hundred_runs_that_make_their_thread_make_one(server: Server) ->
     answers = await together(*(server.send("POST", f"/threads/{thread_id}/runs", body) for _ in range(100)))
     assert statuses(answers) == {200: 100}
     assert len({answer.json()["run_id"] for answer in answers}) == 100
-    assert await server.one("SELECT count(*) FROM lgs.run WHERE thread_id = %s AND status = 'pending'", thread_id) == 100
+    assert (
+        await server.one("SELECT count(*) FROM lgs.run WHERE thread_id = %s AND status = 'pending'", thread_id) == 100
+    )
     assert (await server.send("GET", f"/threads/{thread_id}")).json()["status"] == "busy"
     rejected = {**body, "multitask_strategy": "reject", "if_not_exists": "create"}
     thread_id = str(uuid.uuid4())
@@ -351,7 +362,7 @@ async def test_assistants_with_crons_on_each_others_threads_are_deleted_at_once(
     for _ in range(10):
         made = [await server.post("/assistants", {"graph_id": "steps"}) for _ in range(4)]
         ids = [assistant["assistant_id"] for assistant in made]
-        threads = [await server.thread(metadata={"assistant_id": assistant_id}) for assistant_id in ids]
+        threads = [await server.thread_of(assistant_id) for assistant_id in ids]
         for thread_id in threads:
             for assistant_id in ids:
                 cron = {"assistant_id": assistant_id, "schedule": "0 0 1 1 *"}
@@ -409,3 +420,62 @@ async def test_a_copy_while_a_run_writes_is_a_state_that_the_thread_had(server: 
             # as of the last settled run: nobody works on it
             assert copy["status"] == "idle"
     await server.send("DELETE", f"/threads/{thread_id}")
+
+
+async def waiting(server: Server, count: int) -> None:
+    """Once this many transactions wait for another one's row."""
+    await server.until(
+        "SELECT count(DISTINCT pid) >= %s FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE NOT granted AND datname = current_database()",
+        count,
+    )
+
+
+@asynccontextmanager
+async def held(server: Server, query: str, *parameters: Any) -> AsyncIterator[None]:
+    """Somebody else has these rows for now."""
+    async with await psycopg.AsyncConnection.connect(server.container.settings.database_uri) as connection:
+        await connection.execute(query, parameters)  # type: ignore[arg-type]
+        yield
+        await connection.rollback()
+
+
+async def test_an_assistant_and_its_thread_deleted_at_once_do_not_wait_for_each_other(server: Server) -> None:
+    assistant_id = (await server.post("/assistants", {"graph_id": "steps"}))["assistant_id"]
+    thread_id = await server.thread_of(assistant_id)
+    body = {"assistant_id": assistant_id, "schedule": "0 0 1 1 *"}
+    cron = await server.post(f"/threads/{thread_id}/runs/crons", body)
+    async with held(server, "SELECT 1 FROM lgs.cron WHERE cron_id = %s FOR UPDATE", cron["cron_id"]):
+        first = asyncio.create_task(server.send("DELETE", f"/assistants/{assistant_id}?delete_threads=true"))
+        await waiting(server, 1)
+        second = asyncio.create_task(server.send("DELETE", f"/threads/{thread_id}"))
+        await waiting(server, 2)
+    assert (await first).status_code == 204
+    assert (await second).status_code == 404
+    assert await server.left([thread_id]) == {}
+
+
+async def test_a_prune_and_a_heartbeat_do_not_wait_for_each_other(server: Server) -> None:
+    threads = [uuid.UUID(int=1), uuid.UUID(int=2)]
+    # the other way round than the threads are
+    runs = [uuid.UUID(int=22), uuid.UUID(int=11)]
+    tokens = [uuid.uuid4(), uuid.uuid4()]
+    for thread_id, run_id, token in zip(threads, runs, tokens, strict=True):
+        await server.thread(thread_id=str(thread_id))
+        await server.database.execute(
+            "INSERT INTO lgs.run (run_id, thread_id, assistant_id, graph_id, kwargs, status, attempt, lease_token,"
+            " lease_expires_at, lease_history) VALUES (%s, %s, gen_random_uuid(), 'steps', '{}', 'running', 1, %s,"
+            " now() + interval '1 minute', jsonb_build_array(jsonb_build_object('token', %s::text)))",
+            (run_id, thread_id, token, str(token)),
+        )
+    beats = HeartbeatConnection(server.container.settings.database_uri, timeout=PATIENCE)
+    leases = [Lease(run_id=run_id, token=token, epoch=1) for run_id, token in zip(runs, tokens, strict=True)]
+    async with held(server, "SELECT 1 FROM lgs.run WHERE run_id = %s FOR UPDATE", min(runs)):
+        beat = asyncio.create_task(asyncio.to_thread(beats.beat, leases, 60.0))
+        await waiting(server, 1)
+        prune = asyncio.create_task(server.send("POST", "/threads/prune", {"thread_ids": list(map(str, threads))}))
+        await waiting(server, 2)
+    await beat
+    assert (await prune).json() == {"pruned_count": 2}
+    await asyncio.to_thread(beats.close)
+    assert await server.left(list(map(str, threads))) == {}
