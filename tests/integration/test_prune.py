@@ -246,6 +246,8 @@ async def test_threads_are_made_with_the_time_to_live_of_the_project(settings: S
     assert await made(plain.thread_id) == (KEEP, 30)
     own = await container.threads.create(ANONYMOUS, ttl=Ttl(strategy=TtlStrategy.DELETE, minutes=5))
     assert await made(own.thread_id) == (TtlStrategy.DELETE, 5)
+    copied = await container.threads.copy(ANONYMOUS, own.thread_id)
+    assert await made(copied.thread_id) == (KEEP, 30)
     with_run = uuid.uuid4()
     await container.runs.create(
         ANONYMOUS, RunRequest(assistant_id="g", if_not_exists="create", after_seconds=3600), thread_id=with_run

@@ -141,8 +141,10 @@ class ThreadService:
 
     async def copy(self, caller: Principal, thread_id: uuid.UUID) -> Thread:
         """A new thread with the same metadata, state and history, and no runs."""
-        async with self._database.connection() as connection:
+        async with self._database.transaction() if self._default_ttl else self._database.connection() as connection:
             made = await self._threads.copy(connection, thread_id, random_id())
+            if made is not None and self._default_ttl:
+                made = await self._threads.update(connection, made.thread_id, metadata={}, ttl=self._default_ttl)
         if made is None:
             raise ConflictError("Conflict")
         return made
