@@ -275,7 +275,7 @@ async def test_delete_removes_the_assistant_with_its_versions(sdk: LangGraphClie
         assert (response.status_code, response.json()) == (404, {"detail": text})
 
 
-@pytest.mark.parametrize("value", [None, "false", "nonsense", "true"])
+@pytest.mark.parametrize("value", [None, "false", "nonsense", "1", "true", "True"])
 async def test_delete_takes_threads_along_on_demand(
     sdk: LangGraphClient, http: httpx.AsyncClient, value: str | None
 ) -> None:
@@ -286,7 +286,7 @@ async def test_delete_takes_threads_along_on_demand(
     params = {"delete_threads": value} if value else None
     await http.delete(f"/assistants/{made['assistant_id']}", params=params)
     left = {item["thread_id"] for item in await sdk.threads.search()}
-    assert left == ({other["thread_id"]} if value == "true" else {other["thread_id"], thread["thread_id"]})
+    assert left == ({other["thread_id"]} if value in ("true", "True") else {other["thread_id"], thread["thread_id"]})
 
 
 async def test_search_filters(sdk: LangGraphClient) -> None:
@@ -393,7 +393,9 @@ async def test_graph_comes_from_the_manifest(sdk: LangGraphClient, http: httpx.A
     assert await nodes("nested", xray=True) == ["child:inner", "child:grandchild:deep"]
     assert await nodes("nested", xray=1) == ["child:inner", "child:grandchild"]
     assert await nodes("nested", xray=9) == ["child:inner", "child:grandchild:deep"]
-    for bad in ("zz", "-1", "0", "1.5"):
+    assert await nodes("nested", xray="") == ["child"]
+    assert await nodes("nested", xray="+1") == ["child:inner", "child:grandchild"]
+    for bad in ("zz", "-1", "0", "1.5", "TRUE", "9" * 5000):
         response = await http.get("/assistants/nested/graph", params={"xray": bad})
         assert (response.status_code, response.json()) == (422, {"detail": "Invalid xray value"})
     assert (await http.get("/assistants/nope/graph")).json() == {"detail": "Invalid assistant ID: must be a UUID"}
@@ -417,6 +419,9 @@ async def test_schemas_and_subgraphs_come_from_the_manifest(sdk: LangGraphClient
     assert list(await sdk.assistants.get_subgraphs(assistant_id)) == ["child"]
     assert list(await sdk.assistants.get_subgraphs(assistant_id, recurse=True)) == ["child", "child|grandchild"]
     assert list(await sdk.assistants.get_subgraphs(assistant_id, namespace="child")) == ["child"]
+    assert await sdk.assistants.get_subgraphs(assistant_id, namespace="child|grandchild") == {}
+    below = await sdk.assistants.get_subgraphs(assistant_id, namespace="child|grandchild", recurse=True)
+    assert list(below) == ["child|grandchild"]
     assert await sdk.assistants.get_subgraphs(assistant_id, namespace="nope") == {}
     assert await sdk.assistants.get_subgraphs(CHAT) == {}
 

@@ -109,6 +109,7 @@ async def test_a_thread_cron_needs_its_thread(sdk: LangGraphClient) -> None:
         ({"durability": "bad"}, 422, '"bad" is not'),
         ({"metadata": 1}, 422, '1 is not of type "object"'),
         ({"webhook": ""}, 422, '"" is shorter than 1 character'),
+        ({"webhook": "http://127.0.0.1:9/hook"}, 422, "Webhook host blocked: loopback IP range"),
         ({"webhook": "http://127.0.0.1/"}, 422, "Webhook host blocked: loopback IP range"),
         ({"config": {"configurable": {"a": 1}}, "context": {"b": 1}}, 400, "Cannot specify both"),
     ],
@@ -205,7 +206,16 @@ async def test_an_empty_patch_is_refused(http: httpx.AsyncClient, body: bytes, s
     assert (response.status_code, response.json()) == (status, {"detail": detail})
 
 
-@pytest.mark.parametrize("body", [{"schedule": "bad"}, {"timezone": "Mars/X"}, {"end_time": "x"}, {"enabled": "no"}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"schedule": "bad"},
+        {"timezone": "Mars/X"},
+        {"end_time": "x"},
+        {"enabled": "no"},
+        {"webhook": "http://127.0.0.1:9/hook"},
+    ],
+)
 async def test_a_refused_patch_changes_nothing(http: httpx.AsyncClient, body: dict[str, Any]) -> None:
     cron = await create(http)
     assert (await http.patch(f"/runs/crons/{cron['cron_id']}", json=body)).status_code == 422

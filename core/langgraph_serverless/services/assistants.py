@@ -276,8 +276,10 @@ class AssistantService:
 
 def _read_config(caller: Principal, assistant: Assistant) -> dict[str, Any]:
     """The config with which a factory builds a graph that is only looked at."""
+    sent = assistant.config.get("configurable") or {}
     configurable = {
-        **(assistant.config.get("configurable") or {}),
+        # as in runs: nobody but the server sets these
+        **{key: value for key, value in sent.items() if not key.startswith(("__", "langgraph_auth_"))},
         "langgraph_auth_user": caller.user,
         "langgraph_auth_user_id": caller.identity,
         "langgraph_auth_permissions": list(caller.permissions),
