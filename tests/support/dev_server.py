@@ -254,6 +254,7 @@ def sample_server(databases: Any, redis_uri: str, tmp_path_factory: pytest.TempP
         "REDIS_URI": redis_uri,
         "REDIS_KEY_PREFIX": f"sample-{free_port()}",
         "SCHEDULER_INTERVAL_SECS": "0.5",
+        "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1",
     }
     config = ROOT / "tests" / "fixtures" / "projects" / "differential" / "langgraph.json"
     server = DevServer(config, tmp_path_factory.mktemp("sample") / "data", environ)
