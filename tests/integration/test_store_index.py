@@ -138,6 +138,8 @@ async def test_graphs_and_clients_get_the_same_pages(clients: StoreService, grap
             (tuple(item.namespace), item.key, item.score) for item in theirs
         ]
     assert [key for key, _ in await scores(clients, "aab", limit=100)][-3:] == ["k11", "k7", "k3"]
+    assert None not in dict(await scores(clients, "aab", limit=9)).values()
+    assert await scores(clients, "aab", limit=2, offset=9) == [("k11", None), ("k7", None)]
 
 
 async def test_a_batch_is_done_as_a_whole_or_not_at_all(graphs: GraphStore, database: Database) -> None:
@@ -169,7 +171,7 @@ async def test_what_one_run_gets_wrong_is_no_matter_of_another(graphs: GraphStor
     [
         (lambda texts: [[1.0] * 7 for _ in texts], "gave a vector of 7 numbers, and store.index.dims is 8"),
         (lambda _: [[1.0] * 8] * 2, "gave 2 vectors for 1 texts"),
-        (lambda texts: [[float("nan")] * 8 for _ in texts], "gave a vector with numbers that are not finite"),
+        (lambda texts: [[1.0] * 7 + [float("nan")] for _ in texts], "gave a vector with numbers that are not finite"),
         (lambda texts: [[1e300] * 8 for _ in texts], "gave a vector with numbers that are not finite"),
         (lambda _: None, "gave something else than lists of numbers"),
         (lambda _: [["a"] * 8], "gave something else than lists of numbers"),
