@@ -95,6 +95,11 @@ def test_schedules_that_are_refused(schedule: str) -> None:
     assert refused.value.status == 422
 
 
+def test_an_unknown_alias_is_called_one() -> None:
+    with pytest.raises(InvalidInputError, match=r"Invalid cron schedule: '@reboot'. Reason: there is no such alias\."):
+        check_schedule("@reboot", None)
+
+
 @pytest.mark.parametrize(
     "timezone", ["Mars/X", "", "../../etc/passwd", "America", "x" * 5000, "/etc/localtime", "a\x00"]
 )

@@ -226,7 +226,8 @@ class _Calendar:
         try:
             expanded, _ = croniter.expand(schedule)
         except (CroniterError, ValueError, KeyError, IndexError) as error:
-            raise self._invalid(str(error)) from None
+            alias = schedule.strip().startswith("@")
+            raise self._invalid("there is no such alias." if alias else str(error)) from None
         #: Every hour matches, so the schedule means intervals and not times of day.
         self.elapsed = expanded[_HOUR] == ["*"]
 
