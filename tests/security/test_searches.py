@@ -211,9 +211,8 @@ def _history(hostile: Hostile, text: str) -> Any:
 
 def _runs(hostile: Hostile, text: str) -> Any:
     path = f"/threads/{hostile.thread_id}/runs"
-    return _found(hostile.send("GET", path, params={"status": text})) + _found(
-        hostile.send("GET", path, params={"select": text})
-    )
+    hostile.send("GET", path, params={"select": text})
+    return _found(hostile.send("GET", path, params={"status": text}))
 
 
 #: Everything that is searched by. A text that no row holds must find nothing, whatever it says.

@@ -121,17 +121,13 @@ class PlainTarget:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            query = scope["query_string"]
-            found = [name for name, value in parse_qsl(query) if b"\0" in name + value] if b"%00" in query else []
-            where = f"parameter {_shown(found[0])}" if found else "path" if "\0" in scope["path"] else ""
+            query = scope["query_string"].decode("latin-1")
+            found = [name for name, value in parse_qsl(query) if "\0" in name + value] if "%00" in query else []
+            where = f"parameter '{found[0][:100]}'" if found else "path" if "\0" in scope["path"] else ""
             if where:
                 await json_response({"detail": f"The {where} holds a NUL character"}, 422)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def _shown(name: bytes) -> str:
-    return f"'{name[:100].decode(errors='replace')}'"
 
 
 class BodyLimit:

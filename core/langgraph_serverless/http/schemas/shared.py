@@ -134,7 +134,7 @@ class Config(TypedDict, total=False):
     """The parts of a config that have a type; the rest is LangChain's."""
 
     tags: list[str]
-    recursion_limit: Annotated[int, Whole]
+    recursion_limit: Annotated[int, Field(le=2**31 - 1), Whole]
     configurable: Configurable
     metadata: JsonObject
 
