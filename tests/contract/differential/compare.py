@@ -8,7 +8,8 @@
 ``--resource NAME`` (repeatable) and ``--only PATTERN`` ask some of the cases.
 
 A case is a list of steps on a thread of its own (``{thread}``; ``"thread": {...}`` is the body that makes it,
-``"thread": false`` does without). A step sends a request (``send``) with ``json``, or with ``raw``, which is text or a list
+``"thread": false`` does without; ``"alone": true`` asks it after all others, by itself, as the official server's store answers
+several requests together and fails them together). A step sends a request (``send``) with ``json``, or with ``raw``, which is text or a list
 of ``[text, times]``, sent as it is and as application/json unless ``headers`` say otherwise. Besides:
 
     keep          names of values of its answer for later steps; ``{run}``, the last run, and ``{first_run}`` are kept alone

@@ -246,5 +246,9 @@ async def ask_all(url: str, cases: Sequence[Mapping[str, Any]], *, at_once: int 
                 except (httpx.HTTPError, TimeoutError, LookupError, TypeError, ValueError) as error:
                     return [{"failed": repr(error)}]
 
-        answers = await asyncio.gather(*map(ask, cases))
-    return dict(zip([case["name"] for case in cases], answers, strict=True))
+        together = [case for case in cases if not case.get("alone")]
+        answers = dict(zip([case["name"] for case in together], await asyncio.gather(*map(ask, together)), strict=True))
+        for case in cases:
+            if case.get("alone"):
+                answers[case["name"]] = await ask(case)
+    return {case["name"]: answers[case["name"]] for case in cases}
