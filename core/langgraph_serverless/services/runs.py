@@ -253,8 +253,9 @@ class RunService:
             NotFoundError: no such run on this thread.
         """
         async with self._database.transaction() as connection:
-            await self._runs.lock_thread(connection, thread_id)
-            deleted = await self._runs.delete(connection, run_id, thread_id)
+            # without the lock, a thread that has just been made anew under this id would not be locked, but its runs
+            locked = await self._runs.lock_thread(connection, thread_id)
+            deleted = await self._runs.delete(connection, run_id, thread_id) if locked else None
             if deleted is None:
                 raise NotFoundError("Run not found")
             if not deleted.status.is_final:
@@ -280,8 +281,8 @@ class RunService:
             NotFoundError: none of them exists, or all of them have finished.
         """
         async with self._database.transaction() as connection:
-            await self._runs.lock_thread(connection, thread_id)
-            runs = await self._runs.lock_runs(connection, thread_id, run_ids)
+            locked = await self._runs.lock_thread(connection, thread_id)
+            runs = await self._runs.lock_runs(connection, thread_id, run_ids) if locked else ()
             if not runs:
                 raise NotFoundError("No runs found to cancel.")
             live = [run for run in runs if not run.status.is_final]
@@ -307,7 +308,8 @@ class RunService:
         cancelled: list[uuid.UUID] = []
         for thread_id in threads:
             async with self._database.transaction() as connection:
-                await self._runs.lock_thread(connection, thread_id)
+                if not await self._runs.lock_thread(connection, thread_id):
+                    continue
                 live = [
                     run for run in await self._runs.live(connection, thread_id) if status in ("all", _wire_status(run))
                 ]
