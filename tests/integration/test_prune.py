@@ -90,6 +90,18 @@ class Bench:
             counts.append(row["n"])
         return counts
 
+    async def garbage(self, thread_id: uuid.UUID) -> list[Any]:
+        """Blobs and writes that no checkpoint has."""
+        query = """
+            SELECT 'blob' AS kind, channel FROM checkpoint_blobs b WHERE thread_id = %(thread)s AND NOT EXISTS (
+                SELECT 1 FROM checkpoints c WHERE c.thread_id = b.thread_id AND c.checkpoint_ns = b.checkpoint_ns
+                  AND c.checkpoint -> 'channel_versions' ->> b.channel = b.version)
+            UNION ALL
+            SELECT 'write', channel FROM checkpoint_writes w WHERE thread_id = %(thread)s AND NOT EXISTS (
+                SELECT 1 FROM checkpoints c WHERE c.thread_id = w.thread_id AND c.checkpoint_ns = w.checkpoint_ns
+                  AND c.checkpoint_id = w.checkpoint_id)"""
+        return await (await self.database.execute(query, {"thread": str(thread_id)})).fetchall()
+
     async def namespaces(self, thread_id: uuid.UUID) -> list[str]:
         query = "SELECT checkpoint_ns FROM checkpoints WHERE thread_id = %s ORDER BY checkpoint_ns"
         return [row["checkpoint_ns"] for row in await (await self.database.execute(query, [str(thread_id)])).fetchall()]
@@ -131,6 +143,7 @@ async def test_an_interrupted_thread_goes_on_from_what_is_kept(bench: Bench) -> 
     assert (root, call.partition(":")[0]) == ("", "child")
     assert all(now < then for now, then in zip(await bench.rows(pruned), rows, strict=True))
     assert await bench.rows(whole) == rows
+    assert await bench.garbage(pruned) == []
 
     for thread_id in (pruned, whole):
         await graph.ainvoke(Command(resume="again"), config(thread_id))
@@ -176,6 +189,7 @@ async def test_delta_channels_can_be_rebuilt(bench: Bench, durability: str) -> N
         assert [state.values for state in after] == [state.values for state in before[: len(after)]]
         assert 1 <= len(after) <= len(before)
         fewer += len(after) < len(before)
+        assert await bench.garbage(thread_id) == []
         await graph.ainvoke({"log": ["more"], "rest": []}, config(thread_id))
         newest = await graph.aget_state(config(thread_id))
         assert newest.values["log"][:-1] == [*before[0].values["log"], "more"]
