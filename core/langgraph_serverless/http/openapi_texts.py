@@ -240,7 +240,7 @@ FIELDS: Mapping[str, str] = {
     "ThreadFilter.status": "Only threads of this status.",
     "ThreadSearch.status": "Only threads of this status.",
     "RunsCancel.status": "Cancel all runs of this status. Not together with the other two.",
-    "strategy": "What happens when the time is over: `delete` the thread.",
+    "strategy": "When the time is over: `delete` the thread, or `keep_latest`, all but its newest checkpoints.",
     "ThreadPrune.strategy": "`delete` removes the threads, `keep_latest` all but their newest checkpoints.",
     "stream_mode": "What is streamed. Several modes at once are fine.",
     "stream_resumable": "Whether events get ids, so that a lost stream can be continued with `Last-Event-ID`.",
