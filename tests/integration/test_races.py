@@ -120,10 +120,16 @@ def registry() -> GraphRegistry:
     return GraphRegistry.load(read_project(PROJECT))
 
 
+@pytest.fixture(scope="module")
+async def manifest(registry: GraphRegistry) -> Manifest:
+    return await build_manifest(registry)
+
+
 @pytest.fixture
-async def server(settings: Settings, registry: GraphRegistry, clean_database: None) -> AsyncIterator[Server]:
+async def server(
+    settings: Settings, registry: GraphRegistry, manifest: Manifest, clean_database: None
+) -> AsyncIterator[Server]:
     quick = settings.replace(**QUICK, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
-    manifest = await build_manifest(registry)
     container = Everything(quick, registry=registry, manifest=manifest)
     await container.assistants.ensure_defaults()
 
