@@ -97,6 +97,30 @@ LONG = RunRequest(
 )
 
 
+@pytest.mark.parametrize("strategy", [MultitaskStrategy.INTERRUPT, MultitaskStrategy.ROLLBACK])
+async def test_a_predecessor_whose_worker_has_died_makes_way(
+    container: WorkerContainer, thread_id: uuid.UUID, strategy: MultitaskStrategy
+) -> None:
+    dead = await container.runs.create(ANONYMOUS, LONG, thread_id=thread_id)
+    assert await QueueRepository(container.database).claim(owner="dead", limit=1, lease=0)
+    request = RunRequest(assistant_id="steps", input={"log": ["new"], "count": 1}, multitask_strategy=strategy)
+    new = await container.runs.create(ANONYMOUS, request, thread_id=thread_id)
+
+    async def over() -> bool:
+        return bool(await one(container, "SELECT 1 FROM lgs.run WHERE run_id = %s AND status = 'success'", new.run_id))
+
+    await worked(container, over)
+    left = await one(container, "SELECT status, error FROM lgs.run WHERE run_id = %s", dead.run_id)
+    if strategy is MultitaskStrategy.ROLLBACK:
+        assert left is None
+    else:
+        assert left is not None
+        assert left["status"] == "interrupted"
+        assert left["error"]["message"] == f"superseded by run {new.run_id} (multitask_strategy=interrupt)"
+    values = await one(container, "SELECT channel_values AS v FROM lgs.thread WHERE thread_id = %s", thread_id)
+    assert values == {"v": {"log": ["new", "step"], "count": 0}}
+
+
 @pytest.mark.parametrize("how", ["strategy", "by status"])
 async def test_a_cancel_that_waits_for_a_hand_off_is_not_lost(
     container: WorkerContainer, thread_id: uuid.UUID, how: str

@@ -7,22 +7,29 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, Run, RunRequest
-from langgraph_serverless.domain.webhooks import MOST_TRIES
+from langgraph_serverless.domain.webhooks import MOST_TRIES, AllowedHosts
 from langgraph_serverless.errors import DeliveryError, InvalidInputError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
@@ -30,6 +37,8 @@ from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.settings import Settings
+from langgraph_serverless.webhooks.addresses import AddressBook
+from langgraph_serverless.webhooks.sender import WebhookSender
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
 SECRET = b"a secret of twenty-four bytes"
@@ -457,6 +466,48 @@ async def test_a_name_that_turns_inward_after_the_check_is_not_followed(
         row = await until_row(container, "last_error IS NOT NULL")
     assert row["last_error"] == "Webhook host blocked: loopback IP range"
     assert receiver.posts == []
+
+
+def certificate(folder: Path, name: str) -> ssl.SSLContext:
+    """A server's context with a certificate that it has signed itself; ``folder`` has it as ``cert.pem``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+async def test_https_goes_to_the_checked_address_and_wants_the_names_certificate(tmp_path: Path) -> None:
+    async def nearby(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    receiver = Receiver()
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, ssl=certificate(tmp_path, "hooks.example"))
+    receiver.port = server.sockets[0].getsockname()[1]
+    sender = WebhookSender(AddressBook(AllowedHosts.parse(["127.0.0.1"]), resolver=nearby))
+    async with server:
+        url = f"https://hooks.example:{receiver.port}/hook"
+        with pytest.raises(DeliveryError, match="CERTIFICATE_VERIFY_FAILED"):
+            await sender.send(url, "id", b"{}")
+        sender._tls.load_verify_locations(tmp_path / "cert.pem")
+        await sender.send(url, "id", b"{}")
+        with pytest.raises(DeliveryError, match="Hostname mismatch"):
+            await sender.send(url.replace("hooks", "other"), "id", b"{}")
+    assert [post.headers["host"] for post in receiver.posts] == [f"hooks.example:{receiver.port}"]
 
 
 async def test_a_url_that_would_not_be_sent_to_is_refused_at_once(container: WorkerContainer) -> None:
