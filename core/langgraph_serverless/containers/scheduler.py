@@ -19,9 +19,7 @@ class SchedulerContainer(ApiContainer):
     def scheduler(self) -> SchedulerService:
         queue = QueueService(self.database, self.settings, self.event_log)
         interval = self.catalog.manifest.store.ttl.sweep_interval_minutes
-        return SchedulerService(
-            self.database, self.runs, queue, self.bell, self.webhooks, item_sweep_interval=interval
-        )
+        return SchedulerService(self.database, self.runs, queue, self.bell, self.webhooks, item_sweep_interval=interval)
 
 
 async def tick(settings: Settings) -> TickReport:
