@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
-from langgraph_serverless.domain.runs import Lease, Run, RunRequest
+from langgraph_serverless.domain.runs import CancelAction, Durability, Lease, Run, RunRequest
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
@@ -54,14 +55,30 @@ async def runs_on_one_thread(container: WorkerContainer, *inputs: dict[str, Any]
         await container.runs.create(ANONYMOUS, RunRequest(assistant_id="steps", input=each), thread_id=thread_id)
         for each in inputs
     ]
+    await until_ended(container)
+    return made
+
+
+@asynccontextmanager
+async def working(container: WorkerContainer) -> AsyncIterator[None]:
     worker = container.worker()
     task = asyncio.create_task(worker.work())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await task
+
+
+async def until_none(container: WorkerContainer, *statuses: str) -> None:
     async with asyncio.timeout(10):
-        while await rows(container, "SELECT 1 FROM lgs.run WHERE status IN ('pending', 'running')"):
+        while await rows(container, "SELECT 1 FROM lgs.run WHERE status = ANY(%s)", list(statuses)):
             await asyncio.sleep(0.02)
-    worker.stop()
-    await task
-    return made
+
+
+async def until_ended(container: WorkerContainer) -> None:
+    async with working(container):
+        await until_none(container, "pending", "running")
 
 
 async def state(container: WorkerContainer, run: Run) -> Any:
@@ -103,3 +120,34 @@ async def test_on_a_thread_with_delta_channels_an_earlier_runs_checkpoints_stay(
     await container.runs.delete(ANONYMOUS, first.thread_id, first.run_id)
     assert await rows(container, "SELECT count(*) AS n FROM checkpoints") == counted
     assert await rows(container, "SELECT 1 FROM lgs.run WHERE run_id = %s", first.run_id) == []
+
+
+async def test_what_a_run_has_begun_with_stays(container: WorkerContainer) -> None:
+    (first,) = await runs_on_one_thread(container, {"log": ["one"], "count": 1})
+    # it saves at its end only, and of the log, which it does not write, only a reference
+    request = RunRequest(assistant_id="wait", input={"seconds": 60.0}, durability=Durability.EXIT)
+    second = await container.runs.create(ANONYMOUS, request, thread_id=first.thread_id)
+    async with working(container):
+        await until_none(container, "pending")
+        await container.runs.delete(ANONYMOUS, first.thread_id, first.run_id)
+        await container.runs.cancel(ANONYMOUS, first.thread_id, [second.run_id], CancelAction.INTERRUPT, "enough")
+        await until_none(container, "running")
+    assert (await state(container, second))["log"] == ["one", "step"]
+
+
+async def test_a_thread_that_still_asks_can_be_answered(container: WorkerContainer) -> None:
+    thread_id = new_id()
+    await rows(container, "INSERT INTO lgs.thread (thread_id) VALUES (%s)", thread_id)
+
+    async def run(**request: Any) -> Run:
+        made = await container.runs.create(ANONYMOUS, RunRequest(assistant_id="ask", **request), thread_id=thread_id)
+        await until_ended(container)
+        return made
+
+    first = await run(input={"log": ["in"], "kind": "twice"})
+    # its answer and the second question belong to the checkpoint of the first run
+    await run(command={"resume": "yes"})
+    await container.runs.delete(ANONYMOUS, thread_id, first.run_id)
+    last = await run(command={"resume": "really"})
+    assert (await state(container, last))["log"] == ["in", "asked: really"]
+    await container.runs.delete(ANONYMOUS, thread_id, last.run_id)

@@ -70,7 +70,9 @@ SELECT thread_id, status, metadata FROM lgs.thread WHERE thread_id = %(thread_id
 -- name: delete_run
 -- One run, live or not, with the checkpoints that it has written. A worker that executes it loses its lease with the row.
 -- Values that checkpoints of other runs refer to stay. So do all of its checkpoints, if others build on them: on a thread with
--- delta channels a checkpoint may hold only what has changed since its ancestors.
+-- delta channels a checkpoint may hold only what has changed since its ancestors; a run that has begun has read them, and saves
+-- only what it changes; and one that was resumed and asks again has left what it knows at the checkpoint where it began.
+-- The thread and its live runs must be locked, so that none begins meanwhile.
 WITH gone AS (
     DELETE FROM lgs.run
     WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s
@@ -79,13 +81,22 @@ WITH gone AS (
     SELECT gone.thread_id::text AS thread_id, (entry ->> 'token')::uuid AS token
     FROM gone, jsonb_array_elements(gone.lease_history) AS entry
 ), others AS MATERIALIZED (
-    SELECT c.thread_id, c.checkpoint_ns, c.checkpoint, c.metadata
+    SELECT c.thread_id, c.checkpoint_ns, c.checkpoint_id, c.checkpoint, c.metadata
     FROM checkpoints c JOIN gone ON c.thread_id = gone.thread_id::text
     WHERE NOT EXISTS (SELECT 1 FROM tokens t WHERE t.token = c.lease_token)
 ), deleted AS MATERIALIZED (
     SELECT t.thread_id, t.token FROM tokens t
     WHERE NOT EXISTS (
         SELECT 1 FROM others o WHERE o.metadata ?| array['counters_since_delta_snapshot', 'delta_writes_versioned'])
+      AND NOT EXISTS (
+        SELECT 1 FROM lgs.run r
+        WHERE r.thread_id = %(thread_id)s AND r.run_id <> %(run_id)s AND (r.status = 'running' OR r.resuming))
+      AND NOT EXISTS (
+        SELECT 1 FROM checkpoint_writes w JOIN checkpoints c USING (thread_id, checkpoint_ns, checkpoint_id)
+        WHERE w.thread_id = t.thread_id AND c.lease_token IN (SELECT token FROM tokens)
+          AND (w.lease_token IS NULL OR w.lease_token NOT IN (SELECT token FROM tokens))
+          AND NOT EXISTS (
+            SELECT 1 FROM others o WHERE o.checkpoint_ns = c.checkpoint_ns AND o.checkpoint_id > c.checkpoint_id))
 ), deleted_checkpoints AS (
     DELETE FROM checkpoints c USING deleted d
     WHERE c.thread_id = d.thread_id AND c.lease_token = d.token

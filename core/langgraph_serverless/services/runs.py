@@ -206,7 +206,10 @@ class RunService:
 
     async def get(self, caller: Principal, thread_id: uuid.UUID, run_id: uuid.UUID) -> Run:
         """Raises: NotFoundError."""
-        run = await self.find(caller, thread_id, run_id)
+        async with self._database.connection() as connection:
+            run = await self._runs.find(connection, run_id, thread_id)
+            if run is None and not await self._runs.thread_is_visible(connection, thread_id):
+                raise NotFoundError(f"Thread with ID {thread_id} not found")
         if run is None:
             raise NotFoundError("Not Found")
         return run
@@ -255,6 +258,8 @@ class RunService:
         async with self._database.transaction() as connection:
             # without the lock, a thread that has just been made anew under this id would not be locked, but its runs
             locked = await self._runs.lock_thread(connection, thread_id)
+            if locked:
+                await self._runs.live(connection, thread_id)  # their rows too, as ``delete_run`` asks for
             deleted = await self._runs.delete(connection, run_id, thread_id) if locked else None
             if deleted is None:
                 raise NotFoundError("Run not found")
