@@ -55,9 +55,9 @@ WHERE w.lease_token IS NOT NULL AND NOT EXISTS (SELECT 1 FROM lgs.thread t WHERE
 -- 9a an outbox row for a run that has not ended
 SELECT o.outbox_id FROM lgs.outbox o JOIN lgs.run r USING (run_id) WHERE r.status IN ('pending', 'running');
 
--- 9b a run that ended with a webhook and has no outbox row
+-- 9b a run that ended with a webhook less than a week ago and has no outbox row
 SELECT r.run_id FROM lgs.run r
-WHERE r.webhook IS NOT NULL AND r.status IN ('success', 'error', 'timeout', 'interrupted')
+WHERE r.webhook IS NOT NULL AND r.finished_at > now() - interval '7 days' AND r.status IN ('success', 'error', 'timeout', 'interrupted')
   AND NOT EXISTS (SELECT 1 FROM lgs.outbox o WHERE o.run_id = r.run_id);
 
 -- 10 a cron with two runs for one due time

@@ -37,6 +37,7 @@ QUIET = TickReport(
     items_swept=0,
     webhooks_delivered=0,
     webhooks_failed=0,
+    webhooks_swept=0,
     bells_rung=0,
     failures=0,
 )

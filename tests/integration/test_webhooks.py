@@ -126,6 +126,7 @@ async def container(
         lease_duration=1.5,
         poll_interval=0.3,
         sweep_interval=0.2,
+        worker_deadline_margin=2.0,
         shutdown_grace=2.0,
         redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}",
         webhook_allowed_hosts=("127.0.0.0/8", "localhost"),
@@ -312,19 +313,17 @@ async def test_a_run_that_ends_without_its_webhook_breaks_an_invariant(
         await until_row(container, "delivered_at IS NOT NULL")
     kept = await rows(container, "DELETE FROM lgs.outbox RETURNING run_id")
     broken = await violations(database_uri)
-    assert [row["run_id"] for row in broken["9b a run that ended with a webhook and has no outbox row"]] == [
-        row["run_id"] for row in kept
-    ]
+    assert [row["run_id"] for row in broken] == [row["run_id"] for row in kept]
     await rows(container, "TRUNCATE lgs.thread, checkpoints, checkpoint_blobs, checkpoint_writes CASCADE")
 
 
-async def violations(database_uri: str) -> dict[str, Any]:
+async def violations(database_uri: str) -> list[Any]:
     query = (Path(__file__).parent.parent / "invariants.sql").read_text().split("-- 9b ")[1].split(";")[0]
-    name, _, statement = query.partition("\n")
+    _, _, statement = query.partition("\n")
     async with await psycopg.AsyncConnection.connect(
         database_uri, autocommit=True, row_factory=psycopg.rows.dict_row
     ) as connection:
-        return {f"9b {name}": await (await connection.execute(statement)).fetchall()}  # type: ignore[arg-type]
+        return await (await connection.execute(statement)).fetchall()  # type: ignore[arg-type]
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------
@@ -426,6 +425,49 @@ async def test_many_senders_send_each_once(container: WorkerContainer, receiver:
     assert len({post.headers["webhook-id"] for post in receiver.posts}) == len(receiver.posts) == 30
 
 
+async def test_one_that_cannot_be_sent_takes_no_other_along(container: WorkerContainer, receiver: Receiver) -> None:
+    for path in ("/broken", "/fine"):
+        await on_thread(container, receiver.url(path), "steps", input={"count": 0})
+    sender = container.webhooks._sender
+    container.webhooks._sender = None  # type: ignore[assignment]  # so that the worker's own tries come to nothing
+    async with working(container):
+        async with asyncio.timeout(PATIENCE):
+            while len(await rows(container, "SELECT 1 FROM lgs.outbox WHERE attempt > 0")) < 2:
+                await asyncio.sleep(0.02)
+
+    class Faulty:
+        async def send(self, url: str, message_id: str, body: bytes) -> None:
+            if url.endswith("/broken"):
+                raise RuntimeError("a fault of ours")
+            await asyncio.sleep(0.05)  # long enough to be cancelled
+            await sender.send(url, message_id, body)
+
+    container.webhooks._sender = Faulty()
+    await due_now(container)
+    assert (await container.webhooks.deliver_due()).delivered == 1
+    assert [post.path for post in receiver.posts] == ["/fine"]
+
+
+async def test_what_has_ended_is_forgotten_after_a_week(container: WorkerContainer, receiver: Receiver) -> None:
+    receiver.answers.append(answer(410))
+    for path in ("/dead", "/delivered", "/new"):
+        await on_thread(container, receiver.url(path), "steps", input={"count": 0})
+        async with working(container):
+            await until_row(container, f"url LIKE '%%{path}' AND (dead_at IS NOT NULL OR delivered_at IS NOT NULL)")
+    await rows(
+        container,
+        "UPDATE lgs.outbox SET dead_at = dead_at - interval '8 days', delivered_at = delivered_at - interval '8 days'"
+        " WHERE url NOT LIKE '%%/new'",
+    )
+    await rows(container, "UPDATE lgs.run SET finished_at = finished_at - interval '8 days'")
+    scheduler = SchedulerContainer(container.settings, manifest=container._manifest)
+    try:
+        assert (await scheduler.scheduler.tick()).webhooks_swept == 2
+    finally:
+        await scheduler.aclose()
+    assert [row["url"] for row in await rows(container, "SELECT url FROM lgs.outbox")] == [receiver.url("/new")]
+
+
 async def test_a_slow_receiver_delays_no_run(container: WorkerContainer) -> None:
     hung = asyncio.Event()
 
@@ -448,6 +490,27 @@ async def test_a_slow_receiver_delays_no_run(container: WorkerContainer) -> None
         assert not await rows(
             container, "SELECT 1 FROM lgs.outbox WHERE delivered_at IS NOT NULL OR last_error IS NOT NULL"
         )
+
+
+async def test_a_function_leaves_before_its_deadline_whoever_is_slow(container: WorkerContainer) -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    end = asyncio.get_running_loop().time() + 2.5
+
+    def remaining() -> float:
+        return end - asyncio.get_running_loop().time()
+
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        await on_thread(container, url, "steps", input={"count": 0})
+        slow = await on_thread(container, url, "wait", input={"seconds": 60})
+        report = await container.worker().work(remaining=remaining)
+    assert (report.reason, report.succeeded) == ("deadline", 1)
+    assert remaining() > 0.5
+    await rows(container, "UPDATE lgs.run SET lease_expires_at = now() WHERE run_id = %s", slow.run_id)
 
 
 async def test_a_name_that_turns_inward_after_the_check_is_not_followed(

@@ -59,6 +59,8 @@ MALFORMED = [
         "http://[v1.x]/",
         "http://exa%6dple.com/",
         "http://-x.com/",
+        "http://[2606:4700::1%25eth0]/",
+        "http://[2606:4700::1%é]/",
         "http://a..b/",
     ),
     *(

@@ -132,6 +132,9 @@ def parse_url(url: str) -> WebhookTarget:
 
 
 def _host(host: str, *, bracketed: bool) -> str:
+    if bracketed and "%" in host:
+        # a scope, as in "fe80::1%eth0", means something on one machine only, and may be any text
+        raise InvalidInputError(f"Invalid webhook hostname '[{host}]'")
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Removal of what is not needed any more: threads whose time is over, and old checkpoints of threads that stay.
+"""Removal of what is not needed any more: threads whose time is over, old checkpoints of threads that stay, old webhooks.
 
 Several sweepers may work at once: each passes by what another one has locked.
 """
@@ -16,6 +16,7 @@ PURGE_THREADS = _SQL["purge_threads"]
 CLAIM_EXPIRED_HISTORIES = _SQL["claim_expired_histories"]
 LOCK_SETTLED_THREADS = _SQL["lock_settled_threads"]
 KEEP_LATEST = _SQL["keep_latest"]
+FORGET_WEBHOOKS = _SQL["forget_webhooks"]
 
 
 async def purge_threads(connection: Connection, limit: int) -> int:
@@ -36,6 +37,11 @@ async def prune(connection: Connection, thread_ids: Sequence[uuid.UUID]) -> int:
     rows = await (await connection.execute(LOCK_SETTLED_THREADS, {"thread_ids": list(thread_ids)})).fetchall()
     await _keep_latest(connection, [row["thread_id"] for row in rows])
     return len(rows)
+
+
+async def forget_webhooks(connection: Connection, limit: int) -> int:
+    """Delete up to ``limit`` webhooks that have long been delivered or given up; returns how many."""
+    return (await connection.execute(FORGET_WEBHOOKS, {"limit": limit})).rowcount
 
 
 async def _keep_latest(connection: Connection, thread_ids: Sequence[uuid.UUID]) -> None:

@@ -45,6 +45,19 @@ WHERE thread_id = ANY(%(thread_ids)s) AND purge_at IS NULL AND status <> 'busy'
 ORDER BY thread_id
 FOR UPDATE
 
+-- name: forget_webhooks
+-- Removes webhooks that came to an end a week ago: delivered ones are kept so that somebody can look them up, and those that
+-- were given up so that they can be sent again by hand.
+DELETE FROM lgs.outbox
+WHERE outbox_id IN (
+    SELECT outbox_id
+    FROM lgs.outbox
+    WHERE (delivered_at IS NOT NULL OR dead_at IS NOT NULL)
+      AND COALESCE(delivered_at, dead_at) < now() - interval '7 days'
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+
 -- name: keep_latest
 -- Cuts these threads' histories down to what their newest states need. The threads must be locked and have no live run: then
 -- a checkpoint that is not here will not come, and writes without one are nobody's.

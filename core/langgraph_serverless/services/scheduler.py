@@ -57,6 +57,8 @@ class TickReport:
     #: Left over from workers: receivers that were down, senders that died, runs that no worker had.
     webhooks_delivered: int
     webhooks_failed: int
+    #: Delivered or given up a week ago: forgotten.
+    webhooks_swept: int
     #: Runs that were waiting for a worker, and for which the bell was rung.
     bells_rung: int
     #: Parts of the tick that failed as a whole.
@@ -97,6 +99,7 @@ class SchedulerService:
         threads = await self._part("threads", lambda: self._in_batches(sweeps.purge_threads))
         histories = await self._part("histories", self._prune)
         items = await self._part("items", lambda: self._in_batches(self._sweep_items))
+        outbox = await self._part("outbox", lambda: self._in_batches(sweeps.forget_webhooks))
         # after the crons' transactions have been committed, and for every run whose own ring was lost
         waiting = await self._part("bell", self._ring)
         # last, as receivers may be slow
@@ -112,7 +115,8 @@ class SchedulerService:
             bells_rung=waiting or 0,
             webhooks_delivered=webhooks.delivered if webhooks else 0,
             webhooks_failed=webhooks.failed + webhooks.dead if webhooks else 0,
-            failures=[crons, leases, threads, histories, items, waiting, webhooks].count(None),
+            webhooks_swept=outbox or 0,
+            failures=[crons, leases, threads, histories, items, outbox, waiting, webhooks].count(None),
         )
 
     async def _part(self, name: str, work: Callable[[], Awaitable[T]]) -> T | None:

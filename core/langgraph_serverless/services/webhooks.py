@@ -12,7 +12,8 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -61,15 +62,10 @@ class WebhookService:
 
     async def deliver(self, outbox_id: uuid.UUID) -> None:
         """Try one webhook, if nobody else does. What goes wrong is logged: the row says what is still to be done."""
-        try:
+        with _deferring():
             async with self._at_once:
                 for delivery in await self._claim(1, outbox_id):
                     await self._try(delivery, DeliveryReport())
-        except UnavailableError as error:
-            logger.warning("webhook left to a later try: %s", error, extra={"action": "webhook_deferred"})
-        except Exception:
-            # nobody waits for this task, so nobody else would hear of a fault of ours
-            logger.exception("webhook left to a later try", extra={"action": "webhook_deferred"})
 
     async def deliver_due(self) -> DeliveryReport:
         """Try everything that is due, for a while.
@@ -92,12 +88,8 @@ class WebhookService:
 
     async def deliver_left(self) -> None:
         """``deliver_due`` for those who have nobody to tell."""
-        try:
+        with _deferring():
             await self.deliver_due()
-        except UnavailableError as error:
-            logger.warning("webhooks left to a later try: %s", error, extra={"action": "webhook_deferred"})
-        except Exception:
-            logger.exception("webhooks left to a later try", extra={"action": "webhook_deferred"})
 
     async def _claim(self, limit: int, outbox_id: uuid.UUID | None = None) -> Sequence[Delivery]:
         async with self._database.connection() as connection:
@@ -106,11 +98,8 @@ class WebhookService:
             )
 
     async def _in_turn(self, delivery: Delivery, report: DeliveryReport) -> None:
-        try:
+        with _deferring():  # its lease runs out; the others are not to suffer
             await self._try(delivery, report)
-        except UnavailableError as error:
-            # its lease runs out; the others are not to suffer
-            logger.warning("webhook left to a later try: %s", error, extra={"action": "webhook_deferred"})
 
     async def _try(self, delivery: Delivery, report: DeliveryReport) -> None:
         about = {
@@ -140,3 +129,14 @@ class WebhookService:
             await self._webhooks.delivered(connection, delivery)
         report.delivered += 1
         logger.info("webhook delivered", extra=about | {"action": "webhook_delivered"})
+
+
+@contextmanager
+def _deferring() -> Iterator[None]:
+    try:
+        yield
+    except UnavailableError as error:
+        logger.warning("webhook left to a later try: %s", error, extra={"action": "webhook_deferred"})
+    except Exception:
+        # nobody waits for this, so nobody else would hear of a fault of ours
+        logger.exception("webhook left to a later try", extra={"action": "webhook_deferred"})

@@ -155,6 +155,7 @@ class Worker:
         sweeper = asyncio.create_task(self._sweep())
         try:
             self._report.reason = await self._consume(remaining, idle_grace)
+            await _ended(sweeper)  # or it would begin with webhooks that nobody waits for
             await self._leave(remaining)
         finally:
             for task in (listener, sweeper, self._ring):
@@ -318,8 +319,10 @@ class Worker:
                 job.signals.lose() if abandon else job.signals.release()
             await asyncio.wait(self._jobs, timeout=max(LAST_MOMENT, SETTLE_RETRY))
         if self._sending:
-            idle = self._report.reason == "idle"
-            await asyncio.wait(self._sending, timeout=LAST_WEBHOOKS if idle else LAST_MOMENT)
+            seconds = LAST_WEBHOOKS if self._report.reason == "idle" else LAST_MOMENT
+            if remaining is not None:  # what is left is for the bell and for closing
+                seconds = max(0.0, min(seconds, remaining() - LAST_MOMENT / 2))
+            await asyncio.wait(self._sending, timeout=seconds)
             for sending in [*self._sending]:  # its claim runs out, and another process tries again
                 await _ended(sending)
         if self._report.reason != "idle":
