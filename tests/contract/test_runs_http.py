@@ -316,6 +316,15 @@ async def test_cancel_with_wait_of_a_pending_run(http: httpx.AsyncClient) -> Non
     assert answer.headers["content-location"] == path
 
 
+async def test_the_reason_of_a_cancel_is_checked(http: httpx.AsyncClient) -> None:
+    thread_id = await new_thread(http)
+    run = (await http.post(f"/threads/{thread_id}/runs", json={"assistant_id": "chat"})).json()
+    path = f"/threads/{thread_id}/runs/{run['run_id']}/cancel"
+    assert (await http.post(path, params={"reason": "bored"})).status_code == 422
+    assert (await http.post(path, params={"reason": "taken", "action": "rollback"})).status_code == 422
+    assert (await http.post(path, params={"reason": "taken"})).status_code == 202
+
+
 async def test_cancel_in_bulk(sdk: LangGraphClient, http: httpx.AsyncClient) -> None:
     thread = await sdk.threads.create()
     runs = [await sdk.runs.create(thread["thread_id"], "chat") for _ in range(3)]

@@ -204,6 +204,15 @@ async def test_list_with_every_argument(client: Any) -> None:
     assert len(await client.runs.list(thread_id)) == 3
 
 
+async def test_a_cancel_may_say_that_its_input_was_taken(client: Any) -> None:
+    thread_id = await new_thread(client)
+    run = await waiting(client, thread_id)
+    await client.runs.cancel(thread_id, run["run_id"], wait=True, params={"reason": "taken"})
+    error = (await client.threads.get(thread_id))["error"]
+    assert error["error"] == "UserInterrupt"
+    assert error["message"].startswith("taken: interrupt requested via POST")
+
+
 @pytest.mark.parametrize("action", ["interrupt", "rollback"])
 async def test_cancel_and_cancel_many(client: Any, action: str) -> None:
     thread_id = await new_thread(client)

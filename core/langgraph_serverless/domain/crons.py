@@ -162,7 +162,7 @@ def zone(timezone: str | None) -> tzinfo:
     except (ValueError, OSError, KeyError):  # bad characters; a folder; unknown
         pass
     raise InvalidInputError(
-        f"Invalid timezone: '{timezone[:100]}'. Must be an IANA timezone name such as 'Europe/Berlin'."
+        f"Invalid timezone: '{timezone[:100]}'. Use IANA timezone format (e.g. 'America/New_York')."
     )
 
 

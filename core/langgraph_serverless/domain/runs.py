@@ -40,9 +40,9 @@ class MultitaskStrategy(StrEnum):
     """What a new run does about the runs that its thread still has."""
 
     REJECT = "reject"
-    ENQUEUE = "enqueue"
-    INTERRUPT = "interrupt"
     ROLLBACK = "rollback"
+    INTERRUPT = "interrupt"
+    ENQUEUE = "enqueue"
 
 
 class CancelAction(StrEnum):

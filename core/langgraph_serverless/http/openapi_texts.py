@@ -69,6 +69,7 @@ PARAMETERS: Mapping[str, tuple[str, Schema | None]] = {
     ),
     "wait": ("Whether to answer only when the run has stopped.", None),
     "action": ("`interrupt` keeps the run and its checkpoints, `rollback` deletes both.", None),
+    "reason": ("`taken` if the run's input went into another run; the thread's error begins with it.", None),
     "cancel_on_disconnect": ("Whether the run is cancelled if this connection is lost.", None),
     "stream_mode": (
         "Only events of these modes, out of those that the run was created with. May be given several times.",

@@ -168,10 +168,12 @@ def _describe(error: ErrorDetails, instance: Any) -> tuple[str, str]:
         return f'{show(instance)} is not of type "string"', "type"
     if kind in _TYPES:
         return f'{show(instance)} is not of type "{_TYPES[kind]}"', "type"
+    if kind == "too_long" and isinstance(instance, dict):
+        return f"{show(instance)} has more than {error['ctx']['max_length']} properties", "maxProperties"
     if kind in _SENTENCES:
         keyword, sentence = _SENTENCES[kind]
         return sentence(show(instance), error.get("ctx", {})), keyword
-    # a validator of our own, whose text is made for people
+    # a validator of our own, whose text is made for people and whose type is the keyword
     return error["msg"].removeprefix("Value error, "), kind
 
 

@@ -232,13 +232,15 @@ def parse_extract(extract: Mapping[str, str]) -> dict[str, Sequence[str] | None]
     """The paths of an extract by their aliases.
 
     Raises:
-        InvalidInputError: if an alias is a field's name or no identifier, or a path starts with something else.
+        InvalidInputError: if an alias is a field's name or no identifier, or a path is empty or starts with something else.
     """
     if reserved := sorted(_NO_ALIASES.intersection(extract)):
         raise InvalidInputError(f"Extract keys cannot use reserved field names: {reserved}")
     for alias in extract:
         if not _ALIAS.fullmatch(alias):
             raise InvalidInputError(f"Extract key '{alias}' must be a valid identifier (letters, digits, underscores)")
+        if not extract[alias]:
+            raise InvalidInputError(f"Extract path for '{alias}' must be a non-empty string")
     return {alias: parse_extract_path(path) for alias, path in extract.items()}
 
 

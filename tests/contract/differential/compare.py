@@ -28,7 +28,7 @@ counts, so that it sees its own rows only: all cases are asked at once.
 Answers are compared as normalised documents: ids and times by kind, kept values by name. Differences that are meant are
 listed in ``differences.json``, each with its reason; ``at`` is a pattern for the place (``comparison.Difference``) or a list
 of patterns, which ``reference`` and ``ours`` may narrow down to values, ``reference_like`` and ``ours_like`` to what a regular
-expression finds.
+expression finds. Another status than the reference's must be named: ``"status": 422``, or a list of those that ours has.
 """
 
 from __future__ import annotations

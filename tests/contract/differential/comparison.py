@@ -24,6 +24,11 @@ class Difference:
     reference: Any
     ours: Any
 
+    @property
+    def is_status(self) -> bool:
+        """Whether it is the answer's status, at ``resource/case/step/status``."""
+        return self.at.endswith("/status") and self.at.count("/") == 3
+
     def __str__(self) -> str:
         return f"{self.at}\n    reference {_short(self.reference)}\n    ours      {_short(self.ours)}"
 
@@ -62,6 +67,7 @@ class Deliberate:
                 and entry.get("ours", difference.ours) == difference.ours
                 and re.search(entry.get("reference_like", ""), str(difference.reference))
                 and re.search(entry.get("ours_like", ""), str(difference.ours))
+                and (not difference.is_status or "ours" in entry or difference.ours in _statuses(entry))
             ):
                 self._used.add(number)
                 return True
@@ -70,6 +76,12 @@ class Deliberate:
     @property
     def unused(self) -> list[str]:
         return [at for number, (at, _) in enumerate(self._entries) if number not in self._used]
+
+
+def _statuses(entry: Mapping[str, Any]) -> Sequence[int]:
+    """The statuses of ours that an entry means: another one, such as a 500, is never covered by a pattern."""
+    status = entry.get("status", ())
+    return (status,) if isinstance(status, int) else status
 
 
 def places(entry: Mapping[str, Any]) -> list[str]:

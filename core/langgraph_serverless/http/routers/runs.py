@@ -137,9 +137,15 @@ async def cancel_run(
     run_id: RunId,
     wait: bool = False,
     action: Action = "interrupt",
+    reason: Literal["taken"] | None = None,
 ) -> Response:
     """Cancel a run; with ``wait``, answer when it has stopped."""
-    await container.runs.cancel(caller, thread_id, [run_id], CancelAction(action), _reason(request, action))
+    why = _reason(request, action)
+    if reason is not None:
+        if action != "interrupt":
+            raise InvalidInputError("'reason' is for the action 'interrupt'")
+        why = f"{reason}: {why}"
+    await container.runs.cancel(caller, thread_id, [run_id], CancelAction(action), why)
     if not wait:
         return Response(status_code=202)
     headers = run_headers(run_path(run_id, thread_id), "join")

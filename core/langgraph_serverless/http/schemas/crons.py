@@ -50,7 +50,7 @@ class _CronFields(RequestModel):
     stream_resumable: Omittable[bool] = None
     durability: Omittable[Literal["sync", "async", "exit"]] = None
     checkpoint_during: bool | None = None
-    multitask_strategy: Literal["reject", "interrupt", "rollback", "enqueue"] | None = None
+    multitask_strategy: Literal["reject", "rollback", "interrupt", "enqueue"] | None = None
 
     def sent(self) -> dict[str, Any]:
         """What the client sent."""

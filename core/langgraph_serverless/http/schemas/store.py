@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from langgraph_serverless.http.schemas.shared import JsonObject, Omittable, RequestModel, ResponseModel
 from langgraph_serverless.http.validation import show
@@ -13,15 +14,17 @@ from langgraph_serverless.persistence.store import Item
 Namespace = list[str]
 
 
-def _not_true(value: Any) -> Any:
+def _one_of(value: Any) -> Any:
     # it is its own type: to Python 0 is False, and True a value of the same type
-    if value is not None and value is not False and not isinstance(value, list):
-        raise ValueError(f"{show(value)} is not valid under any of the schemas listed in the 'oneOf' keyword")
+    paths = isinstance(value, list) and all(isinstance(path, str) for path in value)
+    if value is not None and value is not False and not paths:
+        message = f"{show(value)} is not valid under any of the schemas listed in the 'oneOf' keyword"
+        raise PydanticCustomError("oneOf", "{message}", {"message": message})
     return value
 
 
 #: What is embedded of an item: these paths of its value, or nothing at all.
-Paths = Annotated[Literal[False] | list[str], BeforeValidator(_not_true)]
+Paths = Annotated[Literal[False] | list[str], BeforeValidator(_one_of)]
 #: Whole minutes are stored in 32 bits.
 Minutes = Annotated[float, Field(ge=0, le=2**31 - 1, allow_inf_nan=False)]
 
