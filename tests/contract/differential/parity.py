@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from case_files import RESOURCES as CASE_FILES
 from comparison import Verdict, places
 
 from langgraph_serverless import __version__
@@ -89,7 +90,11 @@ def page(verdicts: Sequence[Verdict], entries: Sequence[Mapping[str, Any]]) -> s
     reasons: dict[str, list[str]] = {}
     for entry in entries:
         reasons.setdefault(entry["reason"], []).extend(places(entry))
-    listed = [f"* {reason}\n  {', '.join(f'`{at}`' for at in sorted(ats))}" for reason, ats in reasons.items()]
+    listed: dict[str, list[str]] = {"Several": [], **{name.capitalize(): [] for name in CASE_FILES}}
+    for reason, ats in reasons.items():
+        lines = listed[_heading(ats)]
+        lines.append(f"* {reason}\n  {', '.join(f'`{at}`' for at in sorted(ats))}")
+    sections = [f"### {heading}\n\n{chr(10).join(lines)}" for heading, lines in listed.items() if lines]
     return f"""# Compatibility with the official server
 
 <!-- Written by `make compat`. -->
@@ -112,5 +117,11 @@ ids and times were replaced by what they are. **{all_of_them["equal"]} answers a
 
 Each with the places where it is seen, as patterns for `resource/case/step/path` (`differences.json` there).
 
-{chr(10).join(listed)}
+{f"{chr(10)}{chr(10)}".join(sections)}
 """
+
+
+def _heading(ats: Sequence[str]) -> str:
+    """The resource, of which all places are, or ``Several``."""
+    names = {at.partition("/")[0] for at in ats}
+    return next(iter(names)).capitalize() if len(names) == 1 and names <= set(CASE_FILES) else "Several"
