@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -391,3 +392,23 @@ async def test_the_scheduler_sweeps_as_often_as_the_project_says(
         assert (await scheduler.scheduler.tick()).items_swept == swept
         await scheduler.aclose()
     assert await vectors(database) == []
+
+
+async def test_concurrent_batches_do_not_wait_for_each_other_in_a_circle(settings: Settings) -> None:
+    database = Database(settings.replace(pool_max_size=8))
+    store = GraphStore(database, await database.pool(), StoreTtl(default_ttl=60.0))
+    chance = random.Random(3)
+
+    async def batches(kind: str) -> None:
+        for number in range(30):
+            keys = chance.sample([f"k{n}" for n in range(30)], 15)
+            if kind == "search":  # which starts their time anew, as the gets do
+                await store.abatch([SearchOp(("a",), limit=40)])
+            elif kind == "get":
+                await store.abatch([GetOp(("a",), key) for key in keys])
+            else:
+                values: list[dict[str, int] | None] = [{"n": number}, None]
+                await store.abatch([PutOp(("a",), key, values[place % 2]) for place, key in enumerate(keys)])
+
+    await asyncio.gather(*map(batches, ["put", "put", "put", "search", "search", "get", "get"]))
+    await database.aclose()

@@ -1,9 +1,9 @@
-"""The store that graphs get (``runtime.store``, ``get_store()``): LangGraph's own, with our statements for puts and searches.
+"""The store that graphs get (``runtime.store``, ``get_store()``): LangGraph's own, with our statements for items.
 
 Promises that a graph and a client see the same items in the same order with the same scores, that a put is all or nothing
-with its vectors, and that no connection is held while something is embedded. Reads of single items and lists of namespaces
-are LangGraph's own; so are the rules on namespaces and times to live, and that a batch does its reads first, then its
-writes, the last one of a key.
+with its vectors, that concurrent batches never wait for each other in a circle, and that no connection is held while
+something is embedded. Lists of namespaces are LangGraph's own; so are the rules on namespaces and times to live, and that a
+batch does its reads first, then its writes, the last one of a key.
 
 Only processes with langgraph import this module. Never commits half a batch.
 """
@@ -14,7 +14,18 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from langgraph.store.base import BaseStore, Op, PutOp, Result, SearchItem, SearchOp, TTLConfig, validate_op_namespace
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    Op,
+    PutOp,
+    Result,
+    SearchItem,
+    SearchOp,
+    TTLConfig,
+    validate_op_namespace,
+)
+from langgraph.store.base import Item as StoredItem
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg_pool import AsyncConnectionPool
 
@@ -48,16 +59,24 @@ class GraphStore(AsyncPostgresStore):
         wanted = list(ops)
         for op in wanted:
             validate_op_namespace(op)
-        ours = {place for place, op in enumerate(wanted) if isinstance(op, PutOp | SearchOp)}
+        ours = {place for place, op in enumerate(wanted) if isinstance(op, GetOp | PutOp | SearchOp)}
         answers: dict[int, Result] = {}
         others = [place for place in range(len(wanted)) if place not in ours]
         if others:
             answers |= zip(others, await super().abatch([wanted[place] for place in others]), strict=True)
+        gets = {place: op for place in ours if isinstance(op := wanted[place], GetOp)}
+        if gets:
+            answers |= zip(gets, await self._get_all(list(gets.values())), strict=True)
         searches = {place: op for place in ours if isinstance(op := wanted[place], SearchOp)}
         if searches:
             answers |= zip(searches, await self._search_all(list(searches.values())), strict=True)
         await self._put_all([op for place in sorted(ours) if isinstance(op := wanted[place], PutOp)])
         return [answers.get(place) for place in range(len(wanted))]
+
+    async def _get_all(self, gets: Sequence[GetOp]) -> list[StoredItem | None]:
+        async with self._database.connection() as connection:
+            found = await self._items.find(connection, [((get.namespace, get.key), get.refresh_ttl) for get in gets])
+        return [None if item is None else StoredItem(**_fields(item)) for item in found]
 
     async def _search_all(self, searches: Sequence[SearchOp]) -> list[list[SearchItem]]:
         vectors = await asyncio.gather(*map(self._vector, searches))
@@ -89,11 +108,14 @@ class GraphStore(AsyncPostgresStore):
         deleted = [key for key, put in last.items() if put.value is None]
         if not last:
             return
+        # What goes is put first, so that rows are locked in one order, also those that are not there yet: else two batches
+        # would wait for each other.
+        going = [Entry(namespace=namespace, key=key, value={}) for namespace, key in deleted if len(last) > 1]
         async with self._database.transaction() as connection:
+            if entries or going:
+                await self._items.put(connection, [*entries, *going])
             if deleted:
                 await self._items.delete(connection, deleted)
-            if entries:
-                await self._items.put(connection, entries)
 
     async def _entries(self, puts: Sequence[PutOp]) -> list[Entry]:
         embedder = self._embedder
@@ -126,11 +148,14 @@ def _conditions(wanted: Mapping[str, Any]) -> Any:
 
 
 def _search_item(item: Item) -> SearchItem:
-    return SearchItem(
-        namespace=tuple(item.namespace),
-        key=item.key,
-        value=dict(item.value),
-        created_at=item.created_at,
-        updated_at=item.updated_at,
-        score=item.score,
-    )
+    return SearchItem(**_fields(item), score=item.score)
+
+
+def _fields(item: Item) -> dict[str, Any]:
+    return {
+        "namespace": tuple(item.namespace),
+        "key": item.key,
+        "value": dict(item.value),
+        "created_at": item.created_at,
+        "updated_at": item.updated_at,
+    }

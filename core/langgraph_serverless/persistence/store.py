@@ -21,12 +21,16 @@ from langgraph_serverless.persistence.queries import load_queries
 _SQL = load_queries(__file__)
 PUT_ITEMS = _SQL["put_items"]
 PUT_VECTORS = _SQL["put_vectors"]
-GET_ITEM = _SQL["get_item"]
+GET_ITEMS = _SQL["get_items"]
 DELETE_ITEMS = _SQL["delete_items"]
 SEARCH_ITEMS = _SQL["search_items"]
 SEARCH_ITEMS_BY_MEANING = _SQL["search_items_by_meaning"]
 LIST_NAMESPACES = _SQL["list_namespaces"]
 SWEEP_EXPIRED_ITEMS = _SQL["sweep_expired_items"]
+
+
+#: Namespace and key.
+Name = tuple[Sequence[str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,10 @@ def _item(row: Mapping[str, Any]) -> Item:
     )
 
 
+def _names(items: Sequence[Name]) -> dict[str, Any]:
+    return {"prefixes": [".".join(namespace) for namespace, _ in items], "keys": [key for _, key in items]}
+
+
 def _vector(numbers: Sequence[float]) -> str:
     """As pgvector writes one."""
     return f"[{','.join(map(repr, numbers))}]"
@@ -99,16 +107,16 @@ class StoreRepository:
                 },
             )
 
-    async def find(self, connection: Connection, namespace: Sequence[str], key: str, *, refresh: bool) -> Item | None:
-        cursor = await connection.execute(GET_ITEM, {"prefix": ".".join(namespace), "key": key, "refresh": refresh})
-        row = await cursor.fetchone()
-        return _item(row) if row else None
+    async def find(self, connection: Connection, wanted: Sequence[tuple[Name, bool]]) -> Sequence[Item | None]:
+        """Items in the order of their names, each with whether its time is to start anew; None for what there is not."""
+        parameters = _names([name for name, _ in wanted]) | {"refresh": [refresh for _, refresh in wanted]}
+        cursor = await connection.execute(GET_ITEMS, parameters)
+        found = {(row["prefix"], row["key"]): _item(row) for row in await cursor.fetchall()}
+        return [found.get((".".join(namespace), key)) for (namespace, key), _ in wanted]
 
-    async def delete(self, connection: Connection, items: Sequence[tuple[Sequence[str], str]]) -> None:
-        """Delete items, named by namespace and key, with their vectors."""
-        ordered = sorted((".".join(namespace), key) for namespace, key in items)
-        parameters = {"prefixes": [prefix for prefix, _ in ordered], "keys": [key for _, key in ordered]}
-        await connection.execute(DELETE_ITEMS, parameters)
+    async def delete(self, connection: Connection, items: Sequence[Name]) -> None:
+        """Delete items with their vectors; several only in a transaction that has put them."""
+        await connection.execute(DELETE_ITEMS, _names(items))
 
     async def search(
         self,

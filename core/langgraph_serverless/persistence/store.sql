@@ -18,16 +18,27 @@ FROM unnest(%(prefixes)s::text[], %(keys)s::text[], %(fields)s::text[], %(embedd
     AS v (prefix, key, field_name, embedding)
 ON CONFLICT (prefix, key, field_name) DO UPDATE SET embedding = EXCLUDED.embedding, updated_at = now()
 
--- name: get_item
--- One item that has not expired; with `refresh` its time starts anew.
-WITH refreshed AS (
-    UPDATE store
-    SET expires_at = greatest(expires_at, now() + make_interval(secs => ttl_minutes * 60))
-    WHERE prefix = %(prefix)s AND key = %(key)s AND %(refresh)s AND ttl_minutes IS NOT NULL AND expires_at > now()
+-- name: get_items
+-- The items that have not expired; with `refresh` their time starts anew. Whoever holds one of them just now sets its time
+-- himself, so a reader never waits, and two of them never for each other.
+WITH wanted AS (
+    SELECT prefix, key, bool_or(refresh) AS refresh
+    FROM unnest(%(prefixes)s::text[], %(keys)s::text[], %(refresh)s::bool[]) AS w (prefix, key, refresh)
+    GROUP BY prefix, key
+), free AS (
+    SELECT s.prefix, s.key
+    FROM store s JOIN wanted w USING (prefix, key)
+    WHERE w.refresh AND s.ttl_minutes IS NOT NULL AND s.expires_at > now()
+    FOR NO KEY UPDATE OF s SKIP LOCKED
+), refreshed AS (
+    UPDATE store s
+    SET expires_at = greatest(s.expires_at, now() + make_interval(secs => s.ttl_minutes * 60))
+    FROM free
+    WHERE s.prefix = free.prefix AND s.key = free.key
 )
-SELECT prefix, key, value, created_at, updated_at
-FROM store
-WHERE prefix = %(prefix)s AND key = %(key)s AND (expires_at IS NULL OR expires_at > now())
+SELECT s.prefix, s.key, s.value, s.created_at, s.updated_at
+FROM store s JOIN wanted USING (prefix, key)
+WHERE s.expires_at IS NULL OR s.expires_at > now()
 
 -- name: delete_items
 -- Items with their vectors, if they are there.
@@ -37,6 +48,7 @@ WHERE (prefix, key) IN (SELECT * FROM unnest(%(prefixes)s::text[], %(keys)s::tex
 -- name: search_items
 -- A page of the items at and below a namespace, last updated first; an empty namespace means all. `conditions` is a list
 -- of {path, operator, operand: [value]}: an item without the key has null there, and values of different types have no order.
+-- As for `get_items`, nobody is waited for.
 WITH found AS (
     SELECT s.prefix, s.key, s.value, s.created_at, s.updated_at
     FROM store s
@@ -60,11 +72,16 @@ WITH found AS (
               END, false))
     ORDER BY s.updated_at DESC, s.key, s.prefix
     LIMIT %(limit)s OFFSET %(offset)s
+), free AS (
+    SELECT s.prefix, s.key
+    FROM store s JOIN found USING (prefix, key)
+    WHERE %(refresh)s AND s.ttl_minutes IS NOT NULL
+    FOR NO KEY UPDATE OF s SKIP LOCKED
 ), refreshed AS (
     UPDATE store s
     SET expires_at = greatest(s.expires_at, now() + make_interval(secs => s.ttl_minutes * 60))
-    FROM found
-    WHERE s.prefix = found.prefix AND s.key = found.key AND %(refresh)s AND s.ttl_minutes IS NOT NULL
+    FROM free
+    WHERE s.prefix = free.prefix AND s.key = free.key
 )
 SELECT * FROM found ORDER BY updated_at DESC, key, prefix
 
@@ -99,11 +116,16 @@ WITH found AS (
               END, false))
     ORDER BY score DESC NULLS LAST, s.updated_at DESC, s.key, s.prefix
     LIMIT %(limit)s OFFSET %(offset)s
+), free AS (
+    SELECT s.prefix, s.key
+    FROM store s JOIN found USING (prefix, key)
+    WHERE %(refresh)s AND s.ttl_minutes IS NOT NULL
+    FOR NO KEY UPDATE OF s SKIP LOCKED
 ), refreshed AS (
     UPDATE store s
     SET expires_at = greatest(s.expires_at, now() + make_interval(secs => s.ttl_minutes * 60))
-    FROM found
-    WHERE s.prefix = found.prefix AND s.key = found.key AND %(refresh)s AND s.ttl_minutes IS NOT NULL
+    FROM free
+    WHERE s.prefix = free.prefix AND s.key = free.key
 )
 SELECT * FROM found ORDER BY score DESC NULLS LAST, updated_at DESC, key, prefix
 

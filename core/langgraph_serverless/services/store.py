@@ -85,7 +85,8 @@ class StoreService:
         """
         check_labels(namespace)
         async with self._database.connection() as connection:
-            return await self._items.find(connection, namespace, key, refresh=self._refresh(refresh_ttl))
+            (item,) = await self._items.find(connection, [((namespace, key), self._refresh(refresh_ttl))])
+        return item
 
     async def delete(self, caller: Principal, *, namespace: Sequence[str], key: str) -> None:
         """Delete an item, if it is there.
