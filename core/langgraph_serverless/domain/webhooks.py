@@ -16,7 +16,6 @@ import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from langgraph_serverless.errors import InvalidInputError
@@ -218,8 +217,3 @@ def parse_secret(text: str) -> bytes:
     if len(secret) < 24:
         raise ValueError("must be whsec_ and the base64 of at least 24 bytes, several separated by commas")
     return secret
-
-
-def document(run: dict[str, Any], sent_at: str) -> dict[str, Any]:
-    """What is sent: the run as it was recorded at its end, and the time of this try."""
-    return {**run, "webhook_sent_at": sent_at}

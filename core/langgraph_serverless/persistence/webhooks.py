@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
@@ -33,7 +32,8 @@ class Delivery:
     run_id: uuid.UUID
     thread_id: uuid.UUID
     url: str
-    payload: dict[str, Any]
+    #: JSON.
+    body: str
     #: 1 for the first try.
     attempt: int
 

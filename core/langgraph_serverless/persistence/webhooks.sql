@@ -1,6 +1,7 @@
 -- name: claim_webhooks
 -- Webhooks to be sent, the longest due first, each taken for the time of a lease: a sender that is not heard of by then has
--- died, and the row is due again. The try is counted here, so that what kills its senders comes to an end too.
+-- died, and the row is due again. The try is counted here, so that what kills its senders comes to an end too. The body is
+-- text, as a run's values may be large and nobody here looks into them: the payload and the time of this try.
 WITH due AS (
     SELECT outbox_id
     FROM lgs.outbox
@@ -14,7 +15,8 @@ UPDATE lgs.outbox o
 SET attempt = o.attempt + 1, available_at = clock_timestamp() + make_interval(secs => %(lease)s)
 FROM due
 WHERE o.outbox_id = due.outbox_id
-RETURNING o.outbox_id, o.run_id, o.thread_id, o.url, o.payload, o.attempt
+RETURNING o.outbox_id, o.run_id, o.thread_id, o.url, o.attempt,
+    (o.payload || jsonb_build_object('webhook_sent_at', lgs.wire_time(clock_timestamp())))::text AS body
 
 -- name: webhook_delivered
 -- The receiver has it. Only the last sender that has claimed the row may say so; the body is of no use any more.

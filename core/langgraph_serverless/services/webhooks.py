@@ -15,11 +15,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
-from langgraph_serverless.domain.serialization import dump_json
-from langgraph_serverless.domain.webhooks import MOST_TRIES, document, retry_delay
+from langgraph_serverless.domain.webhooks import MOST_TRIES, retry_delay
 from langgraph_serverless.errors import DeliveryError, UnavailableError
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.webhooks import Delivery, WebhookRepository
@@ -108,9 +106,8 @@ class WebhookService:
             "thread_id": str(delivery.thread_id),
             "tries": delivery.attempt,
         }
-        body = dump_json(document(delivery.payload, datetime.now(UTC).isoformat(timespec="microseconds")))
         try:
-            await self._sender.send(delivery.url, str(delivery.outbox_id), body)
+            await self._sender.send(delivery.url, str(delivery.outbox_id), delivery.body.encode())
         except DeliveryError as error:
             delay = None if error.final else retry_delay(delivery.attempt, random.random())  # noqa: S311 - no secret
             async with self._database.connection() as connection:
