@@ -19,6 +19,7 @@ from langgraph_serverless.persistence.checkpoints import FencedSaver
 from langgraph_serverless.persistence.queue import HeartbeatConnection, QueueRepository
 from langgraph_serverless.queue.bell import BellListener, SlotBoard
 from langgraph_serverless.queue.heartbeat import Heartbeat
+from langgraph_serverless.services.courier import Courier
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.worker import Worker, WorkReport
 from langgraph_serverless.settings import Settings
@@ -67,7 +68,7 @@ class WorkerContainer(GraphContainer):
             log=self.event_log,
             bell=self.bell,
             ears=BellListener(redis, prefix) if redis is not None else None,
-            webhooks=self.webhooks,
+            courier=Courier(self.webhooks),
             slots=SlotBoard(redis, prefix) if redis is not None and settings.worker_function_name else None,
         )
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,9 +30,9 @@ from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.runner import Execution, GraphRunner, HandedOff, RunSignals
 from langgraph_serverless.persistence.queue import QueueRepository, Settled
 from langgraph_serverless.queue.heartbeat import Heartbeat
+from langgraph_serverless.services.courier import Courier
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.trials import Trials
-from langgraph_serverless.services.webhooks import WebhookService
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
@@ -44,8 +44,6 @@ SLOT_TTL = 15.0
 LAST_MOMENT = 2.0
 #: A worker that leaves because nothing is left to do lets the webhooks that it is sending end (seconds).
 LAST_WEBHOOKS = 12.0
-#: Webhooks that may wait for a worker; more are left to the sweep.
-MOST_WEBHOOKS = 200
 
 
 class Ears(Protocol):
@@ -107,7 +105,7 @@ class Worker:
         bell: Bell,
         ears: Ears | None,
         slots: Slots | None = None,
-        webhooks: WebhookService | None = None,
+        courier: Courier | None = None,
     ) -> None:
         self.worker_id = f"worker-{uuid.uuid4().hex[:12]}"
         self._settings = settings
@@ -119,9 +117,7 @@ class Worker:
         self._bell = bell
         self._ears = ears
         self._slots = slots
-        self._webhooks = webhooks
-        self._sending: set[asyncio.Task[None]] = set()
-        self._left: asyncio.Task[None] | None = None
+        self._courier = courier
         self._jobs: dict[asyncio.Task[None], _Job] = {}
         self._stop = asyncio.Event()
         self._report = WorkReport()
@@ -284,9 +280,8 @@ class Worker:
                 report = await self._sweeper.sweep()
                 if report.requeued:
                     await self._bell.ring(report.requeued)
-                if self._webhooks is not None and (self._left is None or self._left.done()):
-                    # beside the sweep, as receivers may be slow
-                    self._left = self._send(self._webhooks.deliver_left())
+                if self._courier is not None:
+                    self._courier.send_left()
             except UnavailableError as error:
                 logger.warning("cannot sweep: %s", error, extra={"action": "sweep_failed"})
             except Exception:
@@ -318,13 +313,11 @@ class Worker:
                 # a function's run that did not reach its boundary keeps its attempt: its lease runs out
                 job.signals.lose() if abandon else job.signals.release()
             await asyncio.wait(self._jobs, timeout=max(LAST_MOMENT, SETTLE_RETRY))
-        if self._sending:
+        if self._courier is not None:
             seconds = LAST_WEBHOOKS if self._report.reason == "idle" else LAST_MOMENT
             if remaining is not None:  # what is left is for the bell and for closing
                 seconds = max(0.0, min(seconds, remaining() - LAST_MOMENT / 2))
-            await asyncio.wait(self._sending, timeout=seconds)
-            for sending in [*self._sending]:  # its claim runs out, and another process tries again
-                await _ended(sending)
+            await self._courier.leave(seconds)
         if self._report.reason != "idle":
             try:
                 runnable = await self._queue.runnable()
@@ -394,8 +387,8 @@ class Worker:
                 await self._log.expire(claimed.run.run_id, self._settings.stream_retention)
             except (UnavailableError, LeaseLostError) as error:
                 logger.warning("stream left open: %s", error, extra=_about(claimed) | {"action": "close_stream"})
-        if settled.outbox_id is not None and self._webhooks is not None and len(self._sending) < MOST_WEBHOOKS:
-            self._send(self._webhooks.deliver(settled.outbox_id))
+        if settled.outbox_id is not None and self._courier is not None:
+            self._courier.send(settled.outbox_id)
         if settled.more:
             await self._bell.ring()
         if outcome.status is RunStatus.SUCCESS:
@@ -405,13 +398,6 @@ class Worker:
         else:
             self._report.failed += 1
         return "rolled_back" if outcome.rollback else outcome.status.value
-
-    def _send(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Send webhooks beside the runs."""
-        task = asyncio.create_task(sending, name="webhooks")
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-        return task
 
     async def _hand_off(self, job: _Job) -> str:
         await self._until_written(job, lambda: self._queue.hand_off(job.claimed.lease))
