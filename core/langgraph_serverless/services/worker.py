@@ -18,26 +18,23 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from langgraph_serverless.domain import run_errors
-from langgraph_serverless.domain.events import end_marker
 from langgraph_serverless.domain.ports import Bell, EventAppender
 from langgraph_serverless.domain.runs import CancelRequest, ClaimedRun, RunOutcome, RunStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
-from langgraph_serverless.execution.runner import Execution, GraphRunner, HandedOff, RunSignals
-from langgraph_serverless.persistence.queue import QueueRepository, Settled
+from langgraph_serverless.execution.runner import GraphRunner, HandedOff, RunSignals
+from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.courier import Courier
 from langgraph_serverless.services.queue import QueueService
+from langgraph_serverless.services.settling import SETTLE_RETRY, Settler, about
 from langgraph_serverless.services.trials import Trials
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
-#: Between attempts to write an outcome while the database is away (seconds).
-SETTLE_RETRY = 0.5
 #: How long a published free slot counts without being published again (seconds).
 SLOT_TTL = 15.0
 #: Before its deadline a function stops waiting for graphs that do not drain (seconds).
@@ -113,7 +110,6 @@ class Worker:
         self._sweeper = sweeper
         self._runner = runner
         self._heartbeat = heartbeat
-        self._log = log
         self._bell = bell
         self._ears = ears
         self._slots = slots
@@ -124,6 +120,9 @@ class Worker:
         self._ring: asyncio.Task[bool] | None = None
         self._slots_until = 0.0
         self._trials = Trials(settings)
+        self._settler = Settler(
+            settings=settings, queue=queue, heartbeat=heartbeat, log=log, bell=bell, courier=courier
+        )
 
     def stop(self) -> None:
         """Claim nothing more, hand on what runs, and return. Call it on the worker's event loop."""
@@ -348,49 +347,30 @@ class Worker:
             try:
                 execution = await self._runner.execute(claimed, job.signals)
             except HandedOff:
-                how = await self._hand_off(job)
+                await self._settler.hand_off(claimed, job.signals)
+                self._report.handed_off += 1
+                how = "handed_off"
             else:
-                how = await self._settle(job, execution)
+                await self._settler.settle(claimed, job.signals, execution)
+                how = self._count(execution.outcome)
         except LeaseLostError:
             self._report.lost += 1
             how = "lost"
         except UnavailableError as error:
             # the lease runs out and another worker, or this one, goes on from the last checkpoint
-            logger.warning("run interrupted: %s", error, extra=_about(claimed) | {"action": "run_interrupted"})
+            logger.warning("run interrupted: %s", error, extra=about(claimed) | {"action": "run_interrupted"})
             self._report.lost += 1
         except Exception:
             # a fault of ours, not of the graph: the same
-            logger.exception("run could not be executed", extra=_about(claimed) | {"action": "run_crashed"})
+            logger.exception("run could not be executed", extra=about(claimed) | {"action": "run_crashed"})
             self._report.lost += 1
         finally:
             self._heartbeat.release(claimed.lease)
             seconds = round(time.monotonic() - began, 4)
-            logger.info("run %s", how, extra=_about(claimed) | {"action": f"run_{how}", "seconds": seconds})
+            logger.info("run %s", how, extra=about(claimed) | {"action": f"run_{how}", "seconds": seconds})
 
-    async def _settle(self, job: _Job, execution: Execution) -> str:
-        claimed, outcome = job.claimed, execution.outcome
-        settled: Settled = await self._until_written(
-            job,
-            lambda: self._queue.settle(
-                claimed.lease,
-                claimed.run.thread_id,
-                outcome,
-                thread_error=_thread_error(outcome, job.signals),
-                temporary_retention=self._settings.temporary_retention,
-            ),
-        )
-        if self._log is not None:
-            status = "rollback" if outcome.rollback else outcome.status.value
-            closing = [*execution.closing, end_marker(status=status, output=outcome.output)]
-            try:
-                await self._log.append(claimed.lease, closing)
-                await self._log.expire(claimed.run.run_id, self._settings.stream_retention)
-            except (UnavailableError, LeaseLostError) as error:
-                logger.warning("stream left open: %s", error, extra=_about(claimed) | {"action": "close_stream"})
-        if settled.outbox_id is not None and self._courier is not None:
-            self._courier.send(settled.outbox_id)
-        if settled.more:
-            await self._bell.ring()
+    def _count(self, outcome: RunOutcome) -> str:
+        """What to call this end."""
         if outcome.status is RunStatus.SUCCESS:
             self._report.succeeded += 1
         elif outcome.status is RunStatus.INTERRUPTED:
@@ -399,43 +379,8 @@ class Worker:
             self._report.failed += 1
         return "rolled_back" if outcome.rollback else outcome.status.value
 
-    async def _hand_off(self, job: _Job) -> str:
-        await self._until_written(job, lambda: self._queue.hand_off(job.claimed.lease))
-        self._report.handed_off += 1
-        return "handed_off"
-
-    async def _until_written(self, job: _Job, write: Callable[[], Any]) -> Any:
-        """Try again while the database is away; ends by success or because the lease is lost."""
-        while True:
-            try:
-                written = await asyncio.shield(asyncio.ensure_future(write()))
-            except UnavailableError as error:
-                logger.warning("cannot settle yet: %s", error, extra=_about(job.claimed) | {"action": "settle_retry"})
-                if job.signals.lost:
-                    raise LeaseLostError(
-                        f"run {job.claimed.run.run_id} was lost while the database was away"
-                    ) from error
-                await asyncio.sleep(SETTLE_RETRY)
-            else:
-                # at once: the row has no lease any more, and a heartbeat that looks for it would call it lost
-                self._heartbeat.release(job.claimed.lease)
-                return written
-
 
 async def _ended(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has cleaned up after itself."""
     task.cancel()
     await asyncio.wait([task])
-
-
-def _thread_error(outcome: RunOutcome, signals: RunSignals) -> Mapping[str, Any] | None:
-    return run_errors.rolled_back(signals.cancel_reason) if outcome.rollback else outcome.error
-
-
-def _about(claimed: ClaimedRun) -> dict[str, Any]:
-    return {
-        "run_id": str(claimed.run.run_id),
-        "thread_id": str(claimed.run.thread_id),
-        "graph_id": claimed.graph_id,
-        "attempt": claimed.attempt,
-    }
