@@ -1,0 +1,125 @@
+"""How a worker gives a run back: ended, with everything that hangs on that, or to the queue.
+
+What counts is one statement under the run's lease; it is tried again while the database is away, and refused once the lease
+is lost. What follows it may be missed without harm: the end of the stream (readers look at the row), the webhook (its
+outbox row is sent by whoever sweeps next) and the bell (a tick finds the next run).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from langgraph_serverless.domain import run_errors
+from langgraph_serverless.domain.events import end_marker
+from langgraph_serverless.domain.ports import Bell, EventAppender
+from langgraph_serverless.domain.runs import ClaimedRun, RunOutcome
+from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.execution.runner import Execution, RunSignals
+from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.queue.heartbeat import Heartbeat
+from langgraph_serverless.services.courier import Courier
+from langgraph_serverless.settings import Settings
+from langgraph_serverless.telemetry import logger
+
+#: Between attempts to write an outcome while the database is away (seconds).
+SETTLE_RETRY = 0.5
+
+_Written = TypeVar("_Written")
+
+
+class Settler:
+    """Writes what has become of a worker's runs."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        queue: QueueRepository,
+        heartbeat: Heartbeat,
+        log: EventAppender | None,
+        bell: Bell,
+        courier: Courier | None,
+    ) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._heartbeat = heartbeat
+        self._log = log
+        self._bell = bell
+        self._courier = courier
+
+    async def settle(self, claimed: ClaimedRun, signals: RunSignals, execution: Execution) -> None:
+        """End a run; then close its stream, send its webhook, and ring for the thread's next run.
+
+        Raises:
+            LeaseLostError: somebody else has the run, nothing was written.
+        """
+        outcome = execution.outcome
+        settled = await self._until_written(
+            claimed,
+            signals,
+            lambda: self._queue.settle(
+                claimed.lease,
+                claimed.run.thread_id,
+                outcome,
+                thread_error=_thread_error(outcome, signals),
+                temporary_retention=self._settings.temporary_retention,
+            ),
+        )
+        await self._close_stream(claimed, execution)
+        if settled.outbox_id is not None and self._courier is not None:
+            self._courier.send(settled.outbox_id)
+        if settled.more:
+            await self._bell.ring()
+
+    async def hand_off(self, claimed: ClaimedRun, signals: RunSignals) -> None:
+        """Give a run back to the queue at a superstep boundary.
+
+        Raises:
+            LeaseLostError: somebody else has the run, nothing was written.
+        """
+        await self._until_written(claimed, signals, lambda: self._queue.hand_off(claimed.lease))
+
+    async def _close_stream(self, claimed: ClaimedRun, execution: Execution) -> None:
+        if self._log is None:
+            return
+        outcome = execution.outcome
+        status = "rollback" if outcome.rollback else outcome.status.value
+        closing = [*execution.closing, end_marker(status=status, output=outcome.output)]
+        try:
+            await self._log.append(claimed.lease, closing)
+            await self._log.expire(claimed.run.run_id, self._settings.stream_retention)
+        except (UnavailableError, LeaseLostError) as error:
+            logger.warning("stream left open: %s", error, extra=about(claimed) | {"action": "close_stream"})
+
+    async def _until_written(
+        self, claimed: ClaimedRun, signals: RunSignals, write: Callable[[], Awaitable[_Written]]
+    ) -> _Written:
+        """Try again while the database is away; ends by success or because the lease is lost."""
+        while True:
+            try:
+                written = await asyncio.shield(asyncio.ensure_future(write()))
+            except UnavailableError as error:
+                logger.warning("cannot settle yet: %s", error, extra=about(claimed) | {"action": "settle_retry"})
+                if signals.lost:
+                    raise LeaseLostError(f"run {claimed.run.run_id} was lost while the database was away") from error
+                await asyncio.sleep(SETTLE_RETRY)
+            else:
+                # at once: the row has no lease any more, and a heartbeat that looks for it would call it lost
+                self._heartbeat.release(claimed.lease)
+                return written
+
+
+def about(claimed: ClaimedRun) -> dict[str, Any]:
+    """What a line of the log says about a run."""
+    return {
+        "run_id": str(claimed.run.run_id),
+        "thread_id": str(claimed.run.thread_id),
+        "graph_id": claimed.graph_id,
+        "attempt": claimed.attempt,
+    }
+
+
+def _thread_error(outcome: RunOutcome, signals: RunSignals) -> Mapping[str, Any] | None:
+    return run_errors.rolled_back(signals.cancel_reason) if outcome.rollback else outcome.error
