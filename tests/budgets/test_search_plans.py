@@ -302,7 +302,8 @@ async def test_a_list_of_runs_uses_an_index(
     plan = await explain(listed())
     assert plan.scanned == set(), plan
     assert "run_of_thread" in plan.indexes
-    assert status or not plan.kinds & {"Sort", "Incremental Sort"}, plan
+    # far down, sorting the keys of one thread costs what skipping them does, and the planner may choose
+    assert status or offset or not plan.kinds & {"Sort", "Incremental Sort"}, plan
     # with a status, no more than the thread's own runs
     assert plan.buffers < (1_500 if status is None else BUSY_RUNS + 1_000), plan
     assert "kwargs" in plan.output

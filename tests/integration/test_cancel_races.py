@@ -127,6 +127,7 @@ async def test_a_cancel_that_waits_for_a_hand_off_is_not_lost(
 ) -> None:
     run = await container.runs.create(ANONYMOUS, LONG, thread_id=thread_id)
     [claimed] = await QueueRepository(container.database).claim(owner="w", limit=1, lease=30)
+    assert claimed.lease.run_id == run.run_id, "another test has left a run"
     async with container.database.transaction() as connection:
         await connection.execute(HAND_OFF, {"run_id": run.run_id, "token": claimed.lease.token})
         if how == "strategy":
@@ -139,6 +140,7 @@ async def test_a_cancel_that_waits_for_a_hand_off_is_not_lost(
         task = asyncio.ensure_future(cancelling)
 
         async def waits() -> bool:
+            assert not task.done(), f"it has not waited: {task!r}"
             return bool(await one(container, "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype <> 'relation'"))
 
         await until(waits)
@@ -148,11 +150,14 @@ async def test_a_cancel_that_waits_for_a_hand_off_is_not_lost(
     assert row["cancel_action"] == "interrupt", f"the run goes on: {row}"
 
     async def over() -> bool:
-        return bool(
-            await one(container, "SELECT 1 FROM lgs.run WHERE run_id = %s AND status = 'interrupted'", run.run_id)
-        )
+        # the successor too: what is left here would be claimed by the next test
+        states = "SELECT array_agg(status) AS s FROM lgs.run WHERE thread_id = %s"
+        row = await one(container, states, thread_id)
+        return row is not None and "interrupted" in row["s"] and not {"pending", "running"} & set(row["s"])
 
     await worked(container, over)
+    row = await one(container, "SELECT status FROM lgs.run WHERE run_id = %s", run.run_id)
+    assert row == {"status": "interrupted"}
 
 
 async def test_a_rollback_between_two_workers_leaves_no_checkpoint(
