@@ -10,8 +10,7 @@ import asyncio
 import json
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from functools import partial
+from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 from dev_server import PATIENCE, DevServer, until
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableEntityError
+from sync_client import InThreads
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -43,26 +43,6 @@ ARGUMENTS: dict[str, Any] = {
     "langsmith_tracing": {"project_name": "p"},
     "durability": "exit",
 }
-
-
-class InThreads:
-    """The synchronous client with the asynchronous one's manners."""
-
-    def __init__(self, target: Any) -> None:
-        self._target = target
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._target, name)
-        if not callable(found):
-            return InThreads(found)
-        if name in ("stream", "join_stream"):
-            return lambda *args, **kwargs: _walked(found(*args, **kwargs))
-        return partial(asyncio.to_thread, found)
-
-
-async def _walked(parts: Iterator[Any]) -> AsyncIterator[Any]:
-    while (part := await asyncio.to_thread(next, parts, None)) is not None:
-        yield part
 
 
 @pytest.fixture(params=["async", "sync"])

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import httpx
@@ -18,28 +17,9 @@ import pytest
 from dev_server import PATIENCE, DevServer
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
+from sync_client import InThreads
 
 pytestmark = pytest.mark.timeout(90)
-
-
-class InThreads:
-    """A synchronous client with the asynchronous one's manners."""
-
-    def __init__(self, target: Any) -> None:
-        self._target = target
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._target, name)
-        if not callable(found):
-            return InThreads(found)
-        if name in ("stream", "join_stream"):
-            return lambda *args, **kwargs: _walked(found(*args, **kwargs))
-        return partial(asyncio.to_thread, found)
-
-
-async def _walked(parts: Iterator[Any]) -> AsyncIterator[Any]:
-    while (part := await asyncio.to_thread(next, parts, None)) is not None:
-        yield part
 
 
 @pytest.fixture(params=["async", "sync"])

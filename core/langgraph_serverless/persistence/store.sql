@@ -88,7 +88,8 @@ SELECT * FROM found ORDER BY updated_at DESC, key, prefix
 -- name: search_items_by_meaning
 -- As `search_items`, nearest to a vector first: an item's score is the cosine similarity of its nearest vector, and items
 -- without vectors come last. A vector of nothing but zeros has no direction and is like no other. Only where there is an
--- index. Every vector below the namespace is compared, so that filters, pages and scores are exact.
+-- index. Every vector below the namespace is compared, so that filters, pages and scores are exact. The conditions stand here
+-- once more, as Postgres does not inline a function of them: 5 microseconds an item, against 1.
 WITH found AS (
     SELECT s.prefix, s.key, s.value, s.created_at, s.updated_at, (
         SELECT max(COALESCE(NULLIF(1 - (v.embedding <=> %(query)s::vector), 'NaN'), 0))
