@@ -55,7 +55,7 @@ def beating(database: Database, *, interval: float = INTERVAL) -> Iterator[Heart
 
 
 def hold(heartbeat: Heartbeat, run: Run) -> None:
-    heartbeat.hold(run.lease, on_lost=run.lost.set, on_cancel=run.on_cancel)
+    assert heartbeat.hold(run.lease, since=time.monotonic(), on_lost=run.lost.set, on_cancel=run.on_cancel)
 
 
 def test_a_held_lease_is_extended_and_nothing_else_happens() -> None:
@@ -127,3 +127,24 @@ def test_a_released_lease_is_not_lost() -> None:
         heartbeat.release(run.lease)
         del database.held[run.lease.run_id]
         assert not run.lost.wait(INTERVAL * 5)
+
+
+def test_a_claim_whose_answer_came_late_is_not_kept() -> None:
+    database = Database()
+    run = Run(database)
+    with beating(database) as heartbeat:
+        late = time.monotonic() - DURATION / 2 - 0.01
+        assert not heartbeat.hold(run.lease, since=late, on_lost=run.lost.set, on_cancel=run.on_cancel)
+    assert database.beats == 0, "and nobody extends it"
+
+
+def test_a_lease_is_as_old_as_its_claim() -> None:
+    database = Database()
+    run = Run(database)
+    database.away = True
+    with beating(database) as heartbeat:
+        began = time.monotonic()
+        since = began - DURATION * 0.4
+        assert heartbeat.hold(run.lease, since=since, on_lost=run.lost.set, on_cancel=run.on_cancel)
+        assert run.lost.wait(5)
+        assert time.monotonic() - began < DURATION / 2

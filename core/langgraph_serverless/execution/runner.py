@@ -134,6 +134,10 @@ class GraphRunner:
             await sink.emit(Event(METADATA, dump_json(opening)))
         if claimed.cancel is not None:
             signals.cancel(claimed.cancel)
+        if signals.lost:
+            raise LeaseLostError(f"run {claimed.run.run_id} belongs to another worker")
+        if signals.released:
+            raise HandedOff("released")
         attempt = _Attempt(claimed)
         # a task of its own, so that a signal stops the graph and nothing that is done about it afterwards
         task = asyncio.create_task(self._in_graph(attempt, signals, sink), name=f"graph-{claimed.run.run_id}")

@@ -3,7 +3,8 @@
 A thread of its own, on a connection of its own, extends all leases of the worker in one statement every ``interval``
 seconds and passes on what the database answered: nothing for a lease means it is lost, an action means that a cancel has
 been recorded. A database that does not answer is asked again every second; a lease that has not been confirmed for half its
-duration is given up as lost, so that this worker has stopped before another one may start.
+duration is given up as lost, so that this worker has stopped before another one may start. For the same reason a claim whose
+answer took that long to arrive is not kept at all.
 
 It never decides anything and never touches the event loop: callbacks are called in this thread.
 """
@@ -64,10 +65,24 @@ class Heartbeat:
         """Beat now instead of at the next interval: somebody says that a cancel has been recorded."""
         self._wake.set()
 
-    def hold(self, lease: Lease, *, on_lost: Callable[[], None], on_cancel: Callable[[CancelRequest], None]) -> None:
-        """Keep a lease that has just been claimed."""
+    def hold(
+        self,
+        lease: Lease,
+        *,
+        since: float,
+        on_lost: Callable[[], None],
+        on_cancel: Callable[[CancelRequest], None],
+    ) -> bool:
+        """Keep a lease that has been claimed; false if it is too old to begin with.
+
+        Args:
+            since: the monotonic time when the claim was sent: it was given no earlier than that.
+        """
+        if time.monotonic() - since > self._duration / 2:
+            return False
         with self._lock:
-            self._held[lease.token] = _Held(lease, time.monotonic(), on_lost, on_cancel)
+            self._held[lease.token] = _Held(lease, since, on_lost, on_cancel)
+        return True
 
     def release(self, lease: Lease) -> None:
         """Stop extending a lease; its run was settled, handed on or lost."""

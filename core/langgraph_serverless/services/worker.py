@@ -206,6 +206,7 @@ class Worker:
         return taken
 
     async def _take(self, limit: int, *, on_trial: bool = False) -> int:
+        asked = time.monotonic()
         try:
             claims = await self._queue.claim(
                 owner=self.worker_id,
@@ -223,7 +224,7 @@ class Worker:
             return 0
         for claimed in claims:
             job = _Job(claimed)
-            self._hold(job)
+            self._hold(job, asked)
             task = asyncio.create_task(self._carry_out(job), name=f"run-{claimed.run.run_id}")
             self._jobs[task] = job
             task.add_done_callback(self._jobs.pop)
@@ -328,7 +329,7 @@ class Worker:
 
     # -- one run -------------------------------------------------------------------------------------------------
 
-    def _hold(self, job: _Job) -> None:
+    def _hold(self, job: _Job, asked: float) -> None:
         loop = asyncio.get_running_loop()
 
         def on_lost() -> None:
@@ -337,7 +338,9 @@ class Worker:
         def on_cancel(request: CancelRequest) -> None:
             loop.call_soon_threadsafe(job.signals.cancel, request)
 
-        self._heartbeat.hold(job.claimed.lease, on_lost=on_lost, on_cancel=on_cancel)
+        if not self._heartbeat.hold(job.claimed.lease, since=asked, on_lost=on_lost, on_cancel=on_cancel):
+            # a node kept the event loop from seeing the answer: the run goes back before it begins, if it is still ours
+            job.signals.release()
 
     async def _carry_out(self, job: _Job) -> None:
         claimed = job.claimed

@@ -1,0 +1,70 @@
+"""A node that blocks the event loop while the answer to a claim is on its way: the lease may be over before anybody sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langgraph_serverless.containers.worker import WorkerContainer
+from langgraph_serverless.domain.principal import ANONYMOUS
+from langgraph_serverless.domain.runs import ClaimedRun, RunRequest, RunStatus
+from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.manifest import build_manifest
+from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.settings import Settings
+
+PROJECT = Path(__file__).parent / "project" / "langgraph.json"
+LEASE = 1.0
+QUICK = {"heartbeat_interval": 0.2, "lease_duration": LEASE, "poll_interval": 0.1, "sweep_interval": 60.0}
+
+
+@pytest.fixture
+async def container(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[WorkerContainer]:
+    monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
+    registry = GraphRegistry.load(read_project(PROJECT))
+    quick = settings.replace(**QUICK, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
+    container = WorkerContainer(quick, registry=registry, manifest=await build_manifest(registry))
+    await container.assistants.ensure_defaults()
+    yield container
+    await container.aclose()
+
+
+@pytest.mark.parametrize("blocked", [LEASE * 0.6, LEASE * 1.2])
+async def test_such_a_run_does_not_begin_under_that_lease(
+    container: WorkerContainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blocked: float
+) -> None:
+    claims: list[ClaimedRun] = []
+    claim = QueueRepository.claim
+
+    async def late(self: QueueRepository, **arguments: Any) -> Sequence[ClaimedRun]:
+        claimed = await claim(self, **arguments)
+        if claimed and not claims:
+            time.sleep(blocked)
+        claims.extend(claimed)
+        return claimed
+
+    monkeypatch.setattr(QueueRepository, "claim", late)
+    given = RunRequest(assistant_id="steps", input={"name": "l", "steps": 1, "seconds": 0})
+    run = await container.runs.create(ANONYMOUS, given, thread_id=None)
+    worker = container.worker()
+    working = asyncio.create_task(worker.work())
+    async with asyncio.timeout(10):
+        while (result := await container.runs.result(run.run_id)) is None or not result.status.is_final:
+            await asyncio.sleep(0.02)
+    worker.stop()
+    report = await working
+    assert result.status is RunStatus.SUCCESS
+    assert len(claims) == 2
+    assert report.succeeded == 1
+    # given back, unless a sweep has been faster; and as nothing was begun, it is no attempt
+    assert (report.handed_off, report.lost, claims[1].attempt) in ((1, 0, 1), (0, 1, 2))
+    assert len((tmp_path / "journal").read_text().splitlines()) == 1
