@@ -219,7 +219,7 @@ async def clean_database(database_uri: str) -> None:
 
 @pytest.fixture(autouse=True)
 def check_invariants(request: pytest.FixtureRequest) -> None:
-    """After every test that could have touched the database: the invariants of ``invariants.sql`` hold."""
+    """After every test that could have touched the database: the invariants of ``persistence/invariants.sql`` hold."""
     folder = request.path.relative_to(Path(__file__).parent).parts[0]
     if folder in GUARDED and "database_uri" in request.fixturenames:
         request.getfixturevalue("invariants_hold")

@@ -34,6 +34,7 @@ from langgraph_serverless.errors import DeliveryError, InvalidInputError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.persistence.invariants import INVARIANTS
 from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.settings import Settings
@@ -318,12 +319,11 @@ async def test_a_run_that_ends_without_its_webhook_breaks_an_invariant(
 
 
 async def violations(database_uri: str) -> list[Any]:
-    query = (Path(__file__).parent.parent / "invariants.sql").read_text().split("-- 9b ")[1].split(";")[0]
-    _, _, statement = query.partition("\n")
+    (statement,) = [invariant.sql for invariant in INVARIANTS if invariant.number == "9b"]
     async with await psycopg.AsyncConnection.connect(
         database_uri, autocommit=True, row_factory=psycopg.rows.dict_row
     ) as connection:
-        return await (await connection.execute(statement)).fetchall()  # type: ignore[arg-type]
+        return await (await connection.execute(statement)).fetchall()
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------
