@@ -134,10 +134,7 @@ class GraphRunner:
             await sink.emit(Event(METADATA, dump_json(opening)))
         if claimed.cancel is not None:
             signals.cancel(claimed.cancel)
-        if signals.lost:
-            raise LeaseLostError(f"run {claimed.run.run_id} belongs to another worker")
-        if signals.released:
-            raise HandedOff("released")
+        _require_lease(claimed, signals)
         attempt = _Attempt(claimed)
         # a task of its own, so that a signal stops the graph and nothing that is done about it afterwards
         task = asyncio.create_task(self._in_graph(attempt, signals, sink), name=f"graph-{claimed.run.run_id}")
@@ -336,6 +333,14 @@ class _Attempt:
     saver: BaseCheckpointSaver[Any] | None = None
     store: BaseStore | None = None
     timed_out: bool = False
+
+
+def _require_lease(claimed: ClaimedRun, signals: RunSignals) -> None:
+    """Refuse to begin what has been taken or called back meanwhile."""
+    if signals.lost:
+        raise LeaseLostError(f"run {claimed.run.run_id} belongs to another worker")
+    if signals.released:
+        raise HandedOff("released")
 
 
 async def _require_state(attempt: _Attempt) -> None:

@@ -28,12 +28,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.persistence.json import jsonb
-from langgraph_serverless.persistence.pool import Connection
+from langgraph_serverless.persistence.pool import Connection, is_outage
 from langgraph_serverless.persistence.queries import load_queries
 
 _SQL = load_queries(__file__)
@@ -143,7 +143,9 @@ class FencedSaver(Saver):
         """Tells a database that is away from a fault of the graph: the run is not to blame and is tried again."""
         try:
             yield
-        except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except psycopg.Error as error:
+            if not (is_outage(error) or isinstance(error, psycopg.OperationalError)):
+                raise
             raise UnavailableError(f"A checkpoint could not be read or written: {error}") from error
 
     async def _write(self, statement: Any, parameters: dict[str, Any]) -> None:

@@ -2,8 +2,10 @@
 
 ``Database`` is cheap to construct and opens its pool at first use (a function must not connect while it is imported).
 Connections are in autocommit mode, so that a single statement is a single round trip; ``transaction()`` groups several.
-A connection is checked when it is taken after a pause, because a function's sandbox may have been frozen meanwhile, and for
-a while after another one was lost, because a restart of the server takes all of them.
+A connection on which the server has said something while nobody asked (that it closes it, mostly) is checked when it is
+taken, so that the first request of a sandbox that was frozen meanwhile does not pay for it. So is every one after a pause,
+as the network may have forgotten it, and for a while after another one was lost, as a restart takes all of them.
+A transaction whose process stands still is ended by the server, so that it does not keep its locks (``IDLE_LIMIT``).
 Failures to reach the database become ``UnavailableError`` (503); what a statement itself does wrong is left alone.
 
 The pool belongs to the event loop that first used it.
@@ -12,9 +14,10 @@ The pool belongs to the event loop that first used it.
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -29,6 +32,9 @@ Connection = psycopg.AsyncConnection[DictRow]
 #: A connection that was used this recently (seconds) is taken without a check, which would cost a round trip; and for how
 #: long all of them are checked after one was lost.
 CHECK_AFTER_IDLE = 15.0
+#: How long a transaction may wait for its next statement before the server ends it. With the transaction, as everything
+#: behind a pooler.
+IDLE_LIMIT = "SET LOCAL idle_in_transaction_session_timeout = '15s'"
 
 
 class Database:
@@ -38,7 +44,7 @@ class Database:
         self._settings = settings
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._opening = asyncio.Lock()
-        self._last_use = 0.0
+        self._last_use = _now()
         self._last_loss = float("-inf")
 
     async def pool(self) -> AsyncConnectionPool[Connection]:
@@ -74,8 +80,10 @@ class Database:
         return pool
 
     async def _check(self, connection: Connection) -> None:
-        now = time.monotonic()
-        if now - self._last_use > CHECK_AFTER_IDLE or now - self._last_loss < CHECK_AFTER_IDLE:
+        # by either clock: while a sandbox is frozen, the monotonic one may stand still
+        pause = max(now - used for now, used in zip(_now(), self._last_use, strict=True))
+        lately = time.monotonic() - self._last_loss < CHECK_AFTER_IDLE
+        if lately or pause > CHECK_AFTER_IDLE or _spoken_to(connection):
             await AsyncConnectionPool.check_connection(connection)
 
     @asynccontextmanager
@@ -89,21 +97,26 @@ class Database:
         try:
             async with pool.connection() as connection:
                 yield connection
-                self._last_use = time.monotonic()
+                self._last_use = _now()
         except (PoolTimeout, TooManyRequests) as error:
             raise UnavailableError("The database is out of reach or too busy; try again.") from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable) or _connection_lost(
-                error
-            ):
-                self._last_loss = time.monotonic()
-                raise UnavailableError("The connection to the database was lost; try again.") from error
-            raise
+        except psycopg.Error as error:
+            if not is_outage(error):
+                raise
+            self._last_loss = time.monotonic()
+            if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+                # a primary that has become a replica: what we have leads to it, the name may lead to its successor
+                await pool.drain()
+            raise UnavailableError("The connection to the database was lost; try again.") from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside one transaction, committed at the end and rolled back on any error."""
-        async with self.connection() as connection, connection.transaction():
+        async with self.connection() as connection, AsyncExitStack() as stack:
+            async with connection.pipeline():  # one round trip, as for the begin alone
+                # not connection.transaction(), which would stay in the pipeline
+                await stack.enter_async_context(psycopg.AsyncTransaction(connection))
+                await connection.execute(IDLE_LIMIT)
             yield connection
 
     async def ping(self) -> None:
@@ -121,8 +134,27 @@ class Database:
             await pool.close(timeout=5)
 
 
-def _connection_lost(error: psycopg.Error) -> bool:
+def is_outage(error: psycopg.Error) -> bool:
+    """Whether this says that the database is away or busy: the same statement may succeed a moment later."""
+    if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+        return True
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     # class 08: connection exception, 57P: operator intervention (restart), 53: insufficient resources, 40: deadlock or
-    # serialization failure, where the transaction has been rolled back and may be tried again
-    state = error.sqlstate or ""
-    return not state or state.startswith(("08", "57P", "53", "40"))
+    # serialization failure, where the transaction has been rolled back, 25006: read-only since a failover, 25P03: the
+    # server did not want to wait for us any longer
+    return state.startswith(("08", "57P", "53", "40")) or state in {"25006", "25P03"}
+
+
+def _now() -> tuple[float, float]:
+    return time.monotonic(), time.time()
+
+
+def _spoken_to(connection: Connection) -> bool:
+    """Whether something has come from the server since the last answer: its farewell or the end of the connection."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

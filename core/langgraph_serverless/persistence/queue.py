@@ -22,7 +22,7 @@ from psycopg.rows import dict_row
 from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome
 from langgraph_serverless.errors import LeaseLostError
 from langgraph_serverless.persistence.json import jsonb
-from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.persistence.pool import IDLE_LIMIT, Database
 from langgraph_serverless.persistence.queries import load_queries
 from langgraph_serverless.persistence.runs import run_from_row
 
@@ -149,6 +149,7 @@ class QueueRepository:
             connection.pipeline(),
             connection.transaction(),
         ):
+            await connection.execute(IDLE_LIMIT)
             await connection.execute(LOCK_THREAD_OF_RUN, {"thread_id": thread_id})
             cursor = await connection.execute(statement, parameters)
             row = await cursor.fetchone()
