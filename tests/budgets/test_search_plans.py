@@ -25,6 +25,7 @@ from langgraph_serverless.domain.crons import CronField
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.threads import ThreadField, ThreadStatus
+from langgraph_serverless.persistence import system
 from langgraph_serverless.persistence.crons import CronFilter
 from langgraph_serverless.settings import Settings
 
@@ -362,3 +363,13 @@ async def test_a_search_of_crons_uses_an_index(container: ApiContainer, explain:
     select = [field for field in CronField if field not in (CronField.PAYLOAD, CronField.METADATA)]
     plan = await explain(container.crons.search(ANONYMOUS, wanted, select=select))
     assert not {"payload", "metadata"} & set(plan.output)
+
+
+@pytest.mark.parametrize("name", ["MEASURE_QUEUE", "MEASURE_MOVES", "MEASURE_WEBHOOKS", "MEASURE_CRONS"])
+async def test_the_numbers_of_metrics_read_no_whole_table(large_database: str, name: str) -> None:
+    explain: Any = f"EXPLAIN (ANALYZE, BUFFERS, VERBOSE, FORMAT JSON) {getattr(system, name)}"
+    async with await psycopg.AsyncConnection.connect(large_database, autocommit=True) as connection:
+        rows = await (await connection.execute(explain)).fetchall()
+    plan = Plan.of(rows[0][0][0])
+    assert not plan.scanned & {"run", "cron"}, plan
+    assert plan.buffers <= FEW_BLOCKS, plan

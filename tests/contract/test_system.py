@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import uuid
+from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +14,11 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 
 from langgraph_serverless import __version__
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.http.app import create_app
 from langgraph_serverless.http.openapi_texts import TAGS
+from langgraph_serverless.settings import Settings
 
 ORIGIN = {"origin": "http://ui.example"}
 
@@ -69,6 +77,71 @@ async def test_metrics_measure_the_queue(http: httpx.AsyncClient, sdk: LangGraph
     assert 30 <= queue["pending_runs_wait_time_max_secs"] < 40
     assert 20 <= queue["pending_runs_wait_time_med_secs"] < 30
     await sdk.threads.delete(thread["thread_id"])
+
+
+async def test_health_names_what_is_down(settings: Settings, tmp_path: Path) -> None:
+    no_postgres = {"database_uri": f"postgresql://nobody@/x?host={tmp_path}", "pool_timeout": 0.3}
+    no_redis = {"redis_uri": f"unix://{tmp_path}/none.sock"}
+    for down, status in ((no_redis, 200), (no_postgres, 500), (no_postgres | no_redis, 500)):
+        container = ApiContainer(settings.replace(**down), manifest=Manifest.of({}))
+        app = create_app(container, ["system"])
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
+            assert (await client.get("/ok")).json() == {"ok": True, "services": {}}
+            response = await client.get("/ok", params={"check_db": "1"})
+        await container.aclose()
+        body = response.json()
+        assert (response.status_code, body["ok"]) == (status, status == 200)
+        assert set(body["services"]) == {
+            name for name, uri in (("postgres", "database_uri"), ("redis", "redis_uri")) if uri in down
+        }
+        assert str(tmp_path) not in response.text
+        assert ("Postgres does not answer" in body.get("detail", "")) == (status == 500)
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_metrics_count_what_happened_to_leases_webhooks_and_crons(
+    http: httpx.AsyncClient, sdk: LangGraphClient, database: Any
+) -> None:
+    thread = await sdk.threads.create()
+    ends = [["handoff", "expired", None], ["expired", "expired", "expired"]]
+    for kind, ending in zip((None, "bury"), ends, strict=True):
+        history = [
+            {"token": str(uuid.uuid4()), "owner": "w", "at": datetime.now(UTC).isoformat(), "end": end, "kind": None}
+            for end in ending
+        ]
+        history[-1]["kind"] = kind
+        handoffs = ending.count("handoff")
+        await database.execute(
+            "INSERT INTO lgs.run (run_id, thread_id, assistant_id, graph_id, kwargs, status, finished_at, attempt, handoffs,"
+            " lease_history) VALUES (gen_random_uuid(), %s, gen_random_uuid(), 'chat', '{}', 'success', now(), %s, %s, %s)",
+            (thread["thread_id"], 3 - handoffs, handoffs, json.dumps(history)),
+        )
+    for column, late in (("available_at", 90), ("dead_at", 5), ("delivered_at", 5)):
+        await database.execute(
+            f"INSERT INTO lgs.outbox (outbox_id, run_id, thread_id, url, payload, {column})"
+            " VALUES (gen_random_uuid(), gen_random_uuid(), %s, 'https://example.com', '{}', now() - make_interval(secs => %s))",
+            (thread["thread_id"], late),
+        )
+    await database.execute(
+        "INSERT INTO lgs.cron (cron_id, assistant_id, schedule, payload, next_run_date)"
+        " VALUES (gen_random_uuid(), gen_random_uuid(), '* * * * *', '{}', now() - interval '2 minutes')"
+    )
+    metrics = (await http.get("/metrics", params={"format": "json"})).json()
+    assert metrics["leases"] == {
+        "n_expired": 0,
+        "n_expiries_last_hour": 4,
+        "n_handoffs_last_hour": 1,
+        "n_repeats_last_hour": 2,
+        "n_given_up_last_hour": 1,
+    }
+    assert (metrics["webhooks"]["n_undelivered"], metrics["webhooks"]["n_dead"]) == (1, 1)
+    assert 90 <= metrics["webhooks"]["lag_max_secs"] < 100
+    assert metrics["crons"]["n_overdue"] == 1
+    assert 120 <= metrics["crons"]["lag_max_secs"] < 130
+    text = (await http.get("/metrics")).text
+    assert "\nlg_api_handoffs_last_hour 1\n" in text
+    assert "\nlg_api_num_dead_webhooks 1\n" in text
+    await database.execute("TRUNCATE lgs.cron, lgs.outbox, lgs.thread CASCADE")
 
 
 async def test_the_description_shows_every_route_with_its_body(http: httpx.AsyncClient) -> None:

@@ -189,7 +189,7 @@ class ApiContainer:
     def system(self) -> SystemService:
         from langgraph_serverless.services.system import SystemService
 
-        return SystemService(self.database)
+        return SystemService(self.database, lambda: self.bell.answers())
 
     async def aclose(self) -> None:
         """Close what has been opened; what has not, stays so."""

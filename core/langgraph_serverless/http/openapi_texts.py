@@ -83,7 +83,7 @@ PARAMETERS: Mapping[str, tuple[str, Schema | None]] = {
         "`json`, or Prometheus's text format.",
         {"type": "string", "enum": ["prometheus", "json"], "default": "prometheus"},
     ),
-    "check_db": ("`1` asks the database too.", {"type": "integer", "enum": [0, 1], "default": 0}),
+    "check_db": ("`1` asks Postgres and Redis too.", {"type": "integer", "enum": [0, 1], "default": 0}),
 }
 
 #: ``Model.field`` or ``field`` -> its words.
@@ -221,6 +221,9 @@ FIELDS: Mapping[str, str] = {
     "pruned_count": "How many threads were pruned.",
     "query": "Words to search for by meaning, if the store has an index.",
     "queue": "Runs that wait and runs that are executed, and how long they have waited, in seconds.",
+    "Metrics.leases": "Running runs whose worker is lost, and what became of the leases of the last hour.",
+    "Metrics.webhooks": "Webhooks that are still to be delivered, for how long the longest due one is due, and given up ones.",
+    "Metrics.crons": "Crons whose time has come and that have not fired, and how late the latest is, in seconds.",
     "recursion_limit": "The most supersteps of a run.",
     "refresh_ttl": "Whether reading restarts the items' time to live. By default, as the store is configured.",
     "result": "What the task has written, if it is over.",
@@ -229,7 +232,7 @@ FIELDS: Mapping[str, str] = {
     "schedule": "When to fire: a cron expression of five fields, six with seconds at the end, or an alias like `@daily`.",
     "score": "How well the item fits, in semantic search; otherwise `null`.",
     "select": "Only these fields of each item. By default, all.",
-    "services": "Always empty.",
+    "services": "What is down, in a sentence each; only with `check_db`.",
     "sort_by": "The field to sort by.",
     "sort_order": "Ascending or descending.",
     "state": "The state of the task's subgraph, if it was asked for.",
@@ -348,7 +351,7 @@ ERRORS: Mapping[str, Mapping[int, str]] = {
     "delete_item": {},
     "search_items": {400: "The filter has an operator that does not exist"},
     "list_namespaces": {},
-    "get_health": {},
+    "get_health": {500: "With `check_db`: Postgres does not answer; the body names what is down"},
     "get_info": {},
     "get_metrics": {},
 }

@@ -1,6 +1,8 @@
-"""Numbers about the whole server."""
+"""Numbers about the whole server. Each statement reads small parts of indexes, however many runs are kept."""
 
 from __future__ import annotations
+
+from typing import LiteralString
 
 from psycopg.rows import DictRow
 
@@ -9,13 +11,29 @@ from langgraph_serverless.persistence.queries import load_queries
 
 _SQL = load_queries(__file__)
 MEASURE_QUEUE = _SQL["measure_queue"]
+MEASURE_MOVES = _SQL["measure_moves"]
+MEASURE_WEBHOOKS = _SQL["measure_webhooks"]
+MEASURE_CRONS = _SQL["measure_crons"]
 
 
 class SystemRepository:
     """The statements of ``system.sql``."""
 
     async def measure_queue(self, connection: Connection) -> DictRow:
-        row = await (await connection.execute(MEASURE_QUEUE)).fetchone()
-        if row is None:
-            raise LookupError("an aggregate gave no row")
-        return row
+        return await _only(connection, MEASURE_QUEUE)
+
+    async def measure_moves(self, connection: Connection) -> DictRow:
+        return await _only(connection, MEASURE_MOVES)
+
+    async def measure_webhooks(self, connection: Connection) -> DictRow:
+        return await _only(connection, MEASURE_WEBHOOKS)
+
+    async def measure_crons(self, connection: Connection) -> DictRow:
+        return await _only(connection, MEASURE_CRONS)
+
+
+async def _only(connection: Connection, sql: LiteralString) -> DictRow:
+    row = await (await connection.execute(sql)).fetchone()
+    if row is None:
+        raise LookupError("an aggregate gave no row")
+    return row

@@ -1,15 +1,47 @@
 -- name: measure_queue
--- How many runs wait and run, and for how many seconds those that are due have been waiting.
-WITH live AS (
-    SELECT r.status, r.resuming, EXTRACT(EPOCH FROM now() - r.available_at)::float8 AS waited,
-        EXISTS (SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running') AS blocked
-    FROM lgs.run r
-    WHERE r.status IN ('pending', 'running')
+-- How many runs wait and run, and for how many seconds those that are due have been waiting. Two scans of small partial
+-- indexes: the table itself may be large.
+WITH running AS MATERIALIZED (
+    SELECT thread_id, lease_expires_at FROM lgs.run WHERE status = 'running'
+), waiting AS (
+    SELECT r.resuming, EXTRACT(EPOCH FROM now() - r.available_at)::float8 AS waited, o.thread_id IS NOT NULL AS blocked
+    FROM lgs.run r LEFT JOIN running o USING (thread_id)
+    WHERE r.status = 'pending'
 )
-SELECT count(*) FILTER (WHERE status = 'pending' AND NOT resuming) AS pending,
-    count(*) FILTER (WHERE status = 'running' OR resuming) AS running,
-    max(waited) FILTER (WHERE status = 'pending' AND waited >= 0) AS wait_max_seconds,
-    percentile_cont(0.5) WITHIN GROUP (ORDER BY waited) FILTER (WHERE status = 'pending' AND waited >= 0)
-        AS wait_median_seconds,
-    max(waited) FILTER (WHERE status = 'pending' AND waited >= 0 AND NOT blocked) AS unblocked_wait_max_seconds
-FROM live
+SELECT count(*) FILTER (WHERE NOT resuming) AS pending,
+    count(*) FILTER (WHERE resuming) + (SELECT count(*) FROM running) AS running,
+    (SELECT count(*) FROM running WHERE lease_expires_at < now()) AS expired_leases,
+    max(waited) FILTER (WHERE waited >= 0) AS wait_max_seconds,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY waited) FILTER (WHERE waited >= 0) AS wait_median_seconds,
+    max(waited) FILTER (WHERE waited >= 0 AND NOT blocked) AS unblocked_wait_max_seconds
+FROM waiting
+
+-- name: measure_moves
+-- What became of the leases that were taken within the last hour: expired, handed on, taken to give the run up; and how many
+-- of them began a run again whose lease before had expired.
+SELECT count(*) FILTER (WHERE ending = 'expired') AS lease_expiries,
+    count(*) FILTER (WHERE ending = 'handoff') AS handoffs,
+    count(*) FILTER (WHERE before = 'expired' AND kind IS NULL) AS repeats,
+    count(*) FILTER (WHERE kind = 'bury') AS given_up
+FROM lgs.run r
+CROSS JOIN LATERAL (
+    SELECT entry ->> 'end' AS ending, entry ->> 'kind' AS kind, (entry ->> 'at')::timestamptz AS taken,
+        lag(entry ->> 'end') OVER (ORDER BY place) AS before
+    FROM jsonb_array_elements(r.lease_history) WITH ORDINALITY AS l (entry, place)
+) AS lease
+WHERE (r.attempt > 1 OR r.handoffs > 0 OR r.resuming) AND r.updated_at > now() - interval '1 hour'
+  AND lease.taken > now() - interval '1 hour'
+
+-- name: measure_webhooks
+-- Webhooks that are still to be delivered, for how many seconds the longest due one has been, and how many were given up.
+SELECT count(*) AS undelivered,
+    EXTRACT(EPOCH FROM now() - min(available_at) FILTER (WHERE available_at <= now()))::float8 AS lag_seconds,
+    (SELECT count(*) FROM lgs.outbox WHERE dead_at IS NOT NULL) AS dead
+FROM lgs.outbox
+WHERE delivered_at IS NULL AND dead_at IS NULL
+
+-- name: measure_crons
+-- Crons whose time has come and that have not fired, and how late the latest one is in seconds.
+SELECT count(*) AS overdue, EXTRACT(EPOCH FROM now() - min(next_run_date))::float8 AS lag_seconds
+FROM lgs.cron
+WHERE enabled AND next_run_date <= now()

@@ -1,13 +1,16 @@
-"""What the server says about itself: health, version, how long the queue is."""
+"""What the server says about itself: health, version, and the numbers that an operator watches."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from langgraph_serverless import __version__
+from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.system import SystemRepository
 
@@ -22,22 +25,85 @@ class QueueNumbers:
     wait_median_seconds: float | None
     #: Of runs that wait for nothing but a worker.
     unblocked_wait_max_seconds: float | None
+    #: Of running runs: their workers have not been heard of, and nobody has taken them back yet.
+    expired_leases: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveNumbers:
+    """What became of the leases that workers took within the last hour."""
+
+    lease_expiries: int
+    handoffs: int
+    #: Leases that began a run again after one that had expired.
+    repeats: int
+    #: Runs that ended because every attempt lost its worker.
+    given_up: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookNumbers:
+    """The outbox at one moment."""
+
+    undelivered: int
+    #: How long the longest due one has been due; None if none is.
+    lag_seconds: float | None
+    #: Given up within the last week.
+    dead: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CronNumbers:
+    """Crons that should have fired."""
+
+    overdue: int
+    lag_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """What an operator watches."""
+
+    queue: QueueNumbers
+    moves: MoveNumbers
+    webhooks: WebhookNumbers
+    crons: CronNumbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether the server can do its work."""
+
+    #: Nothing that it cannot work without is down.
+    ok: bool
+    #: What is down, in a sentence each.
+    services: dict[str, str]
 
 
 class SystemService:
     """Use cases around the server itself; nobody needs permission for them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, redis_answers: Callable[[], Awaitable[bool]]) -> None:
         self._database = database
+        self._redis_answers = redis_answers
         self._system = SystemRepository()
 
-    async def check_database(self) -> None:
-        """One round trip.
+    async def health(self) -> Health:
+        """One round trip to each database. Without Redis the server still does everything, only later."""
+        postgres, redis = await asyncio.gather(self._postgres_answers(), self._redis_answers())
+        services = {}
+        if not postgres:
+            services["postgres"] = "Postgres does not answer"
+        if not redis:
+            services["redis"] = "Redis does not answer: runs are found by polling, and streams end in snapshots"
+        return Health(ok=postgres, services=services)
 
-        Raises:
-            UnavailableError: if the database does not answer.
-        """
-        await self._database.ping()
+    async def _postgres_answers(self) -> bool:
+        try:
+            await self._database.ping()
+        except UnavailableError:
+            return False
+        return True
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -61,11 +127,15 @@ class SystemService:
             },
         }
 
-    async def queue(self) -> QueueNumbers:
-        """How many runs wait and run."""
+    async def numbers(self) -> Numbers:
+        """The queue, leases, webhooks and crons, one moment after the other."""
         async with self._database.connection() as connection:
-            row = await self._system.measure_queue(connection)
-        return QueueNumbers(**row)
+            return Numbers(
+                queue=QueueNumbers(**await self._system.measure_queue(connection)),
+                moves=MoveNumbers(**await self._system.measure_moves(connection)),
+                webhooks=WebhookNumbers(**await self._system.measure_webhooks(connection)),
+                crons=CronNumbers(**await self._system.measure_crons(connection)),
+            )
 
 
 def _installed(package: str) -> str | None:

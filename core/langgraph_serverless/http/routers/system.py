@@ -16,10 +16,10 @@ router = APIRouter(tags=["System"])
 @router.get("/ok", responses=returns(wire.Health))
 @router.get("/", responses=returns(wire.Health), include_in_schema=False)
 async def get_health(container: Container, check_db: str = "false") -> Response:
-    """Whether the server answers; with `check_db`, whether its database does too."""
-    if read_flag(check_db):
-        await container.system.check_database()
-    return json_response({"ok": True, "services": {}})
+    """Whether the server answers; with `check_db`, whether Postgres and Redis do too, and which of them is down."""
+    if not read_flag(check_db):
+        return json_response({"ok": True, "services": {}})
+    return wire.health_response(await container.system.health())
 
 
 @router.get("/info", responses=returns(wire.Info))
@@ -30,9 +30,9 @@ async def get_info(container: Container) -> Response:
 
 @router.get("/metrics", responses=returns(wire.Metrics))
 async def get_metrics(request: Request, container: Container, format: str = "prometheus") -> Response:
-    """The queue and the requests of this process, for Prometheus or as JSON."""
-    queue = await container.system.queue()
+    """Queue, leases, webhooks, crons, and the requests of this process, for Prometheus or as JSON."""
+    numbers = await container.system.numbers()
     requests = request.app.state.counter.requests
     if format == "json":
-        return json_response(wire.metrics_document(queue, requests))
-    return PlainTextResponse(wire.metrics_text(queue, requests), media_type="text/plain; version=0.0.4")
+        return json_response(wire.metrics_document(numbers, requests))
+    return PlainTextResponse(wire.metrics_text(numbers, requests), media_type="text/plain; version=0.0.4")
