@@ -1,6 +1,7 @@
 """Logs: one logger for the whole package, structured by ``extra``.
 
-Every record that is an event carries ``action`` and the ids that it is about (``run_id``, ``thread_id``, ``attempt``).
+Every record that is an event carries ``action`` and the ids that it is about; about a run that is being executed those are
+``run_id``, ``thread_id``, ``graph_id``, ``attempt`` and ``lease`` (``ClaimedRun.about``). Never what a run was given or made.
 On Lambda the handlers give it Powertools' JSON formatter; elsewhere ``configure_logging`` does.
 """
 

@@ -128,7 +128,7 @@ class GraphRunner:
             LeaseLostError: the run belongs to somebody else.
             UnavailableError: the database is out of reach; the run's lease will expire.
         """
-        sink = EventSink(self._log, claimed.lease, on_lost=signals.lose)
+        sink = EventSink(self._log, claimed.lease, on_lost=signals.lose, about=claimed.about)
         if not claimed.continued:
             opening = {"run_id": str(claimed.run.run_id), "attempt": claimed.attempt}
             await sink.emit(Event(METADATA, dump_json(opening)))
@@ -183,6 +183,7 @@ class GraphRunner:
                 value = None if resuming else graph_input(run.kwargs)
                 if isinstance(value, Command) and value.resume is not None:
                     await _require_state(attempt)
+                logger.info("run begun", extra=claimed.about | {"action": "run_begun", "resuming": resuming})
                 try:
                     async with asyncio.timeout(max(0.0, self._run_timeout - claimed.age)) as timeout:
                         if not (resuming and await stopped_at_breakpoint(graph, attempt.saver, run)):
@@ -266,13 +267,7 @@ class GraphRunner:
             "run failed: %s",
             error["error"],
             exc_info=failure,
-            extra={
-                "action": "run_failed",
-                "run_id": str(claimed.run.run_id),
-                "thread_id": str(claimed.run.thread_id),
-                "attempt": claimed.attempt,
-                "graph_id": claimed.graph_id,
-            },
+            extra=claimed.about | {"action": "run_failed"},
         )
         values = to_json(state.values) if state is not None and state.values else None
         outcome = RunOutcome(
@@ -320,7 +315,7 @@ class GraphRunner:
             raise
         except Exception as error:
             # a factory that fails must not hide why the run has failed
-            logger.warning("no state after the failure: %r", error, extra={"run_id": str(claimed.run.run_id)})
+            logger.warning("no state after the failure: %r", error, extra=claimed.about | {"action": "no_state"})
             return None
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.ports import EventAppender
@@ -30,10 +31,19 @@ MAX_BATCH_BYTES = 2**20
 class EventSink:
     """The ordered, buffered way from one run to the event log."""
 
-    def __init__(self, log: EventAppender | None, lease: Lease, *, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        log: EventAppender | None,
+        lease: Lease,
+        *,
+        on_lost: Callable[[], None],
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         self._log = log
         self._lease = lease
         self._on_lost = on_lost
+        #: What the log says about the run.
+        self._about = {"action": "append", **(about or {"run_id": str(lease.run_id), "lease": lease.name})}
         self._pending: deque[Event] = deque()
         self._pending_bytes = 0
         self._flusher: asyncio.Task[None] | None = None
@@ -86,12 +96,11 @@ class EventSink:
                 self._on_lost()
             except UnavailableError as error:
                 if not self._out_of_reach:
-                    about = {"action": "append", "run_id": str(self._lease.run_id)}
-                    logger.warning("event log out of reach: %s", error, extra=about)
+                    logger.warning("event log out of reach: %s", error, extra=self._about)
                 self._out_of_reach = True
             except Exception:
                 # nobody foresaw it; a graph that waits for room must not wait for ever because of it
-                logger.exception("events dropped", extra={"action": "append", "run_id": str(self._lease.run_id)})
+                logger.exception("events dropped", extra=self._about)
                 self._give_up()
             else:
                 self._out_of_reach = False

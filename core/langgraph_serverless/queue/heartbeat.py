@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from langgraph_serverless.domain.runs import CancelRequest, Lease
 
@@ -33,6 +34,7 @@ class _Held:
     confirmed_at: float
     on_lost: Callable[[], None]
     on_cancel: Callable[[CancelRequest], None]
+    about: Mapping[str, Any]
 
 
 class Heartbeat:
@@ -72,16 +74,20 @@ class Heartbeat:
         since: float,
         on_lost: Callable[[], None],
         on_cancel: Callable[[CancelRequest], None],
+        about: Mapping[str, Any] | None = None,
     ) -> bool:
         """Keep a lease that has been claimed; false if it is too old to begin with.
 
         Args:
             since: the monotonic time when the claim was sent: it was given no earlier than that.
+            about: what the log says about its run.
         """
         if time.monotonic() - since > self._duration / 2:
             return False
         with self._lock:
-            self._held[lease.token] = _Held(lease, since, on_lost, on_cancel)
+            self._held[lease.token] = _Held(
+                lease, since, on_lost, on_cancel, about or {"run_id": str(lease.run_id), "lease": lease.name}
+            )
         return True
 
     def release(self, lease: Lease) -> None:
@@ -130,5 +136,5 @@ class Heartbeat:
             # released meanwhile: it was settled by this worker, not lost
             if self._held.pop(entry.lease.token, None) is None:
                 return
-        logger.warning("lease lost", extra={"action": "lease_lost", "run_id": str(entry.lease.run_id)})
+        logger.warning("lease lost", extra={"action": "lease_lost", **entry.about})
         entry.on_lost()

@@ -91,7 +91,7 @@ class Settler:
             await self._log.append(claimed.lease, closing)
             await self._log.expire(claimed.run.run_id, self._settings.stream_retention)
         except (UnavailableError, LeaseLostError) as error:
-            logger.warning("stream left open: %s", error, extra=about(claimed) | {"action": "close_stream"})
+            logger.warning("stream left open: %s", error, extra=claimed.about | {"action": "close_stream"})
 
     async def _until_written(
         self, claimed: ClaimedRun, signals: RunSignals, write: Callable[[], Awaitable[_Written]]
@@ -101,7 +101,7 @@ class Settler:
             try:
                 written = await asyncio.shield(asyncio.ensure_future(write()))
             except UnavailableError as error:
-                logger.warning("cannot settle yet: %s", error, extra=about(claimed) | {"action": "settle_retry"})
+                logger.warning("cannot settle yet: %s", error, extra=claimed.about | {"action": "settle_retry"})
                 if signals.lost:
                     raise LeaseLostError(f"run {claimed.run.run_id} was lost while the database was away") from error
                 await asyncio.sleep(SETTLE_RETRY)
@@ -109,16 +109,6 @@ class Settler:
                 # at once: the row has no lease any more, and a heartbeat that looks for it would call it lost
                 self._heartbeat.release(claimed.lease)
                 return written
-
-
-def about(claimed: ClaimedRun) -> dict[str, Any]:
-    """What a line of the log says about a run."""
-    return {
-        "run_id": str(claimed.run.run_id),
-        "thread_id": str(claimed.run.thread_id),
-        "graph_id": claimed.graph_id,
-        "attempt": claimed.attempt,
-    }
 
 
 def _thread_error(outcome: RunOutcome, signals: RunSignals) -> Mapping[str, Any] | None:

@@ -30,7 +30,7 @@ from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.courier import Courier
 from langgraph_serverless.services.queue import QueueService
-from langgraph_serverless.services.settling import SETTLE_RETRY, Settler, about
+from langgraph_serverless.services.settling import SETTLE_RETRY, Settler
 from langgraph_serverless.services.trials import Trials
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
@@ -223,6 +223,10 @@ class Worker:
             logger.exception("cannot claim", extra={"action": "claim_failed"})
             return 0
         for claimed in claims:
+            logger.info(
+                "run claimed",
+                extra=claimed.about | {"action": "run_claimed", "worker": self.worker_id, "handoffs": claimed.handoffs},
+            )
             job = _Job(claimed)
             self._hold(job, asked)
             task = asyncio.create_task(self._carry_out(job), name=f"run-{claimed.run.run_id}")
@@ -338,7 +342,10 @@ class Worker:
         def on_cancel(request: CancelRequest) -> None:
             loop.call_soon_threadsafe(job.signals.cancel, request)
 
-        if not self._heartbeat.hold(job.claimed.lease, since=asked, on_lost=on_lost, on_cancel=on_cancel):
+        claimed = job.claimed
+        if not self._heartbeat.hold(
+            claimed.lease, since=asked, on_lost=on_lost, on_cancel=on_cancel, about=claimed.about
+        ):
             # a node kept the event loop from seeing the answer: the run goes back before it begins, if it is still ours
             job.signals.release()
 
@@ -361,16 +368,16 @@ class Worker:
             how = "lost"
         except UnavailableError as error:
             # the lease runs out and another worker, or this one, goes on from the last checkpoint
-            logger.warning("run interrupted: %s", error, extra=about(claimed) | {"action": "run_interrupted"})
+            logger.warning("run interrupted: %s", error, extra=claimed.about | {"action": "run_interrupted"})
             self._report.lost += 1
         except Exception:
             # a fault of ours, not of the graph: the same
-            logger.exception("run could not be executed", extra=about(claimed) | {"action": "run_crashed"})
+            logger.exception("run could not be executed", extra=claimed.about | {"action": "run_crashed"})
             self._report.lost += 1
         finally:
             self._heartbeat.release(claimed.lease)
             seconds = round(time.monotonic() - began, 4)
-            logger.info("run %s", how, extra=about(claimed) | {"action": f"run_{how}", "seconds": seconds})
+            logger.info("run %s", how, extra=claimed.about | {"action": f"run_{how}", "seconds": seconds})
 
     def _count(self, outcome: RunOutcome) -> str:
         """What to call this end."""
