@@ -7,6 +7,7 @@ them, is shown, as observed on the official server. The full text always goes to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 MASK = "An internal error occurred"
@@ -52,9 +53,10 @@ def timed_out(seconds: float) -> dict[str, Any]:
     return {"error": "TimeoutError", "message": f"The run took longer than {seconds:g} seconds."}
 
 
-def attempts_exhausted(attempts: int, *, last_node: str | None) -> dict[str, Any]:
-    """The error of a run that lost its worker too often."""
-    where = f" while it executed the node '{last_node}'" if last_node else ""
+def attempts_exhausted(attempts: int, *, nodes: Sequence[str]) -> dict[str, Any]:
+    """The error of a run that lost its worker too often; ``nodes`` are those that it may have died with."""
+    names = ", ".join(f"'{node}'" for node in nodes)
+    where = f" while it executed {'one of the nodes' if len(nodes) > 1 else 'the node'} {names}" if nodes else ""
     return {
         "error": "RunAttemptsExhausted",
         "message": f"The run lost its worker {attempts} times{where}; it was not tried again.",

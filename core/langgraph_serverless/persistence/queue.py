@@ -37,6 +37,7 @@ SETTLE_ROLLBACK = _SQL["settle_rollback"]
 HAND_OFF = _SQL["hand_off"]
 REQUEUE_EXPIRED = _SQL["requeue_expired"]
 CLAIM_EXHAUSTED = _SQL["claim_exhausted"]
+NODES_IN_FLIGHT = _SQL["nodes_in_flight"]
 LAST_CHECKPOINT_OF_RUN = _SQL["last_checkpoint_of_run"]
 
 #: For this transaction only, as everything behind a pooler.
@@ -62,8 +63,9 @@ class ExhaustedRun:
     lease: Lease
     thread_id: uuid.UUID
     attempts: int
-    last_node: str | None
     last_error: str | None
+    #: It was to be cancelled, which took its workers away as well.
+    cancel: CancelRequest | None
 
 
 class QueueRepository:
@@ -184,11 +186,17 @@ class QueueRepository:
                     lease=_lease(row),
                     thread_id=row["thread_id"],
                     attempts=row["attempt"] - 1,
-                    last_node=row["last_node"],
                     last_error=row["last_error"],
+                    cancel=_cancel(row),
                 )
                 for row in await cursor.fetchall()
             ]
+
+    async def nodes_in_flight(self, thread_id: uuid.UUID, run_id: uuid.UUID) -> Sequence[str]:
+        """The nodes that the run's newest checkpoint leads to, as far as the checkpoint says."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(NODES_IN_FLIGHT, {"thread_id": str(thread_id), "run_id": str(run_id)})
+            return [row["node"] for row in await cursor.fetchall()]
 
     async def last_checkpoint_of_run(self, thread_id: uuid.UUID, run_id: uuid.UUID) -> str | None:
         """The id of the newest root checkpoint that this run has written."""

@@ -165,7 +165,8 @@ RETURNING run_id
 
 -- name: requeue_expired
 -- Takes runs back from workers that have not been heard of, while they have attempts left or get on: one that has resumed
--- and completed a superstep in one of its last attempts is not what took its workers away.
+-- and completed a superstep in one of its last attempts is not what took its workers away. One that is to be cancelled has
+-- an attempt more, in order to end where it stands; it may still die of what is loaded for that.
 UPDATE lgs.run
 SET status = 'pending', resuming = true,
     lease_token = NULL, lease_owner = NULL, lease_expires_at = NULL,
@@ -174,7 +175,7 @@ SET status = 'pending', resuming = true,
 WHERE run_id IN (
     SELECT run_id FROM lgs.run r
     WHERE status = 'running' AND lease_expires_at < now()
-      AND (attempt < %(max_attempts)s OR cancel_action IS NOT NULL
+      AND (attempt < %(max_attempts)s + (cancel_action IS NOT NULL)::int
            OR lgs.has_got_on(run_id, thread_id, lease_history, %(max_attempts)s::int - 1))
     ORDER BY run_id
     LIMIT %(limit)s
@@ -186,7 +187,8 @@ RETURNING run_id, thread_id
 -- Takes over runs whose last attempt has expired without getting on, in order to end them.
 WITH exhausted AS (
     SELECT run_id, gen_random_uuid() AS token FROM lgs.run r
-    WHERE status = 'running' AND lease_expires_at < now() AND attempt >= %(max_attempts)s AND cancel_action IS NULL
+    WHERE status = 'running' AND lease_expires_at < now()
+      AND attempt >= %(max_attempts)s + (cancel_action IS NOT NULL)::int
       AND NOT lgs.has_got_on(run_id, thread_id, lease_history, %(max_attempts)s::int - 1)
     ORDER BY run_id
     LIMIT %(limit)s
@@ -199,7 +201,31 @@ SET attempt = r.attempt + 1, lease_token = e.token, lease_owner = %(owner)s,
         || jsonb_build_object('token', e.token, 'owner', %(owner)s::text, 'at', clock_timestamp(), 'kind', 'bury')
 FROM exhausted e
 WHERE r.run_id = e.run_id
-RETURNING r.run_id, r.thread_id, r.lease_token, r.attempt, r.handoffs, r.last_node, r.last_error
+RETURNING r.run_id, r.thread_id, r.lease_token, r.attempt, r.handoffs, r.last_error, r.cancel_action, r.cancel_reason
+
+-- name: nodes_in_flight
+-- The nodes that the newest checkpoint of a run leads to and that have not written since: what its worker died with. None if
+-- nothing was saved; what was sent with `Send` is not seen.
+WITH newest AS (
+    SELECT thread_id, checkpoint_ns, checkpoint_id, checkpoint
+    FROM checkpoints
+    WHERE thread_id = %(thread_id)s AND metadata ->> 'run_id' = %(run_id)s
+    ORDER BY checkpoint_id DESC
+    LIMIT 1
+), ahead AS (
+    SELECT newest.*, substr(channel, 11) AS node
+    FROM newest, jsonb_each_text(checkpoint -> 'channel_versions') AS v (channel, version)
+    WHERE starts_with(channel, 'branch:to:') AND checkpoint -> 'channel_values' ? channel
+      AND version COLLATE "C"
+          > COALESCE(checkpoint -> 'versions_seen' -> substr(channel, 11) ->> channel, '') COLLATE "C"
+)
+SELECT node
+FROM ahead a
+WHERE NOT EXISTS (
+    SELECT 1 FROM checkpoint_writes w
+    WHERE w.thread_id = a.thread_id AND w.checkpoint_ns = a.checkpoint_ns AND w.checkpoint_id = a.checkpoint_id
+      AND split_part(w.task_path, ', ', 2) = a.node)
+ORDER BY node
 
 -- name: last_checkpoint_of_run
 -- Where a run that was interrupted by a hand-off or a crash goes on.

@@ -6,17 +6,19 @@ Both the worker (every few seconds) and the scheduler (every minute) sweep; swee
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.events import ERROR, Event, end_marker
 from langgraph_serverless.domain.ports import EventAppender
-from langgraph_serverless.domain.run_errors import attempts_exhausted
-from langgraph_serverless.domain.runs import RunOutcome, RunStatus
+from langgraph_serverless.domain.runs import CancelAction, RunOutcome, RunStatus
 from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.domain.threads import ThreadStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.persistence.pool import Database
-from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.persistence.queue import ExhaustedRun, QueueRepository
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
@@ -29,6 +31,15 @@ class SweepReport:
     requeued: int
     #: Runs that ended in ``error`` because every attempt lost its worker.
     buried: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    """How a run ends that nobody can execute."""
+
+    outcome: RunOutcome
+    thread_error: Mapping[str, Any]
+    closing: Sequence[Event]
 
 
 class QueueService:
@@ -53,21 +64,13 @@ class QueueService:
         )
         buried = 0
         for run in exhausted:
-            error = attempts_exhausted(run.attempts, last_node=run.last_node)
-            outcome = RunOutcome(
-                status=RunStatus.ERROR,
-                output={"__error__": error},
-                thread_status=ThreadStatus.ERROR.value,
-                error=error,
-                last_error=run.last_error or error["message"],
-                last_node=run.last_node,
-            )
+            end = await self._end_of(run)
             try:
                 await self._queue.settle(
                     run.lease,
                     run.thread_id,
-                    outcome,
-                    thread_error=error,
+                    end.outcome,
+                    thread_error=end.thread_error,
                     temporary_retention=settings.temporary_retention,
                 )
             except LeaseLostError:
@@ -79,12 +82,46 @@ class QueueService:
                 extra={"action": "run_buried", "run_id": str(run.lease.run_id), "thread_id": str(run.thread_id)},
             )
             if self._events is not None:
-                closing = [Event(ERROR, dump_json(error)), end_marker(status="error", output=outcome.output)]
                 try:
-                    await self._events.append(run.lease, closing)
+                    await self._events.append(run.lease, end.closing)
                     await self._events.expire(run.lease.run_id, settings.stream_retention)
                 except (UnavailableError, LeaseLostError) as failure:
                     logger.warning("event log: %s", failure, extra={"action": "bury", "run_id": str(run.lease.run_id)})
         if requeued:
             logger.warning("took back %s runs of lost workers", requeued, extra={"action": "leases_expired"})
         return SweepReport(requeued=requeued, buried=buried)
+
+    async def _end_of(self, run: ExhaustedRun) -> _End:
+        nodes = await self._queue.nodes_in_flight(run.thread_id, run.lease.run_id)
+        given_up = run_errors.attempts_exhausted(run.attempts, nodes=nodes)
+        last_error, last_node = run.last_error or given_up["message"], ", ".join(nodes) or None
+        if run.cancel is None:
+            output = {"__error__": given_up}
+            return _End(
+                outcome=RunOutcome(
+                    status=RunStatus.ERROR,
+                    output=output,
+                    thread_status=ThreadStatus.ERROR.value,
+                    error=given_up,
+                    last_error=last_error,
+                    last_node=last_node,
+                ),
+                thread_error=given_up,
+                closing=[Event(ERROR, dump_json(given_up)), end_marker(status="error", output=output)],
+            )
+        # the client wanted an end, and nothing else: the state is where the last checkpoint left it
+        rollback = run.cancel.action is CancelAction.ROLLBACK
+        error = (run_errors.rolled_back if rollback else run_errors.cancelled)(run.cancel.reason)
+        waiting = ThreadStatus.INTERRUPTED if nodes else ThreadStatus.IDLE
+        return _End(
+            outcome=RunOutcome(
+                status=RunStatus.INTERRUPTED,
+                thread_status=waiting.value,
+                error=error,
+                last_error=last_error,
+                last_node=last_node,
+                rollback=rollback,
+            ),
+            thread_error=error,
+            closing=[end_marker(status="rollback" if rollback else RunStatus.INTERRUPTED.value, output=None)],
+        )
