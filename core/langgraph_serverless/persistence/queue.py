@@ -33,6 +33,7 @@ RUNNABLE = _SQL["runnable"]
 HEARTBEAT = _SQL["heartbeat"]
 LOCK_THREAD_OF_RUN = _SQL["lock_thread_of_run"]
 SETTLE = _SQL["settle"]
+RECORDED_CANCEL = _SQL["recorded_cancel"]
 SETTLE_ROLLBACK = _SQL["settle_rollback"]
 HAND_OFF = _SQL["hand_off"]
 REQUEUE_EXPIRED = _SQL["requeue_expired"]
@@ -118,8 +119,10 @@ class QueueRepository:
         *,
         thread_error: Mapping[str, Any] | None,
         temporary_retention: float,
-    ) -> Settled:
+    ) -> Settled | CancelRequest:
         """Write the end of a run in one transaction, with its webhook.
+
+        A cancel that has been recorded and that this outcome would lose is returned instead; nothing was written then.
 
         Raises:
             LeaseLostError: if the lease has ended; nothing was written.
@@ -156,6 +159,9 @@ class QueueRepository:
             cursor = await connection.execute(statement, parameters)
             row = await cursor.fetchone()
             if row is None:
+                cancel = await (await connection.execute(RECORDED_CANCEL, parameters)).fetchone()
+                if cancel is not None and (request := _cancel(cancel)) is not None:
+                    return request
                 raise LeaseLostError(f"run {lease.run_id} was settled or taken over by another worker")
             return Settled(more=bool(row["more"]), outbox_id=row["outbox_id"])
 

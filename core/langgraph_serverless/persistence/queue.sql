@@ -70,7 +70,8 @@ WHERE t.thread_id = %(thread_id)s
 FOR UPDATE
 
 -- name: settle
--- The end of a run: its row, its thread and its webhook, if the lease is still held; no row otherwise.
+-- The end of a run: its row, its thread and its webhook, if the lease is still held and no cancel has been recorded that this
+-- end would lose (success after an interrupt, anything but a rollback after a rollback); no row otherwise.
 WITH settled AS (
     UPDATE lgs.run r
     SET status = %(status)s, resuming = false, output = %(output)s, error = %(error)s, last_error = %(last_error)s,
@@ -78,6 +79,7 @@ WITH settled AS (
         finished_at = clock_timestamp(), updated_at = clock_timestamp(),
         lease_token = NULL, lease_owner = NULL, lease_expires_at = NULL
     WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
+      AND (cancel_action IS NULL OR (cancel_action = 'interrupt' AND %(status)s <> 'success'))
     -- the whole row only where it is wanted, as it may be large
     RETURNING run_id, thread_id, tenant, webhook, CASE WHEN webhook IS NOT NULL THEN r END AS row
 ), queued AS (
@@ -108,6 +110,12 @@ WITH settled AS (
     RETURNING outbox_id
 )
 SELECT settled.run_id, queued.more, (SELECT outbox_id FROM noted) AS outbox_id FROM settled, queued
+
+-- name: recorded_cancel
+-- The cancel that kept `settle` from writing, if the lease is still held.
+SELECT cancel_action, cancel_reason
+FROM lgs.run
+WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running' AND cancel_action IS NOT NULL
 
 -- name: settle_rollback
 -- The end of a run that was rolled back: its row, its checkpoints and its writes disappear, the thread is as it was before.

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.events import ERROR, Event, end_marker
 from langgraph_serverless.domain.ports import EventAppender
-from langgraph_serverless.domain.runs import CancelAction, RunOutcome, RunStatus
+from langgraph_serverless.domain.runs import CancelAction, CancelRequest, RunOutcome, RunStatus
 from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.domain.threads import ThreadStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
@@ -66,13 +66,10 @@ class QueueService:
         for run in exhausted:
             end = await self._end_of(run)
             try:
-                await self._queue.settle(
-                    run.lease,
-                    run.thread_id,
-                    end.outcome,
-                    thread_error=end.thread_error,
-                    temporary_retention=settings.temporary_retention,
-                )
+                cancel = await self._settle(run, end)
+                if cancel is not None:  # recorded since the run was taken over
+                    end = await self._end_of(replace(run, cancel=cancel))
+                    await self._settle(run, end)
             except LeaseLostError:
                 continue  # deleted or taken over between the two statements: then it is not ours to end
             buried += 1
@@ -90,6 +87,16 @@ class QueueService:
         if requeued:
             logger.warning("took back %s runs of lost workers", requeued, extra={"action": "leases_expired"})
         return SweepReport(requeued=requeued, buried=buried)
+
+    async def _settle(self, run: ExhaustedRun, end: _End) -> CancelRequest | None:
+        settled = await self._queue.settle(
+            run.lease,
+            run.thread_id,
+            end.outcome,
+            thread_error=end.thread_error,
+            temporary_retention=self._settings.temporary_retention,
+        )
+        return settled if isinstance(settled, CancelRequest) else None
 
     async def _end_of(self, run: ExhaustedRun) -> _End:
         nodes = await self._queue.nodes_in_flight(run.thread_id, run.lease.run_id)

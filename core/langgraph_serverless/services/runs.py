@@ -361,7 +361,8 @@ class RunService:
         if self._events is None:
             return
         for run in ended:
-            lease = Lease(run_id=run.run_id, token=NOBODY, epoch=run.epoch)
+            # above its worker's, which may not know yet that the run is deleted
+            lease = Lease(run_id=run.run_id, token=NOBODY, epoch=run.epoch + 1)
             try:
                 await self._events.append(lease, [end_marker(status="interrupted", output=None)])
                 await self._events.expire(run.run_id, self._settings.stream_retention)

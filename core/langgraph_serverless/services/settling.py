@@ -1,7 +1,8 @@
 """How a worker gives a run back: ended, with everything that hangs on that, or to the queue.
 
 What counts is one statement under the run's lease; it is tried again while the database is away, and refused once the lease
-is lost. What follows it may be missed without harm: the end of the stream (readers look at the row), the webhook (its
+is lost. An outcome that would lose a cancel, recorded since the last heartbeat, is refused too, and made from the cancel instead.
+What follows it may be missed without harm: the end of the stream (readers look at the row), the webhook (its
 outbox row is sent by whoever sweeps next) and the bell (a tick finds the next run).
 """
 
@@ -9,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.events import end_marker
 from langgraph_serverless.domain.ports import Bell, EventAppender
-from langgraph_serverless.domain.runs import ClaimedRun, RunOutcome
+from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, RunOutcome, RunStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.runner import Execution, RunSignals
-from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.persistence.queue import QueueRepository, Settled
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.courier import Courier
 from langgraph_serverless.settings import Settings
@@ -49,14 +51,26 @@ class Settler:
         self._bell = bell
         self._courier = courier
 
-    async def settle(self, claimed: ClaimedRun, signals: RunSignals, execution: Execution) -> None:
-        """End a run; then close its stream, send its webhook, and ring for the thread's next run.
+    async def settle(self, claimed: ClaimedRun, signals: RunSignals, execution: Execution) -> RunOutcome:
+        """End a run; then close its stream, send its webhook, and ring for the thread's next run. How it has ended.
 
         Raises:
             LeaseLostError: somebody else has the run, nothing was written.
         """
-        outcome = execution.outcome
-        settled = await self._until_written(
+        settled = await self._settle(claimed, signals, execution.outcome)
+        while isinstance(settled, CancelRequest):
+            signals.cancel(settled)
+            execution = Execution(outcome=honouring(settled, execution.outcome))
+            settled = await self._settle(claimed, signals, execution.outcome)
+        await self._close_stream(claimed, execution)
+        if settled.outbox_id is not None and self._courier is not None:
+            self._courier.send(settled.outbox_id)
+        if settled.more:
+            await self._bell.ring()
+        return execution.outcome
+
+    async def _settle(self, claimed: ClaimedRun, signals: RunSignals, outcome: RunOutcome) -> Settled | CancelRequest:
+        return await self._until_written(
             claimed,
             signals,
             lambda: self._queue.settle(
@@ -67,11 +81,6 @@ class Settler:
                 temporary_retention=self._settings.temporary_retention,
             ),
         )
-        await self._close_stream(claimed, execution)
-        if settled.outbox_id is not None and self._courier is not None:
-            self._courier.send(settled.outbox_id)
-        if settled.more:
-            await self._bell.ring()
 
     async def hand_off(self, claimed: ClaimedRun, signals: RunSignals) -> None:
         """Give a run back to the queue at a superstep boundary.
@@ -106,9 +115,22 @@ class Settler:
                     raise LeaseLostError(f"run {claimed.run.run_id} was lost while the database was away") from error
                 await asyncio.sleep(SETTLE_RETRY)
             else:
+                if isinstance(written, CancelRequest):
+                    return written  # nothing was, so the lease must be kept
                 # at once: the row has no lease any more, and a heartbeat that looks for it would call it lost
                 self._heartbeat.release(claimed.lease)
                 return written
+
+
+def honouring(request: CancelRequest, outcome: RunOutcome) -> RunOutcome:
+    """The outcome of a run that had got this far when its cancel was recorded."""
+    return replace(
+        outcome,
+        status=RunStatus.INTERRUPTED,
+        output=outcome.values,
+        error=run_errors.cancelled(request.reason),
+        rollback=request.action is CancelAction.ROLLBACK,
+    )
 
 
 def _thread_error(outcome: RunOutcome, signals: RunSignals) -> Mapping[str, Any] | None:

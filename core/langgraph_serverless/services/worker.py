@@ -361,8 +361,7 @@ class Worker:
                 self._report.handed_off += 1
                 how = "handed_off"
             else:
-                await self._settler.settle(claimed, job.signals, execution)
-                how = self._count(execution.outcome)
+                how = self._count(await self._settler.settle(claimed, job.signals, execution))
         except LeaseLostError:
             self._report.lost += 1
             how = "lost"
