@@ -35,6 +35,7 @@ LOCK_THREAD_OF_RUN = _SQL["lock_thread_of_run"]
 SETTLE = _SQL["settle"]
 RECORDED_CANCEL = _SQL["recorded_cancel"]
 SETTLE_ROLLBACK = _SQL["settle_rollback"]
+ALREADY_SETTLED = _SQL["already_settled"]
 HAND_OFF = _SQL["hand_off"]
 REQUEUE_EXPIRED = _SQL["requeue_expired"]
 CLAIM_EXHAUSTED = _SQL["claim_exhausted"]
@@ -164,6 +165,13 @@ class QueueRepository:
                     return request
                 raise LeaseLostError(f"run {lease.run_id} was settled or taken over by another worker")
             return Settled(more=bool(row["more"]), outbox_id=row["outbox_id"])
+
+    async def already_settled(self, lease: Lease, thread_id: uuid.UUID, *, rollback: bool) -> Settled | None:
+        """What a settle left to be done whose answer was lost; None if it was not written, or the lease had ended."""
+        parameters = {"run_id": lease.run_id, "token": lease.token, "thread_id": thread_id, "rollback": rollback}
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(ALREADY_SETTLED, parameters)).fetchone()
+            return Settled(more=bool(row["more"]), outbox_id=row["outbox_id"]) if row else None
 
     async def hand_off(self, lease: Lease) -> None:
         """Give a run back without counting an attempt.

@@ -161,6 +161,22 @@ WITH gone AS (
 )
 SELECT gone.run_id, queued.more, (SELECT outbox_id FROM noted) AS outbox_id FROM gone, queued
 
+-- name: already_settled
+-- What the end of a run leaves to be done, if this lease has written it; no row otherwise. Of a rollback, the run is gone.
+SELECT
+    EXISTS (
+        SELECT 1 FROM lgs.run o
+        WHERE o.thread_id = %(thread_id)s AND o.run_id <> %(run_id)s AND o.status IN ('pending', 'running')
+    ) AS more,
+    (SELECT outbox_id FROM lgs.outbox WHERE run_id = %(run_id)s LIMIT 1) AS outbox_id
+WHERE CASE
+    WHEN %(rollback)s THEN NOT EXISTS (SELECT 1 FROM lgs.run WHERE run_id = %(run_id)s)
+    ELSE EXISTS (
+        SELECT 1 FROM lgs.run r
+        WHERE r.run_id = %(run_id)s AND r.status NOT IN ('pending', 'running')
+          AND (r.lease_history -> -1 ->> 'token')::uuid = %(token)s AND r.lease_history -> -1 -> 'end' IS NULL)
+    END
+
 -- name: hand_off
 -- Gives a run back to the queue on purpose, at a superstep boundary or before it began: not an attempt. No row if the lease was lost.
 UPDATE lgs.run

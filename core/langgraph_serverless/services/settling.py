@@ -80,6 +80,7 @@ class Settler:
                 thread_error=_thread_error(outcome, signals),
                 temporary_retention=self._settings.temporary_retention,
             ),
+            lambda: self._queue.already_settled(claimed.lease, claimed.run.thread_id, rollback=outcome.rollback),
         )
 
     async def hand_off(self, claimed: ClaimedRun, signals: RunSignals) -> None:
@@ -103,17 +104,32 @@ class Settler:
             logger.warning("stream left open: %s", error, extra=claimed.about | {"action": "close_stream"})
 
     async def _until_written(
-        self, claimed: ClaimedRun, signals: RunSignals, write: Callable[[], Awaitable[_Written]]
+        self,
+        claimed: ClaimedRun,
+        signals: RunSignals,
+        write: Callable[[], Awaitable[_Written]],
+        recall: Callable[[], Awaitable[_Written | None]] | None = None,
     ) -> _Written:
-        """Try again while the database is away; ends by success or because the lease is lost."""
+        """Try again while the database is away; ends by success or because the lease is lost.
+
+        ``recall`` looks for what was written although its answer never came: then the lease is gone, but not lost.
+        """
+        unsure = False
         while True:
             try:
                 written = await asyncio.shield(asyncio.ensure_future(write()))
             except UnavailableError as error:
+                unsure = True
                 logger.warning("cannot settle yet: %s", error, extra=claimed.about | {"action": "settle_retry"})
                 if signals.lost:
                     raise LeaseLostError(f"run {claimed.run.run_id} was lost while the database was away") from error
                 await asyncio.sleep(SETTLE_RETRY)
+            except LeaseLostError:
+                before = await recall() if unsure and recall is not None else None
+                if before is None:
+                    raise
+                self._heartbeat.release(claimed.lease)
+                return before
             else:
                 if isinstance(written, CancelRequest):
                     return written  # nothing was, so the lease must be kept

@@ -1,0 +1,176 @@
+"""The connection to Postgres is cut in the middle, at a random byte or at each statement in turn: what a client was told
+holds, nothing is half done, runs go on (R2, R7)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import dict_row
+from tcp_proxy import TcpProxy, untouched
+
+from langgraph_serverless.containers.worker import WorkerContainer
+from langgraph_serverless.domain.ids import new_id
+from langgraph_serverless.domain.principal import ANONYMOUS
+from langgraph_serverless.domain.runs import RunRequest, RunStatus
+from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.manifest import build_manifest
+from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.http.app import create_app
+from langgraph_serverless.services.worker import Worker
+from langgraph_serverless.settings import Settings
+
+PROJECT = Path(__file__).parent / "project" / "langgraph.json"
+QUICK: dict[str, Any] = {
+    "heartbeat_interval": 0.2,
+    "lease_duration": 1.0,
+    "poll_interval": 0.1,
+    "sweep_interval": 0.1,
+    "pool_timeout": 2.0,
+    "pool_max_size": 4,
+    "prepared_statements": False,  # so that every statement is on its way as text
+}
+
+
+@pytest.fixture
+async def proxy(settings: Settings) -> AsyncIterator[TcpProxy]:
+    target = conninfo_to_dict(settings.database_uri)
+    async with TcpProxy.to(str(target["host"]), int(target["port"])) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def container(
+    settings: Settings, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[WorkerContainer]:
+    """An API and workers that reach the database through the proxy."""
+    monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
+    registry = GraphRegistry.load(read_project(PROJECT))
+    behind = make_conninfo(settings.database_uri, host="127.0.0.1", port=proxy.port, sslmode="disable")
+    cut = settings.replace(**QUICK, database_uri=behind, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
+    container = WorkerContainer(cut, registry=registry, manifest=await build_manifest(registry))
+    await container.assistants.ensure_defaults()
+    yield container
+    proxy.rule = untouched
+    await container.aclose()
+
+
+def rows(settings: Settings, query: str, *parameters: Any) -> list[dict[str, Any]]:
+    """What the database says, not through the proxy."""
+    with psycopg.connect(settings.database_uri, row_factory=dict_row) as connection:
+        return connection.execute(query, parameters).fetchall()  # type: ignore[arg-type]
+
+
+def the_run(settings: Settings, run_id: uuid.UUID) -> dict[str, Any]:
+    (row,) = rows(settings, "SELECT * FROM lgs.run WHERE run_id = %s", run_id)
+    return row
+
+
+@asynccontextmanager
+async def at_work(container: WorkerContainer) -> AsyncIterator[Worker]:
+    worker = container.worker()
+    working = asyncio.create_task(worker.work())
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        await working
+
+
+async def test_a_write_whose_connection_is_cut_is_done_or_refused(
+    container: WorkerContainer, proxy: TcpProxy, settings: Settings
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    left = 0
+
+    def rule(data: bytes, _from_client: bool, _connection: int) -> int | None:
+        nonlocal left
+        left -= len(data)
+        return max(0, len(data) + left) if left <= 0 else None
+
+    statuses: list[int] = []
+    transport = httpx.ASGITransport(create_app(container))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        for number in range(40):
+            thread_id, left = str(new_id()), 10**9
+            proxy.rule = rule
+            body = {"assistant_id": "steps", "input": {}, "if_not_exists": "create", "after_seconds": 3600}
+            left = chance.randrange(1, 9000)
+            answer = await http.post(f"/threads/{thread_id}/runs", json=body)
+            proxy.rule = untouched
+            statuses.append(answer.status_code)
+            made = rows(settings, "SELECT status FROM lgs.run WHERE thread_id = %s", thread_id)
+            thread = rows(settings, "SELECT status FROM lgs.thread WHERE thread_id = %s", thread_id)
+            if answer.status_code == 200:
+                assert [row["status"] for row in made] == ["pending"], f"{number} with seed {seed}"
+            else:
+                assert answer.status_code == 503, f"{answer.text}: {number} with seed {seed}"
+                assert answer.headers["retry-after"]
+            # a thread without its run, or a run that its thread does not know of, would be half done
+            assert [row["status"] for row in thread] == (["busy"] if made else [])
+    assert {200, 503} <= set(statuses), f"{statuses} with seed {seed}"
+    with psycopg.connect(settings.database_uri, autocommit=True) as connection:
+        connection.execute("DELETE FROM lgs.thread")
+
+
+#: A word of each statement that a worker sends for a run, or of two that follow each other on one connection.
+STATEMENTS = {
+    "claim": [b"WITH candidate AS"],
+    "checkpoint": [b"INSERT INTO checkpoint_blobs"],
+    "writes": [b"INSERT INTO checkpoint_writes"],
+    "settle": [b"WITH settled AS"],
+    "commit": [b"WITH settled AS", b"COMMIT"],
+    "hand-off": [b"'{-1,end}', '\"handoff\"'"],
+}
+
+
+@pytest.mark.parametrize("answered", ["before", "after"])
+@pytest.mark.parametrize("statement", STATEMENTS)
+async def test_a_run_outlives_a_cut_at_each_statement(
+    container: WorkerContainer, proxy: TcpProxy, settings: Settings, statement: str, answered: str
+) -> None:
+    """Before: the statement never arrives. After: it is carried out, and nobody hears of it."""
+    words, deaf = STATEMENTS[statement], set[int]()
+    seen: Counter[int] = Counter()
+
+    def rule(data: bytes, from_client: bool, connection: int) -> int | None:
+        while from_client and seen[connection] < len(words) and words[seen[connection]] in data:
+            seen[connection] += 1
+            if seen[connection] == len(words) and not deaf and not proxy.cuts:
+                if answered == "before":
+                    return 0
+                deaf.add(connection)
+        return 0 if not from_client and connection in deaf else None
+
+    proxy.cuts, proxy.rule = 0, rule
+    thread = await container.threads.create(ANONYMOUS)
+    given = RunRequest(assistant_id="steps", input={"name": "c", "steps": 2, "seconds": 0.1})
+    run = await container.runs.create(ANONYMOUS, given, thread_id=thread.thread_id)
+    if statement == "hand-off":
+        async with at_work(container) as worker, asyncio.timeout(10):
+            while not worker.active:
+                await asyncio.sleep(0.01)
+    assert container.event_hub is not None
+    async with at_work(container), asyncio.timeout(10):
+        while not RunStatus((ended := the_run(settings, run.run_id))["status"]).is_final:
+            await asyncio.sleep(0.02)
+        # the end is in the stream as well, and not only found by those who look at the row
+        async with asyncio.timeout(2), aclosing(container.event_hub.end(run.run_id)) as batches:
+            async for batch in batches:
+                if any(event.is_end for event in batch):
+                    break
+    assert proxy.cuts == 1, "nothing was broken"
+    assert ended["status"] == "success"
+    assert ended["output"]["log"] == ["c1", "c2"]
