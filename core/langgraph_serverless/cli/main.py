@@ -87,6 +87,27 @@ def migrate(debug: bool) -> None:
         command()
 
 
+@main.command(short_help="Look for what is wrong, and say what to do about it.")
+@_CONFIG
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A laptop's data.  [default: .langgraph_serverless beside the config]",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of sentences.")
+@_DEBUG
+def doctor(*, config: Path, data_dir: Path | None, as_json: bool, debug: bool) -> None:
+    """Look at the project, the settings, Postgres, Redis, the queue and the invariants, and change nothing.
+
+    DATABASE_URI and REDIS_URI name the databases; without them it is those of this project's data folder, which are
+    started for the visit if they do not run. Ends with exit code 1 if there is a problem.
+    """
+    with _sentences(debug):
+        from langgraph_serverless.cli.doctor import doctor as command  # noqa: PLC0415
+
+        sys.exit(command(config=config, data_dir=data_dir, as_json=as_json))
+
+
 @main.command(short_help="Describe the project's graphs in a JSON file.")
 @_CONFIG
 @click.option(

@@ -92,6 +92,11 @@ async def migrate(
     return applied
 
 
+def known_migrations() -> dict[str, str]:
+    """Ours, by name, with the checksums that a database has of them once they are applied."""
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(DIRECTORY.glob("[0-9]*.sql"))}
+
+
 async def _lock(connection: psycopg.AsyncConnection[DictRow]) -> None:
     # not pg_advisory_lock: CREATE INDEX CONCURRENTLY waits for every statement that has begun before, also for that one,
     # which would wait for us

@@ -138,6 +138,15 @@ class EmbeddedPostgres:
             self._process = self._child = None
             self._owned.close()
 
+    def visit(self) -> str | None:
+        """The URI of the folder's server if one answers, whoever owns it; it stays theirs."""
+        uri = _uri(self._dir.socket_dir())
+        try:
+            psycopg.connect(uri, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return None
+        return uri
+
     def hand_over(self) -> None:
         """Leave the server running for another process, which adopts it by calling ``start``."""
         if self._child is not None:

@@ -80,7 +80,7 @@ class EmbeddedValkey:
         except BaseException:
             self.stop()
             raise
-        return f"unix://{quote(str(socket))}?db=0"
+        return _url(socket)
 
     def stop(self) -> None:
         """Write what is left and end. Does nothing if there is nothing to stop."""
@@ -89,6 +89,11 @@ class EmbeddedValkey:
             self._dir.leave_socket_dir()
         finally:
             self._owned.close()
+
+    def visit(self) -> str | None:
+        """The URL of the folder's server if one answers, whoever owns it; it stays theirs."""
+        socket = self._dir.socket_dir() / "valkey.sock"
+        return _url(socket) if _answers(socket) else None
 
     def hand_over(self) -> None:
         """Leave the server running for another process, which adopts it by calling ``start``."""
@@ -162,6 +167,10 @@ class EmbeddedValkey:
                 reason = said[-1].split("# ", 1)[-1].rstrip(".") if said else "it said nothing"
                 raise StartupError(f"Valkey did not start: {reason}. Its log is {log}.")
             time.sleep(0.02)
+
+
+def _url(socket: Path) -> str:
+    return f"unix://{quote(str(socket))}?db=0"
 
 
 def _answers(socket: Path) -> bool:
