@@ -202,6 +202,12 @@ class Settings:
         "",
         "Lambda function that is invoked when a run waits and no worker has a free slot.",
     )
+    worker_invocations: int = _setting(
+        "WORKER_INVOCATIONS_PER_RING",
+        _whole(1, 1000),
+        20,
+        "Most worker functions that are invoked at once; those ring for the runs that are left.",
+    )
     state_function_name: str = _setting(
         "STATE_FUNCTION_NAME",
         _text,

@@ -231,6 +231,51 @@ async def test_functions_are_invoked_for_as_many_runs_as_they_take(
     assert len(client.calls) == 14
 
 
+async def test_a_ring_counts_the_slots_that_are_free(
+    redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bell_module, "STARTING", 60_000)
+    bell = RedisBell(redis, prefix, worker_function_name="worker", jobs_per_worker=10)
+    client = Lambda(bell)
+    board = SlotBoard(redis, prefix)
+    await board.publish("one", 1, 30)
+    await board.publish("two", 4, 30)
+    await bell.ring(35)  # 30 of them find no slot
+    assert len(client.calls) == 3
+    await bell.ring()
+    assert len(client.calls) == 4, "those slots have been given away"
+    await bell.ring(9)
+    assert len(client.calls) == 4, "and this one has room"
+    await board.publish("one", 3, 30)
+    await bell.ring(2)
+    assert await board.free_workers() == 1
+    await bell.ring()
+    assert await board.free_workers() == 0
+    assert len(client.calls) == 4
+
+
+async def test_one_ring_invokes_no_more_than_it_may(redis: Redis, away: Redis, prefix: str) -> None:
+    for each in (redis, away, None):
+        bell = RedisBell(each, prefix, worker_function_name="worker", jobs_per_worker=10, most_invocations=3)
+        client = Lambda(bell)
+        await bell.ring(1000)
+        assert len(client.calls) == 3
+
+
+async def test_a_ring_for_runs_that_were_rung_for_waits_for_who_is_on_the_way(
+    redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bell_module, "STARTING", 60_000)
+    bell = RedisBell(redis, prefix, worker_function_name="worker", jobs_per_worker=10)
+    client = Lambda(bell)
+    await bell.ring(10)
+    await bell.ring(10, again=True)
+    assert len(client.calls) == 1
+    await SlotBoard(redis, prefix).publish("one", 1, 30)  # it has come
+    await bell.ring(10, again=True)
+    assert len(client.calls) == 2
+
+
 async def test_without_redis_every_ring_invokes_the_function(away: Redis, prefix: str) -> None:
     for redis in (None, away):
         bell = RedisBell(redis, prefix, worker_function_name="worker", jobs_per_worker=10)

@@ -85,6 +85,7 @@ class ApiContainer:
             self.settings.redis_key_prefix,
             worker_function_name=self.settings.worker_function_name,
             jobs_per_worker=self.settings.n_jobs_per_worker,
+            most_invocations=self.settings.worker_invocations,
         )
 
     @cached_property

@@ -85,8 +85,12 @@ class WebhookPolicy(Protocol):
 class Bell(Protocol):
     """Says "look at the queue"; losing a ring costs latency, never a run."""
 
-    async def ring(self, count: int = 1) -> None:
-        """Wake workers for this many new runs. Never raises: a lost ring is found by polling."""
+    async def ring(self, count: int = 1, *, again: bool = False) -> None:
+        """Wake workers for this many runs. Never raises: a lost ring is found by polling.
+
+        Args:
+            again: the runs are not new, so whoever is on the way already may be on the way to them.
+        """
 
     async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:
         """Tell the workers that cancels of these runs have been recorded. Never raises."""

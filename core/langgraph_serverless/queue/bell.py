@@ -4,9 +4,10 @@ A ring is a token in a Redis list, which one idle worker takes; a cancel is a me
 workers also look at the queue every few seconds, and cancels are columns that each heartbeat reads. That is why nothing
 here ever fails its caller (P11): errors are logged once per outage and dropped.
 
-On Lambda nobody may be there to hear. Workers then publish their free slots (``SlotBoard``), and a ring that finds none
-invokes the worker function, once for every ``jobs_per_worker`` runs: slots of functions that are still starting count as
-promised for a few seconds, so that a hundred runs do not start a hundred functions.
+On Lambda nobody may be there to hear. Workers then publish their free slots (``SlotBoard``). A ring takes as many of them
+as it has runs, and for the rest it invokes the worker function, once for every ``jobs_per_worker`` runs: slots of functions
+that are still starting count as promised for a few seconds, so that a hundred runs do not start a hundred functions. A worker
+that is full rings again for what is still waiting, in case that others have taken what a ring had counted on.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ _PING_EVERY = 10.0
 #: How late Redis may be with the answer to a blocking call (seconds).
 _PATIENCE = 5.0
 
-# KEYS: tokens, slots, promised. ARGV: runs, most tokens, jobs per worker (0: nobody is to be invoked), starting (ms).
-# Answers how many workers to invoke.
+# KEYS: tokens, slots, promised, free. ARGV: runs, most tokens, jobs per worker (0: nobody is to be invoked), starting (ms),
+# most workers, whether these runs have been rung for before. Answers how many workers to invoke.
 _RING = """
 local runs = tonumber(ARGV[1])
 local tokens = {}
@@ -56,22 +57,39 @@ if jobs == 0 then
 end
 local now = redis.call('TIME')
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. (now[1] * 1000 + math.floor(now[2] / 1000)))
-if redis.call('ZCARD', KEYS[2]) > 0 then
+for _, worker in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  local free = tonumber(redis.call('HGET', KEYS[4], worker) or '0')
+  local taken = math.min(free, runs)
+  runs = runs - taken
+  if taken == free then
+    redis.call('ZREM', KEYS[2], worker)
+    redis.call('HDEL', KEYS[4], worker)
+  else
+    redis.call('HSET', KEYS[4], worker, free - taken)
+  end
+end
+local starting = redis.call('GET', KEYS[3])
+if runs == 0 or (starting and ARGV[6] == '1') then
   return 0
 end
-local promised = tonumber(redis.call('GET', KEYS[3]) or '0')
-local workers = math.max(0, math.ceil((runs - promised) / jobs))
-redis.call('SET', KEYS[3], promised + workers * jobs - runs, 'PX', ARGV[4])
+local promised = tonumber(starting or '0')
+local workers = math.min(math.max(0, math.ceil((runs - promised) / jobs)), tonumber(ARGV[5]))
+redis.call('SET', KEYS[3], math.max(0, promised + workers * jobs - runs), 'PX', ARGV[4])
 return workers
 """
 
-# KEYS: slots, promised. ARGV: worker, free slots, time to live (ms)
+# KEYS: slots, promised, free. ARGV: worker, free slots, time to live (ms)
 _PUBLISH = """
 if tonumber(ARGV[2]) <= 0 then
+  redis.call('HDEL', KEYS[3], ARGV[1])
   return redis.call('ZREM', KEYS[1], ARGV[1])
 end
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[3], 10 * ARGV[3])
 local now = redis.call('TIME')
-redis.call('DEL', KEYS[2])
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
+  redis.call('DEL', KEYS[2])
+end
 return redis.call('ZADD', KEYS[1], now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3], ARGV[1])
 """
 
@@ -91,6 +109,10 @@ def _slots_key(prefix: str) -> str:
 
 def _promised_key(prefix: str) -> str:
     return f"{prefix}:{{queue}}:promised"
+
+
+def _free_key(prefix: str) -> str:
+    return f"{prefix}:{{queue}}:free"
 
 
 def _cancel_channel(prefix: str) -> str:
@@ -122,28 +144,37 @@ class RedisBell:
         redis: None in a deployment without Redis.
         worker_function_name: the Lambda function to invoke when no worker has a free slot; empty elsewhere.
         jobs_per_worker: how many runs one invocation will take.
+        most_invocations: of one ring; the functions that it invokes ring for what is left.
     """
 
     def __init__(
-        self, redis: Redis | None, prefix: str, *, worker_function_name: str = "", jobs_per_worker: int = 10
+        self,
+        redis: Redis | None,
+        prefix: str,
+        *,
+        worker_function_name: str = "",
+        jobs_per_worker: int = 10,
+        most_invocations: int = 20,
     ) -> None:
         self._redis = redis
         self._function = worker_function_name
         self._jobs = jobs_per_worker
+        self._most = most_invocations
         self._channel = _cancel_channel(prefix)
-        self._keys = [_tokens_key(prefix), _slots_key(prefix), _promised_key(prefix)]
+        self._keys = [_tokens_key(prefix), _slots_key(prefix), _promised_key(prefix), _free_key(prefix)]
         self._script = redis.register_script(_RING) if redis is not None else None
         self._outage = _Outage("The bell")
         self._invoking = _Outage("Invoking the worker function")
 
-    async def ring(self, count: int = 1) -> None:
+    async def ring(self, count: int = 1, *, again: bool = False) -> None:
         if count < 1:
             return
         jobs = self._jobs if self._function else 0
-        workers = math.ceil(count / self._jobs) if self._function else 0
+        workers = min(math.ceil(count / self._jobs), self._most) if self._function else 0
         if self._script is not None:
             try:
-                ringing = self._script(keys=self._keys, args=[count, MOST_TOKENS, jobs, STARTING])
+                arguments = [count, MOST_TOKENS, jobs, STARTING, self._most, int(again)]
+                ringing = self._script(keys=self._keys, args=arguments)
                 workers = int(await within(_SOON, ringing))
             except (RedisError, OSError) as error:
                 self._outage.begins(error)  # the worker that nobody woke finds the run when it polls
@@ -291,7 +322,7 @@ class SlotBoard:
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis = redis
         self._slots = _slots_key(prefix)
-        self._promised = _promised_key(prefix)
+        self._keys = [self._slots, _promised_key(prefix), _free_key(prefix)]
         self._publish = redis.register_script(_PUBLISH)
         self._count = redis.register_script(_COUNT)
         self._outage = _Outage("The board of free slots")
@@ -299,7 +330,7 @@ class SlotBoard:
     async def publish(self, worker_id: str, free: int, ttl: float) -> None:
         """Say that this worker has so many free slots, for this long (seconds). Never raises, like a ring."""
         try:
-            publishing = self._publish(keys=[self._slots, self._promised], args=[worker_id, free, int(ttl * 1000)])
+            publishing = self._publish(keys=self._keys, args=[worker_id, free, int(ttl * 1000)])
             await within(_SOON, publishing)
         except (RedisError, OSError) as error:
             self._outage.begins(error)  # at worst a ring starts a function that is not needed

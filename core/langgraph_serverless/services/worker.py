@@ -118,7 +118,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._report = WorkReport()
         self._ring: asyncio.Task[bool] | None = None
-        self._slots_until = 0.0
+        self._next_look = 0.0
         self._trials = Trials(settings)
         self._settler = Settler(
             settings=settings, queue=queue, heartbeat=heartbeat, log=log, bell=bell, courier=courier
@@ -262,20 +262,23 @@ class Worker:
             stop.cancel()
 
     async def _publish_slots(self) -> None:
-        now = time.monotonic()
         if self._slots is None:
             return
-        if self._free() <= 0:
-            if self._slots_until:
-                await self._withdraw()
-        elif now > self._slots_until - SLOT_TTL / 2:
-            await self._slots.publish(self.worker_id, self._free(), SLOT_TTL)
-            self._slots_until = now + SLOT_TTL
+        await self._slots.publish(self.worker_id, self._free(), SLOT_TTL)
+        if self._free() <= 0 and time.monotonic() > self._next_look:
+            self._next_look = time.monotonic() + SLOT_TTL
+            # at most another worker's worth, as every full worker looks
+            await self._bell.ring(min(await self._runnable(), self._settings.n_jobs_per_worker), again=True)
 
     async def _withdraw(self) -> None:
         if self._slots is not None:
             await self._slots.withdraw(self.worker_id)
-            self._slots_until = 0.0
+
+    async def _runnable(self) -> int:
+        try:
+            return await self._queue.runnable()
+        except UnavailableError:
+            return 0  # whoever comes next looks for itself
 
     async def _sweep(self) -> None:
         """Take back what lost workers hold, every few seconds, beside the loop."""
@@ -323,10 +326,7 @@ class Worker:
                 seconds = max(0.0, min(seconds, remaining() - LAST_MOMENT / 2))
             await self._courier.leave(seconds)
         if self._report.reason != "idle":
-            try:
-                runnable = await self._queue.runnable()
-            except UnavailableError:
-                runnable = 0  # whoever comes next looks for itself
+            runnable = await self._runnable()
             self._report.work_left = runnable > 0
             if runnable:
                 await self._bell.ring(runnable)

@@ -1,0 +1,64 @@
+"""A worker function that is full asks for another one, in case that nobody has come for the runs that are left."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langgraph_serverless.containers.worker import WorkerContainer
+from langgraph_serverless.domain.principal import ANONYMOUS
+from langgraph_serverless.domain.runs import RunRequest
+from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.manifest import build_manifest
+from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.queue.bell import SlotBoard
+from langgraph_serverless.settings import Settings
+
+PROJECT = Path(__file__).parent.parent / "faults" / "project" / "langgraph.json"
+FUNCTION: dict[str, Any] = {"worker_function_name": "worker", "n_jobs_per_worker": 1, "poll_interval": 0.1}
+
+
+@pytest.fixture
+async def container(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[WorkerContainer]:
+    monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
+    registry = GraphRegistry.load(read_project(PROJECT))
+    function = settings.replace(**FUNCTION, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
+    container = WorkerContainer(function, registry=registry, manifest=await build_manifest(registry))
+    await container.assistants.ensure_defaults()
+    yield container
+    await container.aclose()
+
+
+async def test_runs_whose_slots_were_lost_get_another_worker(container: WorkerContainer, clean_database: None) -> None:
+    await container.assistants.ensure_defaults()
+    invoked: list[str] = []
+
+    class Lambda:
+        def invoke(self, *, FunctionName: str, **_: Any) -> None:
+            invoked.append(FunctionName)
+
+    container.bell.__dict__["_lambda"] = Lambda()
+    assert container.redis is not None
+    # somebody has promised to take three, and is gone
+    await SlotBoard(container.redis, container.settings.redis_key_prefix).publish("gone", 3, 30)
+    given = RunRequest(assistant_id="steps", input={"name": "s", "steps": 1, "seconds": 0.3})
+    runs = [await container.runs.create(ANONYMOUS, given, thread_id=None) for _ in range(3)]
+    assert invoked == []
+    worker = container.worker()
+    working = asyncio.create_task(worker.work())
+    async with asyncio.timeout(10):
+        while not invoked:
+            await asyncio.sleep(0.02)
+        for run in runs:
+            while (result := await container.runs.result(run.run_id)) is None or not result.status.is_final:
+                await asyncio.sleep(0.02)
+    worker.stop()
+    await working
+    assert invoked == ["worker"], "one, and not one for each run that ends"
