@@ -159,3 +159,10 @@ def test_cfn_lint_finds_nothing() -> None:
     cfn_lint = Path(sys.executable).with_name("cfn-lint")
     done = subprocess.run([cfn_lint, ROOT / "template.yaml"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_whoever_invokes_workers_knows_how_many_runs_one_takes(functions: dict[str, dict[str, Any]]) -> None:
+    variables = {name: function.get("Environment", {}).get("Variables", {}) for name, function in functions.items()}
+    for name, given in variables.items():
+        if "WORKER_FUNCTION_NAME" in given:
+            assert given.get("N_JOBS_PER_WORKER") == variables["worker"]["N_JOBS_PER_WORKER"], name
