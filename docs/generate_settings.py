@@ -33,14 +33,14 @@ AFTER = """
   `--n-jobs-per-worker`), with `--debug` the log level, and, unless you do, a `BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS` of 2.
 * **On Lambda** from the function's configuration, which [template.yaml](../../template.yaml) writes. `DATABASE_URI` may be
   replaced by `DATABASE_URI_SECRET` (name or ARN of a secret in Secrets Manager) or `DATABASE_URI_PARAMETER` (name of a
-  parameter in SSM, decrypted), `REDIS_URI` likewise. They are read once, at cold start. `LANGGRAPH_CONFIG` and
+  parameter in SSM, decrypted), `REDIS_URI`, `WEBHOOK_SIGNING_SECRETS` and `WEBHOOK_VARIABLES` likewise. They are read once, at cold start. `LANGGRAPH_CONFIG` and
   `LANGGRAPH_MANIFEST` are relative to the bundle, and logs are always JSON.
 
 **Webhooks** go to public addresses only, whatever their names resolve to when they are sent: a client names the URL, and it
 must not reach your network through this server. A receiver of your own on a laptop, or inside your network, is listed in
 `WEBHOOK_ALLOWED_HOSTS`: `localhost,127.0.0.1`, `10.20.0.0/16`, `hooks.internal.example`. A listed name may resolve to
 anything. Signatures are those of [Standard Webhooks](https://www.standardwebhooks.com); with several secrets each webhook
-carries several, so that a receiver can change its own at leisure.
+carries several, so that a receiver can change its own at leisure. More in [webhooks.md](webhooks.md).
 
 Two rules join variables: `DATABASE_URI` (or one of its other names) must be set, and `HEARTBEAT_INTERVAL_SECS` must be at
 most half of `LEASE_DURATION_SECS`.

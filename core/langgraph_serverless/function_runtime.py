@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LambdaHandler = Callable[[dict[str, Any], Any], Any]
 
-SECRET_SETTINGS = ("DATABASE_URI", "REDIS_URI")
+SECRET_SETTINGS = ("DATABASE_URI", "REDIS_URI", "WEBHOOK_SIGNING_SECRETS", "WEBHOOK_VARIABLES")
 METRICS_NAMESPACE = "LangGraphServerless"
 #: The container's service behind a resource, where the names differ.
 SERVICES = {"stream": "streams"}
@@ -40,7 +40,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     """Settings of a function: addresses from the environment or the secret it names, paths inside the bundle.
 
     ``DATABASE_URI`` may be given as it is, as ``DATABASE_URI_SECRET`` (name or ARN of a secret in Secrets Manager) or as
-    ``DATABASE_URI_PARAMETER`` (name of a parameter in SSM, decrypted); the same for ``REDIS_URI``.
+    ``DATABASE_URI_PARAMETER`` (name of a parameter in SSM, decrypted); the same for every other of ``SECRET_SETTINGS``.
 
     Raises:
         SettingsError: with every problem found, secrets that cannot be read among them.

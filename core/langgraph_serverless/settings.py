@@ -1,19 +1,22 @@
 """What the environment says, read once.
 
 ``Settings.from_env`` reads every variable, reports all wrong values together in one ``SettingsError`` and gives a frozen
-object; nothing else in the package reads ``os.environ``. The names are those of the official server wherever one exists,
-so that a deployment moves without edits. Times are in seconds unless a name says otherwise.
+object; nothing else in the package reads ``os.environ``, but for variables that the user's project names. Names are those of
+the official server wherever one exists, so that a deployment moves without edits. Times are in seconds unless a name says
+otherwise.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from langgraph_serverless.domain.webhooks import AllowedHosts, parse_secret
-from langgraph_serverless.errors import SettingsError
+from langgraph_serverless.domain.webhook_rules import WebhookRules
+from langgraph_serverless.domain.webhooks import AllowedHosts, parse_secret, parse_url
+from langgraph_serverless.errors import InvalidInputError, ProjectError, SettingsError
 
 DURABILITIES = ("sync", "async", "exit")
 
@@ -96,8 +99,40 @@ def _secrets(value: str) -> tuple[bytes, ...]:
     return tuple(parse_secret(entry) for entry in _listed(value))
 
 
-def _setting(names: str, parse: Callable[[str], Any], default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"names": tuple(names.split()), "parse": parse, "doc": doc})
+def _object(value: str) -> dict[str, Any]:
+    try:
+        found = json.loads(value)
+    except json.JSONDecodeError:
+        found = None  # the decoder's own text shows the value
+    if isinstance(found, dict):
+        return found
+    raise ValueError("must be a JSON object")
+
+
+def _webhook_rules(value: str) -> WebhookRules:
+    try:
+        return WebhookRules.of(_object(value))
+    except ProjectError as error:
+        raise ValueError(str(error).removesuffix(".")) from error
+
+
+def _variables(value: str) -> dict[str, str]:
+    found = _object(value)
+    if not all(isinstance(item, str) for item in found.values()):
+        raise ValueError("must be a JSON object of strings")
+    return found
+
+
+def _address(value: str) -> str:
+    try:
+        parse_url(value.strip())
+    except InvalidInputError as error:
+        raise ValueError(str(error)) from error
+    return value.strip()
+
+
+def _setting(names: str, parse: Callable[[str], Any], default: Any, doc: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"names": tuple(names.split()), "parse": parse, "doc": doc})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +211,12 @@ class Settings:
         600.0,
         "How long the hidden row of a finished stateless run stays, so that a wait can still fetch its result.",
     )
+    idempotency_retention: float = _setting(
+        "IDEMPOTENCY_RETENTION_SECS",
+        _seconds(1),
+        86400.0,
+        "How long a request's `Idempotency-Key` is remembered, with the answer.",
+    )
     pool_min_size: int = _setting("DATABASE_POOL_MIN_SIZE", _whole(0), 1, "Connections kept open by a process.")
     pool_max_size: int = _setting(
         "LANGGRAPH_POSTGRES_POOL_MAX_SIZE DATABASE_POOL_MAX_SIZE", _whole(1), 20, "Most connections of one process."
@@ -239,6 +280,27 @@ class Settings:
         (),
         "Secrets (`whsec_...`, comma-separated, the newest first) with which webhooks are signed after Standard Webhooks. "
         "Empty: not signed.",
+        secret=True,
+    )
+    webhook_rules: WebhookRules | None = _setting(
+        "LANGGRAPH_WEBHOOKS",
+        _webhook_rules,
+        None,
+        "The section `webhooks` of langgraph.json as JSON (see [webhooks.md](webhooks.md)); replaces the project's.",
+    )
+    webhook_variables: Mapping[str, str] | None = _setting(
+        "WEBHOOK_VARIABLES",
+        _variables,
+        None,
+        "Variables for the headers of webhooks, as a JSON object of strings; they win over the environment's.",
+        secret=True,
+    )
+    webhook_base_url: str = _setting(
+        "WEBHOOK_BASE_URL",
+        _address,
+        "",
+        "Address of this server for webhooks whose URL is a path, where `webhooks.url.disable_loopback` is `false`. "
+        "`langgraph-serverless dev` sets it.",
     )
     log_level: str = _setting("LOG_LEVEL", _text, "INFO", "DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = _setting("LOG_JSON", _flag, False, "Log one JSON object per line. Functions always do.")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
 import ssl
 import uuid
@@ -23,13 +20,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, Run, RunRequest
-from langgraph_serverless.domain.webhooks import MOST_TRIES, AllowedHosts
+from langgraph_serverless.domain.webhook_rules import WebhookRules
+from langgraph_serverless.domain.webhooks import MOST_TRIES, AllowedHosts, signature
 from langgraph_serverless.errors import DeliveryError, InvalidInputError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
@@ -209,10 +208,46 @@ async def test_it_is_signed_over_the_bytes_that_are_sent(container: WorkerContai
     await on_thread(container, receiver.url(), "steps", input={"count": 1})
     async with working(container):
         post = await receiver.got()
-    signed = f"{post.headers['webhook-id']}.{post.headers['webhook-timestamp']}.".encode() + post.raw
-    expected = base64.b64encode(hmac.new(SECRET, signed, hashlib.sha256).digest()).decode()
-    assert post.headers["webhook-signature"].split()[0] == f"v1,{expected}"
     assert len(post.headers["webhook-signature"].split()) == 2
+    for secret in (SECRET, b"the one before"):  # a receiver that has not changed its own yet accepts it too
+        assert Webhook(secret).verify(post.raw, post.headers) == post.body
+    sent_at = int(post.headers["webhook-timestamp"])
+    for secret, raw, headers in (
+        (b"another one", post.raw, post.headers),
+        (SECRET, post.raw.replace(b"success", b"failure"), post.headers),
+        (SECRET, post.raw, {**post.headers, "webhook-id": str(new_id())}),
+        (SECRET, post.raw, {**post.headers, "webhook-timestamp": str(sent_at - 1)}),
+        (SECRET, post.raw, {**post.headers, "webhook-timestamp": str(sent_at - 600)}),
+    ):
+        with pytest.raises(WebhookVerificationError):
+            Webhook(secret).verify(raw, headers)
+
+
+async def test_a_signature_of_long_ago_is_not_accepted() -> None:
+    long_ago = int(datetime.now(UTC).timestamp()) - 600
+    headers = {"webhook-id": "id", "webhook-timestamp": str(long_ago)}
+    headers["webhook-signature"] = signature([SECRET], "id", long_ago, b"{}") or ""
+    with pytest.raises(WebhookVerificationError, match="too old"):
+        Webhook(SECRET).verify(b"{}", headers)
+
+
+async def test_disabled_webhooks_are_accepted_and_not_even_noted(
+    container: WorkerContainer, receiver: Receiver
+) -> None:
+    earlier = await on_thread(container, receiver.url("/earlier"), "steps", input={"count": 0})
+    for name in ("webhook_rules", "webhook_addresses", "webhooks", "runs"):
+        container.__dict__.pop(name, None)
+    container.__dict__["webhook_rules"] = WebhookRules(disabled=True)
+    later = await on_thread(container, "http://10.0.0.1/later", "steps", input={"count": 0})
+    assert later.kwargs["webhook"] == "http://10.0.0.1/later"
+    async with working(container):
+        row = await until_row(container, "dead_at IS NOT NULL")
+        async with asyncio.timeout(PATIENCE):
+            while await rows(container, "SELECT 1 FROM lgs.run WHERE status IN ('pending', 'running')"):
+                await asyncio.sleep(0.02)
+    assert (row["run_id"], row["last_error"]) == (earlier.run_id, "webhooks are disabled (http.disable_webhooks)")
+    assert len(await rows(container, "SELECT 1 FROM lgs.outbox")) == 1
+    assert receiver.posts == []
 
 
 async def test_runs_that_fail_ask_or_time_out(container: WorkerContainer, receiver: Receiver) -> None:

@@ -123,6 +123,7 @@ def cluster(databases: Any, redis_uri: str, tmp_path: Path) -> Iterator[Cluster]
         "REDIS_KEY_PREFIX": f"test-{uuid.uuid4().hex[:8]}",
         "LANGGRAPH_CONFIG": str(PROJECT),
         "JOURNAL": str(tmp_path / "journal"),
+        "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1",
         **SHORT_LEASES,
     }
     cluster = Cluster(environ, tmp_path)

@@ -121,12 +121,23 @@ def statements(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def test_no_permission_is_wider_than_one_action_on_named_resources(template: dict[str, Any]) -> None:
     found = list(statements(template))
-    assert len(found) == 3
+    assert len(found) == 4
     for statement in found:
         assert statement["Action"] in ("secretsmanager:GetSecretValue", "lambda:InvokeFunction")
         resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
         for resource in resources:
             assert "*" not in resource["Fn::Sub"]
+
+
+def test_who_sends_webhooks_may_read_their_secrets_and_nobody_else(functions: dict[str, dict[str, Any]]) -> None:
+    readers = {name for name, function in functions.items() if {"Ref": "ReadWebhookSecrets"} in function["Policies"]}
+    knowing = {
+        name
+        for name, function in functions.items()
+        if {"WEBHOOK_SIGNING_SECRETS_SECRET", "WEBHOOK_VARIABLES_SECRET"}
+        & set(function.get("Environment", {}).get("Variables", {}))
+    }
+    assert readers == knowing == {"worker", "scheduler"}
 
 
 def test_who_may_wake_the_worker_knows_it_and_nobody_else(functions: dict[str, dict[str, Any]]) -> None:

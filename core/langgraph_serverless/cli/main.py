@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,39 @@ def migrate(debug: bool) -> None:
         from langgraph_serverless.cli.migrate import migrate as command  # noqa: PLC0415
 
         command()
+
+
+@main.group(short_help="Look after webhooks that no receiver accepted.")
+def webhooks() -> None:
+    """Webhooks that no receiver accepted, in the database that DATABASE_URI names."""
+
+
+@webhooks.command("list")
+@click.option(
+    "--waiting", is_flag=True, help="Those that wait for their next try, instead of those that were given up."
+)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Most lines.")
+@_DEBUG
+def list_webhooks(waiting: bool, limit: int, debug: bool) -> None:
+    """List the webhooks that were given up within the last week, one JSON object a line, the last one first."""
+    with _sentences(debug):
+        from langgraph_serverless.cli.webhooks import list_webhooks as command  # noqa: PLC0415
+
+        command(waiting=waiting, limit=limit)
+
+
+@webhooks.command("replay")
+@click.argument("ids", nargs=-1, type=click.UUID)
+@click.option("--all", "everything", is_flag=True, help="Every webhook that was given up.")
+@_DEBUG
+def replay_webhooks(ids: tuple[uuid.UUID, ...], everything: bool, debug: bool) -> None:
+    """Send webhooks that were given up again, by their ids or all of them."""
+    if bool(ids) == everything:
+        raise click.UsageError("Give either ids or --all.")
+    with _sentences(debug):
+        from langgraph_serverless.cli.webhooks import replay_webhooks as command  # noqa: PLC0415
+
+        command(None if everything else ids)
 
 
 @main.command(short_help="Look for what is wrong, and say what to do about it.")

@@ -6,7 +6,9 @@ function handler holds one of these for the life of its process.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from langgraph_serverless.domain.ports import Embedder, GraphDescriber
+    from langgraph_serverless.domain.webhook_rules import WebhookRules
     from langgraph_serverless.function_client import FunctionClient
     from langgraph_serverless.queue.bell import RedisBell
     from langgraph_serverless.services.assistants import AssistantService
@@ -142,15 +145,33 @@ class ApiContainer:
         from langgraph_serverless.domain.webhooks import AllowedHosts
         from langgraph_serverless.webhooks.addresses import AddressBook
 
-        return AddressBook(AllowedHosts.parse(self.settings.webhook_allowed_hosts))
+        allowed = AllowedHosts.parse(self.settings.webhook_allowed_hosts)
+        return AddressBook(allowed, rules=self.webhook_rules, own_address=self.settings.webhook_base_url)
+
+    @cached_property
+    def webhook_rules(self) -> WebhookRules:
+        """The project's, or those that the environment has in their place."""
+        project, environment = self.catalog.manifest.webhooks, self.settings.webhook_rules
+        return project if environment is None else replace(environment, disabled=project.disabled)
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The variables that the project's headers of webhooks may name."""
+        return os.environ
 
     @cached_property
     def webhooks(self) -> WebhookService:
-        """Sends them; for the worker and the scheduler."""
+        """Sends them; for the worker and the scheduler.
+
+        Raises:
+            ProjectError: the project's headers cannot be sent, say because a variable is missing.
+        """
         from langgraph_serverless.services.webhooks import WebhookService
         from langgraph_serverless.webhooks.sender import WebhookSender
 
-        sender = WebhookSender(self.webhook_addresses, secrets=self.settings.webhook_signing_secrets)
+        settings, rules = self.settings, self.webhook_rules
+        headers = {} if rules.disabled else rules.headers({**self.environ, **(settings.webhook_variables or {})})
+        sender = WebhookSender(self.webhook_addresses, headers=headers, secrets=settings.webhook_signing_secrets)
         return WebhookService(self.database, sender)
 
     @cached_property

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from functools import cached_property
 
 from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.scheduler import SchedulerService, TickReport
 from langgraph_serverless.settings import Settings
@@ -14,6 +17,13 @@ class SchedulerContainer(ApiContainer):
     """Builds the scheduler; serves no route."""
 
     resources = frozenset[str]()
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """With the project's ``env``, which otherwise only processes with the graphs have."""
+        path = self.settings.config_path
+        missing = self.webhook_rules.variables - os.environ.keys() - (self.settings.webhook_variables or {}).keys()
+        return {**read_project(path).env, **os.environ} if missing and path is not None else os.environ
 
     @cached_property
     def scheduler(self) -> SchedulerService:

@@ -16,6 +16,7 @@ from typing import Any
 
 from langgraph_serverless.domain.store import StoreSettings
 from langgraph_serverless.domain.threads import Ttl
+from langgraph_serverless.domain.webhook_rules import WebhookRules
 
 #: between the parts of a subgraph's namespace, as in langgraph
 NAMESPACE_SEPARATOR = "|"
@@ -83,6 +84,8 @@ class Manifest:
     store: StoreSettings = field(default_factory=StoreSettings)
     #: of threads that are made without one
     thread_ttl: Ttl | None = None
+    #: with the templates of headers, not with what they stand for
+    webhooks: WebhookRules = field(default_factory=WebhookRules)
 
     @classmethod
     def of(
@@ -91,15 +94,16 @@ class Manifest:
         *,
         store: StoreSettings | None = None,
         thread_ttl: Ttl | None = None,
+        webhooks: WebhookRules | None = None,
     ) -> Manifest:
         """A manifest with the hash of its content."""
-        store = store or StoreSettings()
+        store, webhooks = store or StoreSettings(), webhooks or WebhookRules()
         described = {graph_id: graph.to_json() for graph_id, graph in graphs.items()}
         ttl = thread_ttl and thread_ttl.to_json()
-        content = {"graphs": described, "store": store.to_json(), "thread_ttl": ttl}
+        content = {"graphs": described, "store": store.to_json(), "thread_ttl": ttl, "webhooks": webhooks.to_json()}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         digest = hashlib.sha256(canonical.encode()).hexdigest()
-        return cls(graphs=dict(graphs), hash=digest, store=store, thread_ttl=thread_ttl)
+        return cls(graphs=dict(graphs), hash=digest, store=store, thread_ttl=thread_ttl, webhooks=webhooks)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -108,16 +112,18 @@ class Manifest:
             "graphs": {graph_id: graph.to_json() for graph_id, graph in self.graphs.items()},
             "store": self.store.to_json(),
             "thread_ttl": self.thread_ttl and self.thread_ttl.to_json(),
+            "webhooks": self.webhooks.to_json(),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Manifest:
         """The inverse of ``to_json``."""
         graphs = {graph_id: GraphManifest.from_json(graph) for graph_id, graph in value["graphs"].items()}
-        ttl = value.get("thread_ttl")
+        ttl, webhooks = value.get("thread_ttl"), value.get("webhooks")
         return cls(
             graphs=graphs,
             hash=value["hash"],
             store=StoreSettings.from_json(value["store"]),
             thread_ttl=Ttl.from_json(ttl) if ttl else None,
+            webhooks=WebhookRules.from_json(webhooks) if webhooks else WebhookRules(),
         )

@@ -78,6 +78,10 @@ class GraphDescriber(Protocol):
 class WebhookPolicy(Protocol):
     """Says where webhooks may go."""
 
+    @property
+    def sends(self) -> bool:
+        """Whether any are sent; if not, they are accepted and forgotten."""
+
     async def check(self, url: str) -> None:
         """Raises: InvalidInputError: if nothing would be sent to this URL."""
 

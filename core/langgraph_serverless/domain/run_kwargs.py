@@ -54,8 +54,8 @@ def check_request(request: RunRequest, *, stateless: bool = False) -> None:
         )
     if stateless and (request.command or {}).get("resume") is not None:
         raise BadRequestError("You must provide a thread_id when resuming.")
-    if request.webhook is not None:
-        parse_url(request.webhook)
+    if request.webhook is not None and not request.webhook.startswith("/"):
+        parse_url(request.webhook)  # whether a path of this server may be sent to, the deployment's rules say
 
 
 def plan_run(

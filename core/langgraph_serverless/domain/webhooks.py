@@ -51,6 +51,8 @@ class WebhookTarget:
     path: str
     #: Of the URL's user and password.
     authorization: str | None = None
+    #: This server itself, wherever it is: the operator has said so.
+    own: bool = False
 
     @property
     def address(self) -> Address | None:

@@ -35,7 +35,10 @@ MAX_DEPTH = 10
 async def build_manifest(registry: GraphRegistry) -> Manifest:
     """Describe every graph of `registry`."""
     graphs = {graph_id: await _describe(registry, graph_id) for graph_id in registry.graph_ids}
-    return Manifest.of(graphs, store=registry.project.store_settings, thread_ttl=registry.project.thread_ttl)
+    project = registry.project
+    return Manifest.of(
+        graphs, store=project.store_settings, thread_ttl=project.thread_ttl, webhooks=project.webhook_rules
+    )
 
 
 class AssistantGraphs:

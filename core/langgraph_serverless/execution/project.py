@@ -6,7 +6,8 @@ the file gives them as a map or names a dotenv file.
 
 Relies on: the file system. Never imports the user's code (``loader.py`` does) and never touches ``os.environ``: the
 caller decides when ``apply_env`` happens. The sections ``store``, ``checkpointer``, ``http``, ``auth`` and
-``webhooks`` are passed on as they are to whoever implements them; ``store_settings`` and ``thread_ttl`` are what the first two say, checked.
+``webhooks`` are passed on as they are to whoever implements them; ``store_settings``, ``thread_ttl`` and ``webhook_rules`` are
+what they say, checked.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 
 from langgraph_serverless.domain.store import StoreSettings
 from langgraph_serverless.domain.threads import Ttl
+from langgraph_serverless.domain.webhook_rules import WebhookRules
+from langgraph_serverless.domain.webhook_rules import unknown_keys as unknown_webhook_keys
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.checkpointer_section import inactive_keys as inactive_checkpointer_keys
 from langgraph_serverless.execution.checkpointer_section import read_thread_ttl
@@ -59,7 +62,9 @@ KNOWN_KEYS = frozenset(
 #: what protects a project elsewhere and does nothing here yet: serving it all the same would leave it open
 PROTECTING_KEYS = ("auth", "encryption")
 #: sections that are checked and have no effect yet
-INACTIVE_KEYS = ("http", "priority", "ui", "webhooks")
+INACTIVE_KEYS = ("priority", "ui")
+#: what of the section ``http`` has an effect
+ACTIVE_HTTP_KEYS = frozenset({"disable_webhooks"})
 #: characters that need no escaping in a URL's path
 _URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
 
@@ -103,6 +108,8 @@ class ProjectConfig:
     store_settings: StoreSettings = field(default_factory=StoreSettings)
     #: of threads that are made without one
     thread_ttl: Ttl | None = None
+    #: the section ``webhooks``, and ``http.disable_webhooks``
+    webhook_rules: WebhookRules = field(default_factory=WebhookRules)
     unknown_keys: tuple[str, ...] = ()
 
     def apply_env(self, environ: MutableMapping[str, str]) -> None:
@@ -119,6 +126,8 @@ def read_project(config_path: Path) -> ProjectConfig:
     dependencies = _dependencies(raw, config_path)
     store = _section(raw, "store", config_path)
     checkpointer = _section(raw, "checkpointer", config_path)
+    http = _section(raw, "http", config_path)
+    webhooks = _section(raw, "webhooks", config_path)
     return ProjectConfig(
         root=root,
         config_path=config_path,
@@ -130,11 +139,13 @@ def read_project(config_path: Path) -> ProjectConfig:
         store_settings=read_store(store, config_path),
         checkpointer=checkpointer,
         thread_ttl=read_thread_ttl(checkpointer, config_path),
-        http=_section(raw, "http", config_path),
+        http=http,
         auth=_section(raw, "auth", config_path),
-        webhooks=_section(raw, "webhooks", config_path),
+        webhooks=webhooks,
+        webhook_rules=_webhook_rules(webhooks, http or {}, config_path),
         protecting_keys=tuple(key for key in PROTECTING_KEYS if raw.get(key)),
         inactive_keys=(
+            *(["http"] if set(http or ()) - ACTIVE_HTTP_KEYS else []),
             *(key for key in INACTIVE_KEYS if raw.get(key)),
             *(["store.path"] if store and store.get("path") else []),
             *inactive_checkpointer_keys(checkpointer),
@@ -143,6 +154,7 @@ def read_project(config_path: Path) -> ProjectConfig:
             *sorted(set(raw) - KNOWN_KEYS),
             *unknown_store_keys(store),
             *unknown_checkpointer_keys(checkpointer),
+            *unknown_webhook_keys(webhooks),
         ),
     )
 
@@ -242,6 +254,16 @@ def _env(raw: Mapping[str, Any], root: Path, config_path: Path) -> dict[str, str
         return {name: item for name, item in dotenv_values(path).items() if item is not None}
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"{key}: the file {path} cannot be read: {error}.") from error
+
+
+def _webhook_rules(section: Mapping[str, Any] | None, http: Mapping[str, Any], config_path: Path) -> WebhookRules:
+    disabled = http.get("disable_webhooks", False)
+    if not isinstance(disabled, bool):
+        raise ProjectError(f"{config_path}: http.disable_webhooks must be true or false.")
+    try:
+        return WebhookRules.of(section, disabled=disabled)
+    except ProjectError as error:
+        raise ProjectError(f"{config_path}: {error}") from error
 
 
 def _section(raw: Mapping[str, Any], name: str, config_path: Path) -> Mapping[str, Any] | None:

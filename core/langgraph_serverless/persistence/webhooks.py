@@ -7,8 +7,10 @@ claimed the row since, so a slow one cannot undo what a later one has achieved.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
@@ -18,6 +20,9 @@ CLAIM_WEBHOOKS = _SQL["claim_webhooks"]
 WEBHOOK_DELIVERED = _SQL["webhook_delivered"]
 WEBHOOK_FAILED = _SQL["webhook_failed"]
 BURY_WEBHOOKS = _SQL["bury_webhooks"]
+LIST_DEAD_WEBHOOKS = _SQL["list_dead_webhooks"]
+LIST_WAITING_WEBHOOKS = _SQL["list_waiting_webhooks"]
+REPLAY_WEBHOOKS = _SQL["replay_webhooks"]
 
 #: Characters of a failure's reason that are kept.
 LONGEST_ERROR = 500
@@ -36,6 +41,24 @@ class Delivery:
     body: str
     #: 1 for the first try.
     attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A webhook that has not been delivered, as an operator sees it."""
+
+    outbox_id: uuid.UUID
+    run_id: uuid.UUID
+    thread_id: uuid.UUID
+    url: str
+    attempt: int
+    last_error: str | None
+    #: When the run ended.
+    created_at: datetime
+    #: When it was given up; None if it is still to be tried.
+    dead_at: datetime | None
+    #: When it is tried next; None if it was given up.
+    due_at: datetime | None
 
 
 class WebhookRepository:
@@ -64,7 +87,17 @@ class WebhookRepository:
         }
         return (await connection.execute(WEBHOOK_FAILED, parameters)).rowcount == 1
 
-    async def bury(self, connection: Connection, *, most_tries: int) -> int:
-        """End what was lost at its last try; returns how many."""
-        cursor = await connection.execute(BURY_WEBHOOKS, {"most_tries": most_tries})
-        return len(await cursor.fetchall())
+    async def bury(self, connection: Connection, *, most_tries: int) -> Sequence[Mapping[str, Any]]:
+        """End what was lost at its last try; returns the ids of the webhooks, runs and threads."""
+        return await (await connection.execute(BURY_WEBHOOKS, {"most_tries": most_tries})).fetchall()
+
+    async def letters(self, connection: Connection, *, waiting: bool, limit: int) -> Sequence[Letter]:
+        """Those that were given up, or those that wait for their next try."""
+        query = LIST_WAITING_WEBHOOKS if waiting else LIST_DEAD_WEBHOOKS
+        return [Letter(**row) for row in await (await connection.execute(query, {"limit": limit})).fetchall()]
+
+    async def replay(self, connection: Connection, outbox_ids: Sequence[uuid.UUID] | None) -> Sequence[uuid.UUID]:
+        """Make these due again, or all, of those that were given up; returns which."""
+        ids = None if outbox_ids is None else list(outbox_ids)
+        cursor = await connection.execute(REPLAY_WEBHOOKS, {"outbox_ids": ids})
+        return [row["outbox_id"] for row in await cursor.fetchall()]

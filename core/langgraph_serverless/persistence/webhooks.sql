@@ -37,4 +37,27 @@ WHERE outbox_id = %(outbox_id)s AND attempt = %(attempt)s AND delivered_at IS NU
 UPDATE lgs.outbox
 SET dead_at = clock_timestamp(), last_error = COALESCE(last_error, 'the sender was lost')
 WHERE delivered_at IS NULL AND dead_at IS NULL AND available_at <= clock_timestamp() AND attempt >= %(most_tries)s
-RETURNING outbox_id, run_id, url
+RETURNING outbox_id, run_id, thread_id
+
+-- name: list_dead_webhooks
+-- Webhooks that were given up, the last one first.
+SELECT outbox_id, run_id, thread_id, url, attempt, last_error, created_at, dead_at, NULL::timestamptz AS due_at
+FROM lgs.outbox
+WHERE dead_at IS NOT NULL
+ORDER BY dead_at DESC
+LIMIT %(limit)s
+
+-- name: list_waiting_webhooks
+-- Webhooks that are still to be delivered, the next one first. One that is being sent is due when its sender's lease is over.
+SELECT outbox_id, run_id, thread_id, url, attempt, last_error, created_at, dead_at, available_at AS due_at
+FROM lgs.outbox
+WHERE delivered_at IS NULL AND dead_at IS NULL
+ORDER BY available_at
+LIMIT %(limit)s
+
+-- name: replay_webhooks
+-- Dead letters come back to life, with their ids and all their tries: these, or every one. Whoever looks next sends them.
+UPDATE lgs.outbox
+SET dead_at = NULL, attempt = 0, available_at = clock_timestamp()
+WHERE dead_at IS NOT NULL AND (%(outbox_ids)s::uuid[] IS NULL OR outbox_id = ANY(%(outbox_ids)s))
+RETURNING outbox_id

@@ -179,7 +179,7 @@ class RunService:
                 metadata=plan.metadata,
                 kwargs=plan.kwargs,
                 multitask_strategy=request.multitask_strategy,
-                webhook=request.webhook,
+                webhook=request.webhook if self._webhooks is None or self._webhooks.sends else None,
                 cron_id=request.cron_id,
                 cron_due_at=request.cron_due_at,
                 after_seconds=max(0.0, request.after_seconds),

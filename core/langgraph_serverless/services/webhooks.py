@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from langgraph_serverless.domain.webhooks import MOST_TRIES, retry_delay
-from langgraph_serverless.errors import DeliveryError, UnavailableError
+from langgraph_serverless.errors import DeliveryError, NotFoundError, UnavailableError
 from langgraph_serverless.persistence.pool import Database
-from langgraph_serverless.persistence.webhooks import Delivery, WebhookRepository
+from langgraph_serverless.persistence.webhooks import Delivery, Letter, WebhookRepository
 from langgraph_serverless.telemetry import logger
 
 #: How long a claim holds (seconds): a few times as long as a try may take.
@@ -73,7 +73,17 @@ class WebhookService:
         """
         report = DeliveryReport()
         async with self._database.connection() as connection:
-            report.dead += await self._webhooks.bury(connection, most_tries=MOST_TRIES)
+            buried = await self._webhooks.bury(connection, most_tries=MOST_TRIES)
+        report.dead += len(buried)
+        for row in buried:
+            about = {
+                "webhook_id": str(row["outbox_id"]),
+                "run_id": str(row["run_id"]),
+                "thread_id": str(row["thread_id"]),
+            }
+            logger.warning(
+                "webhook given up: the sender was lost at the last try", extra=about | {"action": "webhook_dead"}
+            )
         until = time.monotonic() + LONGEST_STAY
         while time.monotonic() < until:
             claimed = await self._claim(MOST_AT_ONCE)
@@ -126,6 +136,34 @@ class WebhookService:
             await self._webhooks.delivered(connection, delivery)
         report.delivered += 1
         logger.info("webhook delivered", extra=about | {"action": "webhook_delivered"})
+
+
+class DeadLetters:
+    """The operator's side of webhooks; needs no sender."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._webhooks = WebhookRepository()
+
+    async def list(self, *, waiting: bool = False, limit: int = 100) -> Sequence[Letter]:
+        """For an operator: webhooks that were given up within the last week, or those that wait for their next try."""
+        async with self._database.connection() as connection:
+            return await self._webhooks.letters(connection, waiting=waiting, limit=limit)
+
+    async def replay(self, outbox_ids: Sequence[uuid.UUID] | None = None) -> Sequence[uuid.UUID]:
+        """Send these, or all, of those that were given up again, with the same ids and as many tries as the first time.
+
+        Raises:
+            NotFoundError: one of them was not given up, or is not known; then nothing is sent again.
+        """
+        async with self._database.transaction() as connection:
+            replayed = await self._webhooks.replay(connection, outbox_ids)
+            if missing := set(outbox_ids or ()) - set(replayed):
+                names = ", ".join(sorted(map(str, missing)))
+                raise NotFoundError(f"Not among the webhooks that were given up: {names}.")
+        for outbox_id in replayed:
+            logger.info("webhook to be sent again", extra={"action": "webhook_replayed", "webhook_id": str(outbox_id)})
+        return replayed
 
 
 @contextmanager

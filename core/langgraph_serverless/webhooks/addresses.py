@@ -11,7 +11,8 @@ import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
-from langgraph_serverless.domain.webhooks import AllowedHosts, WebhookTarget, parse_url, refusal, refused_name
+from langgraph_serverless.domain.webhook_rules import WebhookRules
+from langgraph_serverless.domain.webhooks import AllowedHosts, WebhookTarget, refusal, refused_name
 from langgraph_serverless.errors import InvalidInputError
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -29,13 +30,32 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 class AddressBook:
     """Where webhooks may go."""
 
-    def __init__(self, allowed: AllowedHosts, *, resolver: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        allowed: AllowedHosts,
+        *,
+        rules: WebhookRules | None = None,
+        own_address: str = "",
+        resolver: Resolve = resolve,
+    ) -> None:
         self._allowed = allowed
+        self._rules = rules or WebhookRules()
+        self._own_address = own_address
         self._resolve = resolver
 
+    @property
+    def sends(self) -> bool:
+        """False where webhooks are accepted and never sent."""
+        return not self._rules.disabled
+
     async def check(self, url: str) -> None:
-        """Raises: InvalidInputError: if nothing would be sent to this URL."""
-        await self.addresses(parse_url(url))
+        """Raises: InvalidInputError: if nothing would be sent to this URL by the rules."""
+        if self.sends:
+            await self.addresses(self.target(url))
+
+    def target(self, url: str) -> WebhookTarget:
+        """Raises: InvalidInputError: if the rules or the URL itself forbid it."""
+        return self._rules.target(url, self._own_address)
 
     async def addresses(self, target: WebhookTarget) -> Sequence[str]:
         """Addresses that may be connected to, in the resolver's order; one that may not refuses them all.
@@ -43,7 +63,7 @@ class AddressBook:
         Raises:
             InvalidInputError: the host is refused or has no address.
         """
-        if self._allowed.name(target.host):
+        if target.own or self._allowed.name(target.host):
             return await self._look_up(target)
         if blocked := refused_name(target.host):
             raise InvalidInputError(blocked)

@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langgraph_serverless import __version__
-from langgraph_serverless.domain.webhooks import WebhookTarget, parse_url, signature
+from langgraph_serverless.domain.webhooks import WebhookTarget, signature
 from langgraph_serverless.errors import DeliveryError, InvalidInputError
 from langgraph_serverless.webhooks.addresses import AddressBook
 
@@ -39,8 +39,16 @@ _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r)")
 class WebhookSender:
     """Sends bodies to URLs; keeps nothing between them but the certificates that it trusts."""
 
-    def __init__(self, addresses: AddressBook, *, secrets: Sequence[bytes] = (), patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        addresses: AddressBook,
+        *,
+        headers: Mapping[str, str] | None = None,
+        secrets: Sequence[bytes] = (),
+        patience: float = PATIENCE,
+    ) -> None:
         self._addresses = addresses
+        self._static = headers or {}
         self._secrets = secrets
         self._patience = patience
 
@@ -50,8 +58,10 @@ class WebhookSender:
         Raises:
             DeliveryError: it did not, or could not be reached, or must not be.
         """
+        if not self._addresses.sends:
+            raise DeliveryError("webhooks are disabled (http.disable_webhooks)", final=True)
         try:
-            target = parse_url(url)
+            target = self._addresses.target(url)
             async with asyncio.timeout(self._patience):
                 status = await self._exchange(target, self._headers(target, message_id, body), body)
         except InvalidInputError as error:
@@ -80,7 +90,9 @@ class WebhookSender:
             headers["webhook-signature"] = signed
         if target.authorization is not None:
             headers["Authorization"] = target.authorization
-        return headers
+        # one of each name: what the operator says replaces what is only a habit of ours
+        static = {name.lower() for name in self._static}
+        return {name: value for name, value in headers.items() if name.lower() not in static} | dict(self._static)
 
     async def _exchange(self, target: WebhookTarget, headers: Mapping[str, str], body: bytes) -> int:
         async with self._connected(target) as (reader, writer):

@@ -112,7 +112,7 @@ def create_laptop_app(settings: Settings, *, config_path: Path | None = None) ->
     registry = load_registry(settings)
     manifest = asyncio.run(build_manifest(registry))
     container = StateContainer(settings, registry=registry, manifest=manifest)
-    container.embedder  # noqa: B018 - made now, as its errors are for whoever starts the server
+    container.embedder, container.webhooks  # noqa: B018 - made now, as their errors are for whoever starts the server
     worker = WorkerThread(settings, registry, manifest)
 
     @contextlib.asynccontextmanager

@@ -95,6 +95,7 @@ class Supervisor:
         project = read_project(self._options.config_path)
         listener = listen(self._options.host, self._options.port)
         try:
+            self._environ.setdefault("WEBHOOK_BASE_URL", url_of(listener))
             self._services = Services(self._environ, self._options.data_dir, self._say)
             edits = Edits((project.root, *project.local_dependencies), project.config_path, self._options.data_dir)
             try:
