@@ -146,7 +146,7 @@ class DoctorService:
         dead = await self._doctor.dead_webhooks(connection, limit=MOST_ROWS)
         if dead:
             says = "Webhooks were given up within the last week, as their receivers did not accept them."
-            do = "Mend the receiver; last_error says what it answered."
+            do = "Mend the receiver; last_error says what it answered. Then run 'langgraph-serverless webhooks replay' with their ids."
             findings.append(Finding(area="queue", level=Level.NOTE, says=says, do=do, rows=dead))
         return findings or [_ok("queue", "Nothing waits for long: no run, no cron, no webhook.")]
 
