@@ -101,10 +101,12 @@ async def test_a_write_whose_connection_is_cut_is_done_or_refused(
         return max(0, len(data) + left) if left <= 0 else None
 
     statuses: list[int] = []
+    threads: list[str] = []
     transport = httpx.ASGITransport(create_app(container))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         for number in range(40):
             thread_id, left = str(new_id()), 10**9
+            threads.append(thread_id)
             proxy.rule = rule
             body = {"assistant_id": "steps", "input": {}, "if_not_exists": "create", "after_seconds": 3600}
             left = chance.randrange(1, 9000)
@@ -122,7 +124,7 @@ async def test_a_write_whose_connection_is_cut_is_done_or_refused(
             assert [row["status"] for row in thread] == (["busy"] if made else [])
     assert {200, 503} <= set(statuses), f"{statuses} with seed {seed}"
     with psycopg.connect(settings.database_uri, autocommit=True) as connection:
-        connection.execute("DELETE FROM lgs.thread")
+        connection.execute("DELETE FROM lgs.thread WHERE thread_id = ANY(%s::uuid[])", (threads,))
 
 
 #: A word of each statement that a worker sends for a run, or of two that follow each other on one connection.
