@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from psycopg import sql
 
 import langgraph_serverless
 from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.idempotency import Answer, IdempotencyKey
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS
-from langgraph_serverless.domain.threads import ThreadField
+from langgraph_serverless.domain.threads import Thread, ThreadField
 from langgraph_serverless.persistence.pool import IDLE_LIMIT
 from langgraph_serverless.persistence.queries import Queries
+from langgraph_serverless.services.idempotency import AnsweredBeforeError, Once
 from langgraph_serverless.settings import Settings
 
 PERSISTENCE = Path(langgraph_serverless.__file__).parent / "persistence"
@@ -94,6 +97,13 @@ async def test_requests_ask_the_database_as_rarely_as_they_can(container: ApiCon
     assistant = await assistants.create(ANONYMOUS, graph_id="chat")
     everything: dict[str, Any] = {"metadata": {}, "values": {}, "status": None}
     assert await used(threads.create(ANONYMOUS)) == 1
+    # begin, claim, insert, keep, commit; a repeat claims and reads
+    name = IdempotencyKey(route="POST /threads", key=str(uuid.uuid4()), fingerprint=b"\0" * 32)
+    once: Once[Thread] = Once(key=name, retention=60, answer=lambda _: Answer(status=200, headers={}, body=b"{}"))
+    assert await used(threads.create(ANONYMOUS, once=once)) == 5
+    with pytest.raises(AnsweredBeforeError):
+        await used(threads.create(ANONYMOUS, once=once))
+    assert len(statements) == 4
     assert await used(threads.get(ANONYMOUS, thread.thread_id)) == 1
     assert await used(threads.update(ANONYMOUS, thread.thread_id, metadata={}, ttl=None)) == 1
     assert await used(threads.search(ANONYMOUS, ids=None, **everything)) == 1

@@ -38,6 +38,7 @@ QUIET = TickReport(
     webhooks_delivered=0,
     webhooks_failed=0,
     webhooks_swept=0,
+    keys_swept=0,
     bells_rung=0,
     failures=0,
 )

@@ -17,8 +17,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from langgraph_serverless.errors import NamespaceLabelError, ServerError, UnavailableError
+from langgraph_serverless.http.idempotency import replayed
 from langgraph_serverless.http.responses import json_response
 from langgraph_serverless.http.validation import show
+from langgraph_serverless.services.idempotency import AnsweredBeforeError
 
 #: Characters of an error's text that a client gets to read.
 _LONGEST_DETAIL = 2000
@@ -46,6 +48,11 @@ async def namespace_label(_request: Request, error: Exception) -> Response:
     return PlainTextResponse(known.detail, known.status)
 
 
+async def answered_before(_request: Request, error: Exception) -> Response:
+    """No error to the client, who gets the answer to the first request of its key."""
+    return replayed(cast(AnsweredBeforeError, error).answer)
+
+
 async def http_exception(_request: Request, error: Exception) -> Response:
     known = cast(HTTPException, error)
     return json_response({"detail": known.detail}, known.status_code, known.headers)
@@ -68,6 +75,7 @@ HANDLERS: dict[Any, Handler] = {
     ServerError: server_error,
     NamespaceLabelError: namespace_label,
     UnavailableError: unavailable,
+    AnsweredBeforeError: answered_before,
     HTTPException: http_exception,
     RequestValidationError: invalid_parameter,
     psycopg.DataError: refused_by_database,

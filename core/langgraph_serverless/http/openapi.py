@@ -16,6 +16,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from langgraph_serverless import __version__
+from langgraph_serverless.domain.idempotency import HEADER, REPLAYED
 from langgraph_serverless.http.body import MODEL_ATTRIBUTE, REQUIRED_ATTRIBUTE
 from langgraph_serverless.http.schemas.shared import ErrorResponse
 
@@ -102,7 +103,12 @@ def _add_answers(operation: Schema, components: dict[str, Schema]) -> None:
 
     name, responses = operation["operationId"], operation["responses"]
     success = next(response for status, response in responses.items() if status.startswith("2"))
-    if headers := texts.HEADERS.get(name):
+    headers, errors = dict(texts.HEADERS.get(name, {})), dict(texts.ERRORS.get(name, {}))
+    if any(parameter["name"] == HEADER for parameter in operation.get("parameters", ())):
+        headers |= {REPLAYED: ("`true` if this is the answer to an earlier request with this key.", {"type": "string"})}
+        errors[409] = "; ".join(filter(None, (errors.get(409), f"the `{HEADER}` has been used for another request")))
+        errors[409] = errors[409][0].upper() + errors[409][1:]
+    if headers:
         success = responses.get("200", success)
         success["headers"] = {
             header: {"description": words, "schema": schema} for header, (words, schema) in headers.items()
@@ -110,7 +116,6 @@ def _add_answers(operation: Schema, components: dict[str, Schema]) -> None:
     _say_what_is_no_model(name, responses)
     if name in texts.SELECTED:
         _allow_selection(success["content"][_JSON]["schema"], components)
-    errors = dict(texts.ERRORS.get(name, {}))
     takes_body = "requestBody" in operation
     errors |= {413: texts.COMMON_ERRORS[413]} if takes_body else {}
     errors |= {422: texts.COMMON_ERRORS[422]} if takes_body or "parameters" in operation else {}

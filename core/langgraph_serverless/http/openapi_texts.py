@@ -75,6 +75,10 @@ PARAMETERS: Mapping[str, tuple[str, Schema | None]] = {
         "Only events of these modes, out of those that the run was created with. May be given several times.",
         {"type": "array", "items": {"type": "string", "enum": list(_STREAM_MODES)}},
     ),
+    "Idempotency-Key": (
+        "Carry the request out once: a repeat with the same key and body gets the first answer again.",
+        {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    ),
     "last-event-id": (
         "Continue after this event of a resumable run; `-1` is from its first event on. By default, from now on.",
         None,

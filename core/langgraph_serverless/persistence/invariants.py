@@ -105,10 +105,10 @@ INVARIANTS = (
     ),
     Invariant(
         number="11",
-        broken="An Idempotency-Key holds the answer of a server error, so that a repeat fails for ever.",
+        broken="An Idempotency-Key has no answer, or that of an error, so that a repeat fails until it is forgotten.",
         sql=_SQL["kept_failure"],
-        advice="Forget these answers.",
-        mend="DELETE FROM lgs.idempotency WHERE status >= 500;",
+        advice="Forget these keys. " + _REPORT,
+        mend="DELETE FROM lgs.idempotency WHERE status NOT BETWEEN 200 AND 299 OR response = '';",
     ),
     Invariant(
         number="12", broken="A row's tenant differs from its parent's.", sql=_SQL["mixed_tenants"], advice=_REPORT

@@ -79,8 +79,9 @@ WHERE r.webhook IS NOT NULL AND r.finished_at > now() - interval '7 days' AND r.
 SELECT cron_id, cron_due_at FROM lgs.run WHERE cron_id IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1
 
 -- name: kept_failure
--- An Idempotency-Key holds the answer of a server error.
-SELECT key FROM lgs.idempotency WHERE status >= 500
+-- An Idempotency-Key was committed without the answer to what it made, or with an error.
+SELECT route, key, status FROM lgs.idempotency
+WHERE status NOT BETWEEN 200 AND 299 OR response = '' OR octet_length(fingerprint) <> 32
 
 -- name: mixed_tenants
 -- A row's tenant differs from its parent's.

@@ -1,4 +1,5 @@
-"""Removal of what is not needed any more: threads whose time is over, old checkpoints of threads that stay, old webhooks.
+"""Removal of what is not needed any more: threads whose time is over, old checkpoints of threads that stay, old webhooks
+and idempotency keys.
 
 Several sweepers may work at once: each passes by what another one has locked.
 """
@@ -17,6 +18,7 @@ CLAIM_EXPIRED_HISTORIES = _SQL["claim_expired_histories"]
 LOCK_SETTLED_THREADS = _SQL["lock_settled_threads"]
 KEEP_LATEST = _SQL["keep_latest"]
 FORGET_WEBHOOKS = _SQL["forget_webhooks"]
+FORGET_KEYS = _SQL["forget_keys"]
 
 
 async def purge_threads(connection: Connection, limit: int) -> int:
@@ -42,6 +44,11 @@ async def prune(connection: Connection, thread_ids: Sequence[uuid.UUID]) -> int:
 async def forget_webhooks(connection: Connection, limit: int) -> int:
     """Delete up to ``limit`` webhooks that have long been delivered or given up; returns how many."""
     return (await connection.execute(FORGET_WEBHOOKS, {"limit": limit})).rowcount
+
+
+async def forget_keys(connection: Connection, limit: int) -> int:
+    """Delete up to ``limit`` idempotency keys whose time is over; returns how many."""
+    return (await connection.execute(FORGET_KEYS, {"limit": limit})).rowcount
 
 
 async def _keep_latest(connection: Connection, thread_ids: Sequence[uuid.UUID]) -> None:

@@ -58,6 +58,17 @@ WHERE outbox_id IN (
     FOR UPDATE SKIP LOCKED
 )
 
+-- name: forget_keys
+-- Removes idempotency keys whose time is over, with their answers.
+DELETE FROM lgs.idempotency
+WHERE (tenant, route, scope, key) IN (
+    SELECT tenant, route, scope, key
+    FROM lgs.idempotency
+    WHERE expires_at <= clock_timestamp()
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+
 -- name: keep_latest
 -- Cuts these threads' histories down to what their newest states need. The threads must be locked and have no live run: then
 -- a checkpoint that is not here will not come, and writes without one are nobody's.

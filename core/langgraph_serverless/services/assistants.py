@@ -28,6 +28,7 @@ from langgraph_serverless.persistence.assistants import AssistantRepository
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.threads import ThreadRepository
 from langgraph_serverless.services.catalog import GraphCatalog
+from langgraph_serverless.services.idempotency import Once, claimed, keep
 
 #: Marks the assistants that every graph has from the start.
 SYSTEM_METADATA = {"created_by": "system"}
@@ -71,11 +72,13 @@ class AssistantService:
         name: str = DEFAULT_NAME,
         description: str | None = None,
         return_existing: bool = False,
+        once: Once[Assistant] | None = None,
     ) -> Assistant:
         """Make an assistant; an empty name is none.
 
         Args:
             return_existing: give the stored assistant, as it is, if the id is taken.
+            once: see ``services/idempotency.py``.
 
         Raises:
             ConflictError: if the id is taken.
@@ -84,7 +87,7 @@ class AssistantService:
         self._catalog.require(graph_id)
         config, context = mirror_context(config or {}, context)
         new_id = assistant_id or random_id()
-        async with self._database.connection() as connection:
+        async with claimed(self._database, caller, once) as connection:
             for _ in range(_ATTEMPTS):
                 made = await self._assistants.insert(
                     connection,
@@ -99,10 +102,12 @@ class AssistantService:
                 if made is None and return_existing:
                     made = await self._assistants.get(connection, new_id)
                 if made is not None:
+                    await keep(connection, caller, once, made)
                     return made
                 if not return_existing:
                     break
-        raise ConflictError(f"Assistant {new_id} already exists")
+            # inside the transaction, so that the key stays unused
+            raise ConflictError(f"Assistant {new_id} already exists")
 
     async def get(self, caller: Principal, assistant_id: uuid.UUID) -> Assistant:
         """The current version of an assistant.

@@ -30,6 +30,7 @@ from langgraph_serverless.errors import BadRequestError, InvalidInputError, NotF
 from langgraph_serverless.persistence.crons import CronFilter, CronRepository
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.services.catalog import GraphCatalog
+from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
 
 #: The key of a change that is not even shown: what a cron runs is settled when it is made.
 FIXED = frozenset({"assistant_id"})
@@ -44,7 +45,14 @@ class CronService:
         self._webhooks = webhooks
         self._crons = CronRepository()
 
-    async def create(self, caller: Principal, payload: Mapping[str, Any], *, thread_id: uuid.UUID | None) -> Cron:
+    async def create(
+        self,
+        caller: Principal,
+        payload: Mapping[str, Any],
+        *,
+        thread_id: uuid.UUID | None,
+        once: Once[Cron] | None = None,
+    ) -> Cron:
         """A new cron on a thread, or (None) on a fresh thread for each firing; ``payload`` is the request's body.
 
         Raises:
@@ -56,7 +64,7 @@ class CronService:
         assistant_id = self._assistant_id(payload["assistant_id"])
         cron_id = new_id()
         await self._check_webhook(payload)
-        async with self._database.transaction() as connection:
+        async with claimed_transaction(self._database, caller, once) as connection:
             now = await self._crons.now(connection)
             end_time = parse_end_time(payload.get("end_time"))
             cron = Cron(
@@ -81,6 +89,7 @@ class CronService:
             stored = await self._crons.insert(connection, cron)
             if stored is None:
                 raise NotFoundError(f"Thread with ID '{thread_id}' not found. Create the thread before its cron.")
+            await keep(connection, caller, once, stored)
         return stored
 
     async def _check_webhook(self, payload: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ from langgraph_serverless.errors import ConflictError, NotFoundError, Unavailabl
 from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.runs import LiveRun, NewRun, RunRepository, RunResult
 from langgraph_serverless.services.catalog import GraphCatalog
+from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
@@ -77,7 +78,14 @@ class RunService:
 
     # -- creating ------------------------------------------------------------------------------------------------
 
-    async def create(self, caller: Principal, request: RunRequest, *, thread_id: uuid.UUID | None) -> Run:
+    async def create(
+        self,
+        caller: Principal,
+        request: RunRequest,
+        *,
+        thread_id: uuid.UUID | None,
+        once: Once[Run] | None = None,
+    ) -> Run:
         """Queue a run on a thread, or on a thread of its own (``thread_id`` None: a stateless run).
 
         Raises:
@@ -86,8 +94,9 @@ class RunService:
             InvalidInputError: a field is wrong; the message names it.
         """
         await self._check(request, stateless=thread_id is None)
-        async with self._database.transaction() as connection:
+        async with claimed_transaction(self._database, caller, once) as connection:
             created = await self._insert(connection, caller, request, thread_id)
+            await keep(connection, caller, once, created.run)
         await self.announce([created])
         return created.run
 
@@ -109,14 +118,18 @@ class RunService:
             await self._bell.cancel(cancelled)
         await self._bell.ring(len(created))
 
-    async def create_batch(self, caller: Principal, requests: Sequence[RunRequest]) -> list[Run]:
+    async def create_batch(
+        self, caller: Principal, requests: Sequence[RunRequest], once: Once[Sequence[Run]] | None = None
+    ) -> Sequence[Run]:
         """Queue stateless runs, all of them or none."""
         for request in requests:
             await self._check(request, stateless=True)
-        async with self._database.transaction() as connection:
+        async with claimed_transaction(self._database, caller, once) as connection:
             created = [await self._insert(connection, caller, request, None) for request in requests]
+            runs = [each.run for each in created]
+            await keep(connection, caller, once, runs)
         await self.announce(created)
-        return [each.run for each in created]
+        return runs
 
     async def _check(self, request: RunRequest, *, stateless: bool) -> None:
         check_request(request, stateless=stateless)

@@ -59,6 +59,8 @@ class TickReport:
     webhooks_failed: int
     #: Delivered or given up a week ago: forgotten.
     webhooks_swept: int
+    #: Idempotency keys whose time was over.
+    keys_swept: int
     #: Runs that were waiting for a worker, and for which the bell was rung.
     bells_rung: int
     #: Parts of the tick that failed as a whole.
@@ -100,6 +102,7 @@ class SchedulerService:
         histories = await self._part("histories", self._prune)
         items = await self._part("items", lambda: self._in_batches(self._sweep_items))
         outbox = await self._part("outbox", lambda: self._in_batches(sweeps.forget_webhooks))
+        keys = await self._part("keys", lambda: self._in_batches(sweeps.forget_keys))
         # after the crons' transactions have been committed, and for every run whose own ring was lost
         waiting = await self._part("bell", self._ring)
         # last, as receivers may be slow
@@ -116,7 +119,8 @@ class SchedulerService:
             webhooks_delivered=webhooks.delivered if webhooks else 0,
             webhooks_failed=webhooks.failed + webhooks.dead if webhooks else 0,
             webhooks_swept=outbox or 0,
-            failures=[crons, leases, threads, histories, items, outbox, waiting, webhooks].count(None),
+            keys_swept=keys or 0,
+            failures=[crons, leases, threads, histories, items, outbox, keys, waiting, webhooks].count(None),
         )
 
     async def _part(self, name: str, work: Callable[[], Awaitable[T]]) -> T | None:

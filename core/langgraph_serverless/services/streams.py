@@ -21,7 +21,7 @@ from langgraph_serverless.domain.cursors import FROM_NOW_ON, FROM_THE_START, mod
 from langgraph_serverless.domain.events import ERROR, Event, end_marker, is_gap, output_of, state_in
 from langgraph_serverless.domain.ports import EventReader
 from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.domain.runs import CancelAction, Run
+from langgraph_serverless.domain.runs import CancelAction
 from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.errors import NotFoundError, UnavailableError
 from langgraph_serverless.persistence.runs import RunResult
@@ -52,9 +52,9 @@ class StreamService:
 
     # -- streaming -----------------------------------------------------------------------------------------------
 
-    def stream(self, run: Run) -> Batches:
+    def stream(self, run_id: uuid.UUID) -> Batches:
         """A run's own stream, from its first event."""
-        return self._told(self._stream(run.run_id, FROM_THE_START))
+        return self._told(self._stream(run_id, FROM_THE_START))
 
     async def join_stream(
         self,
@@ -132,9 +132,9 @@ class StreamService:
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
-    async def wait(self, run: Run) -> AsyncGenerator[bytes, None]:
+    async def wait(self, run_id: uuid.UUID) -> AsyncGenerator[bytes, None]:
         """Newlines while the run goes on, then its output as JSON."""
-        async with aclosing(self._wait_for_end(run.run_id)) as waiting:
+        async with aclosing(self._wait_for_end(run_id)) as waiting:
             async for piece in waiting:
                 yield piece if isinstance(piece, bytes) else output_of(piece)
 
@@ -153,7 +153,7 @@ class StreamService:
         """The same for a run that somebody else may have made; of a finished run, what its thread has come to."""
         run = await self._runs.find(caller, thread_id, run_id)
         if run is not None and not run.status.is_final:
-            return self.wait(run)
+            return self.wait(run_id)
         result = await self._runs.result(run_id)
         if result is None or not (run is not None or result.hidden):
             return _pieces(dump_json({"__error__": _RUN_NOT_FOUND}))

@@ -20,6 +20,7 @@ from langgraph_serverless.errors import ConflictError, InvalidInputError, NotFou
 from langgraph_serverless.persistence import sweeps
 from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.threads import ThreadRepository
+from langgraph_serverless.services.idempotency import Once, claimed, claimed_transaction, keep
 
 #: What an extract path may start with.
 EXTRACTABLE = (ThreadField.CONFIG, ThreadField.INTERRUPTS, ThreadField.METADATA, ThreadField.VALUES)
@@ -66,18 +67,20 @@ class ThreadService:
         metadata: Mapping[str, Any] | None = None,
         ttl: Ttl | None = None,
         return_existing: bool = False,
+        once: Once[Thread] | None = None,
     ) -> Thread:
         """Make a thread.
 
         Args:
             ttl: without one, the default of the project.
             return_existing: give the stored thread, as it is, if the id is taken.
+            once: see ``services/idempotency.py``.
 
         Raises:
             ConflictError: if the id is taken.
         """
         wanted = thread_id or new_id()
-        async with self._database.connection() as connection:
+        async with claimed(self._database, caller, once) as connection:
             for _ in range(_ATTEMPTS):
                 made = await self._threads.insert(
                     connection, wanted, metadata=_own(metadata or {}), ttl=ttl or self._default_ttl
@@ -85,10 +88,12 @@ class ThreadService:
                 if made is None and return_existing:
                     made = await self._threads.get(connection, wanted)
                 if made is not None:
+                    await keep(connection, caller, once, made)
                     return made
                 if not return_existing:
                     break
-        raise ConflictError(f"Thread with ID {wanted} already exists")
+            # inside the transaction, so that the key stays unused
+            raise ConflictError(f"Thread with ID {wanted} already exists")
 
     async def get(self, caller: Principal, thread_id: uuid.UUID) -> Thread:
         """One thread.
@@ -139,14 +144,16 @@ class ThreadService:
         await self._stop(cancelled)
         return len(found)
 
-    async def copy(self, caller: Principal, thread_id: uuid.UUID) -> Thread:
+    async def copy(self, caller: Principal, thread_id: uuid.UUID, once: Once[Thread] | None = None) -> Thread:
         """A new thread with the same metadata, state and history, and no runs."""
-        async with self._database.transaction() if self._default_ttl else self._database.connection() as connection:
+        begin = claimed_transaction if self._default_ttl else claimed
+        async with begin(self._database, caller, once) as connection:
             made = await self._threads.copy(connection, thread_id, random_id())
             if made is not None and self._default_ttl:
                 made = await self._threads.update(connection, made.thread_id, metadata={}, ttl=self._default_ttl)
-        if made is None:
-            raise ConflictError("Conflict")
+            if made is None:
+                raise ConflictError("Conflict")
+            await keep(connection, caller, once, made)
         return made
 
     async def search(

@@ -13,6 +13,7 @@ from langgraph_serverless.errors import ProjectNeededError
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import AssistantId, Caller, Container, get_container
 from langgraph_serverless.http.forwarding import forward_to_state
+from langgraph_serverless.http.idempotency import Key, once
 from langgraph_serverless.http.pagination import page_response
 from langgraph_serverless.http.params import read_switch, read_xray
 from langgraph_serverless.http.responses import json_response, no_content, returns
@@ -26,7 +27,10 @@ router = APIRouter(tags=["Assistants"])
 
 @router.post("/assistants", responses=returns(wire.Assistant))
 async def create_assistant(
-    caller: Caller, container: Container, payload: Annotated[wire.AssistantCreate, Body(wire.AssistantCreate)]
+    caller: Caller,
+    container: Container,
+    key: Key,
+    payload: Annotated[wire.AssistantCreate, Body(wire.AssistantCreate)],
 ) -> Response:
     """Make an assistant."""
     assistant = await container.assistants.create(
@@ -39,6 +43,7 @@ async def create_assistant(
         name=payload.name,
         description=payload.description,
         return_existing=payload.if_exists == "do_nothing",
+        once=once(key, json_response),
     )
     return json_response(assistant)
 

@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from langgraph_serverless.domain.crons import CronField
+from langgraph_serverless.domain.crons import Cron, CronField
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, CronId, ThreadId
+from langgraph_serverless.http.idempotency import Key, once
 from langgraph_serverless.http.pagination import page_response
 from langgraph_serverless.http.responses import json_response, no_content, returns
 from langgraph_serverless.http.schemas import crons as schemas
@@ -18,24 +19,28 @@ from langgraph_serverless.persistence.crons import CronFilter
 router = APIRouter(tags=["Crons"])
 
 
+def _created(cron: Cron) -> Response:
+    return json_response(schemas.cron_document(cron))
+
+
 @router.post("/runs/crons", responses=returns(schemas.CronResponse))
 async def create_cron(
-    caller: Caller, container: Container, payload: Annotated[schemas.CronCreate, Body(schemas.CronCreate)]
+    caller: Caller, container: Container, key: Key, payload: Annotated[schemas.CronCreate, Body(schemas.CronCreate)]
 ) -> Response:
     """Create a cron whose runs each get a thread of their own."""
-    return json_response(schemas.cron_document(await container.crons.create(caller, payload.sent(), thread_id=None)))
+    return _created(await container.crons.create(caller, payload.sent(), thread_id=None, once=once(key, _created)))
 
 
 @router.post("/threads/{thread_id}/runs/crons", responses=returns(schemas.CronResponse))
 async def create_thread_cron(
     caller: Caller,
     container: Container,
+    key: Key,
     thread_id: ThreadId,
     payload: Annotated[schemas.ThreadCronCreate, Body(schemas.ThreadCronCreate)],
 ) -> Response:
     """Create a cron whose runs all happen on one thread."""
-    cron = await container.crons.create(caller, payload.sent(), thread_id=thread_id)
-    return json_response(schemas.cron_document(cron))
+    return _created(await container.crons.create(caller, payload.sent(), thread_id=thread_id, once=once(key, _created)))
 
 
 @router.post("/runs/crons/search", responses=returns(list[schemas.CronResponse]))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from langgraph_serverless.domain.runs import CancelAction
+from langgraph_serverless.domain.runs import CancelAction, Run
 from langgraph_serverless.errors import InvalidInputError
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, RunId, RunThreadId, ThreadId, get_request_id
+from langgraph_serverless.http.idempotency import Key, once
 from langgraph_serverless.http.params import read_list
 from langgraph_serverless.http.responses import json_response, no_content, returns
 from langgraph_serverless.http.run_locations import run_headers, run_path
@@ -31,15 +33,21 @@ def _reason(request: Request, action: str) -> str:
 
 @router.post("/threads/{thread_id}/runs", tags=[THREAD_RUNS], responses=returns(wire.Run))
 async def create_run(
+    *,
     caller: Caller,
     container: Container,
     request: Request,
+    key: Key,
     thread_id: RunThreadId,
     payload: Annotated[wire.RunCreate, Body(wire.RunCreate)],
 ) -> Response:
     """Queue a run on a thread."""
-    run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=thread_id)
-    return json_response(wire.run_document(run), headers=run_headers(run_path(run.run_id, thread_id)))
+
+    def created(run: Run) -> Response:
+        return json_response(wire.run_document(run), headers=run_headers(run_path(run.run_id, thread_id)))
+
+    wanted = payload.to_domain(get_request_id(request))
+    return created(await container.runs.create(caller, wanted, thread_id=thread_id, once=once(key, created)))
 
 
 @router.post("/runs", tags=[STATELESS_RUNS], responses=returns(wire.Run))
@@ -47,21 +55,34 @@ async def create_stateless_run(
     caller: Caller,
     container: Container,
     request: Request,
+    key: Key,
     payload: Annotated[wire.RunCreate, Body(wire.RunCreate)],
 ) -> Response:
     """Queue a run on a thread of its own."""
-    run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=None)
-    return json_response(wire.run_document(run), headers=run_headers(run_path(run.run_id)))
+
+    def created(run: Run) -> Response:
+        return json_response(wire.run_document(run), headers=run_headers(run_path(run.run_id)))
+
+    wanted = payload.to_domain(get_request_id(request))
+    return created(await container.runs.create(caller, wanted, thread_id=None, once=once(key, created)))
 
 
 @router.post("/runs/batch", tags=[STATELESS_RUNS], responses=returns(list[wire.Run]))
 async def create_run_batch(
-    caller: Caller, container: Container, request: Request, payload: Annotated[list[wire.RunCreate], Body(Batch)]
+    caller: Caller,
+    container: Container,
+    request: Request,
+    key: Key,
+    payload: Annotated[list[wire.RunCreate], Body(Batch)],
 ) -> Response:
     """Queue several stateless runs, all or none."""
+
+    def created(runs: Sequence[Run]) -> Response:
+        return json_response([wire.run_document(run) for run in runs])
+
     request_id = get_request_id(request)
-    runs = await container.runs.create_batch(caller, [create.to_domain(request_id) for create in payload])
-    return json_response([wire.run_document(run) for run in runs])
+    wanted = [create.to_domain(request_id) for create in payload]
+    return created(await container.runs.create_batch(caller, wanted, once(key, created)))
 
 
 @router.post(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
@@ -14,10 +17,13 @@ from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.runs import Run
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, RunId, RunThreadId, ThreadId, get_request_id
+from langgraph_serverless.http.idempotency import AGAIN, Key, once
 from langgraph_serverless.http.params import read_list
+from langgraph_serverless.http.responses import json_response
 from langgraph_serverless.http.run_locations import run_headers, run_path
 from langgraph_serverless.http.schemas import runs as wire
 from langgraph_serverless.http.streaming_response import OnDisconnect, awaited_json, event_stream
+from langgraph_serverless.services.idempotency import AnsweredBeforeError
 
 THREAD_RUNS, STATELESS_RUNS = "Thread Runs", "Stateless Runs"
 router = APIRouter()
@@ -40,53 +46,91 @@ def _abandoned(
     return (lambda: container.streams.cancel_abandoned(caller, thread_id, run_id)) if cancel else None
 
 
-def _streamed(container: ApiContainer, caller: Principal, payload: wire.RunCreate, run: Run, path: str) -> Response:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Followed:
+    """The run that a request has made, now or under its key before; a repeat follows it from its beginning too."""
+
+    run_id: uuid.UUID
+    thread_id: uuid.UUID
+    headers: Mapping[str, str]
+
+
+def _ids(run: Run) -> Response:
+    # what is kept for repeats, as what clients get is still to come
+    return json_response({"run_id": run.run_id, "thread_id": run.thread_id})
+
+
+async def _create(
+    container: ApiContainer,
+    caller: Principal,
+    request: Request,
+    payload: wire.RunCreate,
+    *,
+    key: Key,
+    thread_id: uuid.UUID | None,
+) -> _Followed:
+    wanted = payload.to_domain(get_request_id(request))
+    try:
+        run = await container.runs.create(caller, wanted, thread_id=thread_id, once=once(key, _ids))
+    except AnsweredBeforeError as before:
+        ids = {name: uuid.UUID(value) for name, value in orjson.loads(before.answer.body).items()}
+        return _Followed(run_id=ids["run_id"], thread_id=ids["thread_id"], headers=AGAIN)
+    return _Followed(run_id=run.run_id, thread_id=run.thread_id, headers={})
+
+
+def _streamed(
+    container: ApiContainer, caller: Principal, payload: wire.RunCreate, run: _Followed, path: str
+) -> Response:
     return event_stream(
-        container.streams.stream(run),
+        container.streams.stream(run.run_id),
         with_ids=payload.stream_resumable,
-        headers=run_headers(path, "stream"),
+        headers={**run_headers(path, "stream"), **run.headers},
         on_disconnect=_abandoned(container, caller, payload.on_disconnect == "cancel", run.thread_id, run.run_id),
     )
 
 
-def _waited_for(container: ApiContainer, caller: Principal, payload: wire.RunCreate, run: Run) -> Response:
+def _waited_for(container: ApiContainer, caller: Principal, payload: wire.RunCreate, run: _Followed) -> Response:
     return awaited_json(
-        container.streams.wait(run),
+        container.streams.wait(run.run_id),
         # the thread's form for stateless runs too: that is where their result can be joined
-        headers=run_headers(run_path(run.run_id, run.thread_id), "join"),
+        headers={**run_headers(run_path(run.run_id, run.thread_id), "join"), **run.headers},
         on_disconnect=_abandoned(container, caller, payload.on_disconnect == "cancel", run.thread_id, run.run_id),
     )
 
 
 @router.post("/threads/{thread_id}/runs/stream", tags=[THREAD_RUNS], responses=_STREAM)
 async def stream_run(
-    caller: Caller, container: Container, request: Request, thread_id: RunThreadId, payload: Payload
+    *, caller: Caller, container: Container, request: Request, key: Key, thread_id: RunThreadId, payload: Payload
 ) -> Response:
     """Queue a run on a thread and stream what it emits."""
-    run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=thread_id)
+    run = await _create(container, caller, request, payload, key=key, thread_id=thread_id)
     return _streamed(container, caller, payload, run, run_path(run.run_id, thread_id))
 
 
 @router.post("/runs/stream", tags=[STATELESS_RUNS], responses=_STREAM)
-async def stream_stateless_run(caller: Caller, container: Container, request: Request, payload: Payload) -> Response:
+async def stream_stateless_run(
+    caller: Caller, container: Container, request: Request, key: Key, payload: Payload
+) -> Response:
     """Queue a stateless run and stream what it emits."""
-    run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=None)
+    run = await _create(container, caller, request, payload, key=key, thread_id=None)
     return _streamed(container, caller, payload, run, run_path(run.run_id))
 
 
 @router.post("/threads/{thread_id}/runs/wait", tags=[THREAD_RUNS], responses=_OUTPUT)
 async def wait_run(
-    caller: Caller, container: Container, request: Request, thread_id: RunThreadId, payload: Payload
+    *, caller: Caller, container: Container, request: Request, key: Key, thread_id: RunThreadId, payload: Payload
 ) -> Response:
     """Queue a run on a thread and wait for its output."""
-    run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=thread_id)
+    run = await _create(container, caller, request, payload, key=key, thread_id=thread_id)
     return _waited_for(container, caller, payload, run)
 
 
 @router.post("/runs/wait", tags=[STATELESS_RUNS], responses=_OUTPUT)
-async def wait_stateless_run(caller: Caller, container: Container, request: Request, payload: Payload) -> Response:
+async def wait_stateless_run(
+    caller: Caller, container: Container, request: Request, key: Key, payload: Payload
+) -> Response:
     """Queue a stateless run and wait for its output."""
-    run = await container.runs.create(caller, payload.to_domain(get_request_id(request)), thread_id=None)
+    run = await _create(container, caller, request, payload, key=key, thread_id=None)
     return _waited_for(container, caller, payload, run)
 
 

@@ -7,11 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
-from langgraph_serverless.domain.threads import ThreadField
-from langgraph_serverless.errors import GraphRefusedError, ServerError
+from langgraph_serverless.domain.threads import Thread, ThreadField
+from langgraph_serverless.errors import GraphRefusedError, InvalidInputError, ServerError
 from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, ThreadId
 from langgraph_serverless.http.forwarding import forward_to_state
+from langgraph_serverless.http.idempotency import Key, once
 from langgraph_serverless.http.pagination import page_response
 from langgraph_serverless.http.params import wants_minimal
 from langgraph_serverless.http.responses import json_response, no_content, returns
@@ -20,15 +21,23 @@ from langgraph_serverless.http.schemas import threads as wire
 router = APIRouter(tags=["Threads"])
 
 
+def _created(thread: Thread) -> Response:
+    return json_response(wire.thread_document(thread))
+
+
 @router.post("/threads", responses=returns(wire.Thread))
 async def create_thread(
     request: Request,
     caller: Caller,
     container: Container,
+    key: Key,
     payload: Annotated[wire.ThreadCreate, Body(wire.ThreadCreate)],
 ) -> Response:
     """Make a thread."""
     write_supersteps = container.supersteps
+    if payload.supersteps and key is not None:
+        # they are written one by one once the thread exists, so a crash may leave some of them
+        raise InvalidInputError("'supersteps' cannot be combined with 'Idempotency-Key'; give a 'thread_id' instead")
     if payload.supersteps and write_supersteps is None:
         return await forward_to_state(
             request, container, "'supersteps' cannot be written by this server; update the thread's state instead"
@@ -39,6 +48,7 @@ async def create_thread(
         metadata=payload.metadata,
         ttl=payload.ttl.to_domain() if payload.ttl else None,
         return_existing=payload.if_exists == "do_nothing",
+        once=once(key, _created),
     )
     if payload.supersteps and write_supersteps is not None:
         try:
@@ -48,7 +58,7 @@ async def create_thread(
         except ServerError as error:
             problem = f"Thread {thread.thread_id} was created, but there were problems updating the state: {error}"
             return json_response({"detail": problem}, 201)
-    return json_response(wire.thread_document(thread))
+    return _created(thread)
 
 
 @router.post("/threads/search", responses=returns(list[wire.Thread]))
@@ -124,9 +134,9 @@ async def delete_thread(caller: Caller, container: Container, thread_id: ThreadI
 
 
 @router.post("/threads/{thread_id}/copy", responses=returns(wire.Thread))
-async def copy_thread(caller: Caller, container: Container, thread_id: ThreadId) -> Response:
+async def copy_thread(caller: Caller, container: Container, key: Key, thread_id: ThreadId) -> Response:
     """A new thread with the same state and history."""
-    return json_response(wire.thread_document(await container.threads.copy(caller, thread_id)))
+    return _created(await container.threads.copy(caller, thread_id, once(key, _created)))
 
 
 @router.get("/threads/{thread_id}/storage", responses=returns(wire.ThreadStorage))
