@@ -12,7 +12,7 @@ TESTS := $(wildcard $(addprefix tests/,unit contract integration faults budgets 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-js setup-localstack dev test test-slow lint format lock clean
+.PHONY: help setup setup-js setup-localstack dev test test-slow model lint format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test: setup lint setup-localstack setup-js ## Everything: checks and all tests b
 
 test-slow: setup ## The tests that take minutes
 	$(BIN)/python -m pytest $(TESTS) -m slow $(ARGS)
+
+model: ## Check the model of leases and fences with Spin (ARGS=--quick takes seconds)
+	@$(PYTHON) docs/design/protocol/check.py $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter, cfn-lint
 	$(BIN)/ruff check $(SOURCES)
