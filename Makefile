@@ -46,7 +46,20 @@ dev: setup ## Serve the examples on http://127.0.0.1:2024 (ARGS="--port 8000" pa
 	@exec $(BIN)/langgraph-serverless dev --config examples/langgraph.json --data-dir .data/dev $(ARGS)
 
 test: setup lint setup-localstack setup-js ## Everything: checks and all tests but the slow ones (ARGS="-k name" passes more)
+ifeq ($(strip $(ARGS)),)
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-of-answers test-of-the-rest
+	$(BIN)/python -m pytest $(wildcard tests/faults) -m "not slow"
+else
 	$(BIN)/python -m pytest $(TESTS) -m "not slow" $(ARGS)
+endif
+
+# Two sessions at once are quicker on two cores, as both wait a lot; they share the database servers. Tests that let things
+# fail in the midst of their work have the machine to themselves afterwards.
+.PHONY: test-of-answers test-of-the-rest
+test-of-answers:
+	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,contract integration budgets)) -m "not slow"
+test-of-the-rest:
+	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,unit security e2e)) -m "not slow"
 
 test-slow: setup ## The tests that take minutes
 	$(BIN)/python -m pytest $(TESTS) -m slow $(ARGS)
