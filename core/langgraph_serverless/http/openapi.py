@@ -150,12 +150,13 @@ def _say_what_is_no_model(name: str, responses: Schema) -> None:
         responses["200"]["content"]["text/plain"] = {"schema": {"type": "string"}, "example": examples.METRICS}
 
 
-def _allow_selection(page: Schema, components: dict[str, Schema]) -> None:
-    """Items of a page whose request may have a ``select`` need not have every field."""
-    whole = page["items"]["$ref"].removeprefix(_REFERENCES.format(model=""))
+def _allow_selection(answer: Schema, components: dict[str, Schema]) -> None:
+    """What is answered, or the items of a page, need not have every field if the request may have a ``select``."""
+    selected = answer.get("items", answer)
+    whole = selected["$ref"].removeprefix(_REFERENCES.format(model=""))
     part = f"{whole}Selection"
     components[part] = {key: value for key, value in components[whole].items() if key != "required"} | {"title": part}
-    page["items"] = {"$ref": _REFERENCES.format(model=part)}
+    selected["$ref"] = _REFERENCES.format(model=part)
 
 
 def _describe_fields(name: str, schema: Schema) -> None:

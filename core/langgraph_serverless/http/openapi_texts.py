@@ -395,5 +395,8 @@ HEADERS: Mapping[str, Mapping[str, tuple[str, Schema]]] = {
     ),
 }
 
-#: Items of these answers have only the fields that ``select`` names.
-SELECTED = ("search_assistants", "search_threads", "search_crons", "list_runs")
+#: These answers, or their items, have only the fields that ``select`` names.
+SELECTED = (
+    *("search_assistants", "search_threads", "search_crons", "list_runs"),
+    *("get_state", "get_state_at", "get_state_at_checkpoint", "search_history"),
+)
