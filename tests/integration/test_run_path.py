@@ -480,7 +480,7 @@ async def test_a_cancel_while_the_outcome_is_read_neither_loses_the_run_nor_its_
         )
         await asyncio.wait_for(reading.wait(), 10)
         await container.runs.cancel(ANONYMOUS, thread_id, [run.run_id], CancelAction.INTERRUPT, "too late")
-        [job] = worker._jobs.values()
+        [job] = worker._jobs
 
         async def told() -> bool:
             return job.signals.cancel_action is not None

@@ -20,8 +20,9 @@ from langgraph_serverless.persistence.queue import HeartbeatConnection, QueueRep
 from langgraph_serverless.queue.bell import BellListener, SlotBoard
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.courier import Courier
+from langgraph_serverless.services.jobs import WorkReport
 from langgraph_serverless.services.queue import QueueService
-from langgraph_serverless.services.worker import Worker, WorkReport
+from langgraph_serverless.services.worker import Worker
 from langgraph_serverless.settings import Settings
 
 #: Threads for the synchronous nodes of one run; Python's default would let a handful of blocking graphs stall the rest.

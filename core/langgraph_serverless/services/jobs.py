@@ -1,0 +1,154 @@
+"""The runs that one worker executes at the moment: each is a task that executes it, then settles it or hands it on.
+
+Promises that whatever happens to a run is counted in the report, that its lease is kept alive exactly as long as its task
+lives, and that a fault of ours ends no worker: the lease runs out, and another worker goes on from the last checkpoint.
+Leaving is asked of all runs at once: first to drain at their next superstep boundary, then to stop where they are.
+
+It never executes a run whose lease it has lost, and never writes for one: the fence refuses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
+
+from langgraph_serverless.domain.runs import CancelRequest, ClaimedRun, RunOutcome, RunStatus
+from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.execution.runner import GraphRunner, HandedOff, RunSignals
+from langgraph_serverless.queue.heartbeat import Heartbeat
+from langgraph_serverless.services.settling import Settler
+from langgraph_serverless.telemetry import logger
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkReport:
+    """What one stay of a worker did."""
+
+    succeeded: int = 0
+    failed: int = 0
+    interrupted: int = 0
+    handed_off: int = 0
+    lost: int = 0
+    #: ``stopped``, ``deadline`` or ``idle``.
+    reason: str = ""
+    #: Runs were still waiting when it left.
+    work_left: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.succeeded + self.failed + self.interrupted + self.handed_off + self.lost
+
+
+@dataclass(slots=True)
+class Job:
+    """One run that is being executed."""
+
+    claimed: ClaimedRun
+    signals: RunSignals = field(default_factory=RunSignals)
+    began: float = field(default_factory=time.monotonic)
+
+
+class Jobs:
+    """What a worker executes, and what has become of it."""
+
+    def __init__(self, *, runner: GraphRunner, heartbeat: Heartbeat, settler: Settler, report: WorkReport) -> None:
+        self._runner = runner
+        self._heartbeat = heartbeat
+        self._settler = settler
+        self._report = report
+        self._jobs: dict[asyncio.Task[None], Job] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs.values())
+
+    @property
+    def tasks(self) -> Set[asyncio.Task[None]]:
+        """To be waited for."""
+        return self._jobs.keys()
+
+    def begin(self, claimed: ClaimedRun, *, asked: float) -> None:
+        """Execute a run that has been claimed; ``asked`` is the monotonic time when the claim was sent."""
+        job = Job(claimed)
+        self._hold(job, asked)
+        task = asyncio.create_task(self._carry_out(job), name=f"run-{claimed.run.run_id}")
+        self._jobs[task] = job
+        task.add_done_callback(self._jobs.pop)
+
+    async def drain(self, seconds: float) -> None:
+        """Ask all graphs to stop at their next superstep boundary, and wait for them so long."""
+        for job in self:
+            job.signals.drain()
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=seconds)
+
+    async def stop(self, seconds: float, *, abandon: bool) -> None:
+        """Stop what has not drained where it is.
+
+        Args:
+            seconds: how long to wait until all of it is written.
+            abandon: leave the runs to the expiry of their leases, with their attempt counted, instead of giving them back.
+        """
+        for job in self:
+            job.signals.lose() if abandon else job.signals.release()
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=seconds)
+
+    def _hold(self, job: Job, asked: float) -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_lost() -> None:
+            loop.call_soon_threadsafe(job.signals.lose)
+
+        def on_cancel(request: CancelRequest) -> None:
+            loop.call_soon_threadsafe(job.signals.cancel, request)
+
+        claimed = job.claimed
+        if not self._heartbeat.hold(
+            claimed.lease, since=asked, on_lost=on_lost, on_cancel=on_cancel, about=claimed.about
+        ):
+            # a node kept the event loop from seeing the answer: the run goes back before it begins, if it is still ours
+            job.signals.release()
+
+    async def _carry_out(self, job: Job) -> None:
+        claimed = job.claimed
+        began = time.monotonic()
+        how = "crashed"
+        try:
+            try:
+                execution = await self._runner.execute(claimed, job.signals)
+            except HandedOff:
+                await self._settler.hand_off(claimed, job.signals)
+                self._report.handed_off += 1
+                how = "handed_off"
+            else:
+                how = self._count(await self._settler.settle(claimed, job.signals, execution))
+        except LeaseLostError:
+            self._report.lost += 1
+            how = "lost"
+        except UnavailableError as error:
+            # the lease runs out and another worker, or this one, goes on from the last checkpoint
+            logger.warning("run interrupted: %s", error, extra=claimed.about | {"action": "run_interrupted"})
+            self._report.lost += 1
+        except Exception:
+            # a fault of ours, not of the graph: the same
+            logger.exception("run could not be executed", extra=claimed.about | {"action": "run_crashed"})
+            self._report.lost += 1
+        finally:
+            self._heartbeat.release(claimed.lease)
+            seconds = round(time.monotonic() - began, 4)
+            logger.info("run %s", how, extra=claimed.about | {"action": f"run_{how}", "seconds": seconds})
+
+    def _count(self, outcome: RunOutcome) -> str:
+        """What to call this end."""
+        if outcome.status is RunStatus.SUCCESS:
+            self._report.succeeded += 1
+        elif outcome.status is RunStatus.INTERRUPTED:
+            self._report.interrupted += 1
+        else:
+            self._report.failed += 1
+        return "rolled_back" if outcome.rollback else outcome.status.value
