@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from worker_container import MakeContainer
 
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, Run, RunRequest, RunStatus
-from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
-from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.execution.runner import RunSignals
 from langgraph_serverless.persistence.queue import QueueRepository
-from langgraph_serverless.settings import Settings
 
 PROJECT = Path(__file__).parent / "project" / "langgraph.json"
 QUICK = {
@@ -32,16 +27,9 @@ QUICK = {
 
 
 @pytest.fixture
-async def container(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> AsyncIterator[WorkerContainer]:
+async def container(worker_on: MakeContainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WorkerContainer:
     monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
-    registry = GraphRegistry.load(read_project(PROJECT))
-    quick = settings.replace(**QUICK, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
-    container = WorkerContainer(quick, registry=registry, manifest=await build_manifest(registry))
-    await container.assistants.ensure_defaults()
-    yield container
-    await container.aclose()
+    return await worker_on(PROJECT, **QUICK)
 
 
 async def begin(container: WorkerContainer, **input: Any) -> Run:

@@ -8,7 +8,7 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,13 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from tcp_proxy import TcpProxy, untouched
+from worker_container import MakeContainer, working
 
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import RunRequest, RunStatus
-from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
-from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.http.app import create_app
-from langgraph_serverless.services.worker import Worker
 from langgraph_serverless.settings import Settings
 
 PROJECT = Path(__file__).parent / "project" / "langgraph.json"
@@ -51,18 +48,13 @@ async def proxy(settings: Settings) -> AsyncIterator[TcpProxy]:
 
 @pytest.fixture
 async def container(
-    settings: Settings, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    settings: Settings, worker_on: MakeContainer, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncIterator[WorkerContainer]:
     """An API and workers that reach the database through the proxy."""
     monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
-    registry = GraphRegistry.load(read_project(PROJECT))
     behind = make_conninfo(settings.database_uri, host="127.0.0.1", port=proxy.port, sslmode="disable")
-    cut = settings.replace(**QUICK, database_uri=behind, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
-    container = WorkerContainer(cut, registry=registry, manifest=await build_manifest(registry))
-    await container.assistants.ensure_defaults()
-    yield container
+    yield await worker_on(PROJECT, **QUICK, database_uri=behind)
     proxy.rule = untouched
-    await container.aclose()
 
 
 def rows(settings: Settings, query: str, *parameters: Any) -> list[dict[str, Any]]:
@@ -74,17 +66,6 @@ def rows(settings: Settings, query: str, *parameters: Any) -> list[dict[str, Any
 def the_run(settings: Settings, run_id: uuid.UUID) -> dict[str, Any]:
     (row,) = rows(settings, "SELECT * FROM lgs.run WHERE run_id = %s", run_id)
     return row
-
-
-@asynccontextmanager
-async def at_work(container: WorkerContainer) -> AsyncIterator[Worker]:
-    worker = container.worker()
-    working = asyncio.create_task(worker.work())
-    try:
-        yield worker
-    finally:
-        worker.stop()
-        await working
 
 
 async def test_a_write_whose_connection_is_cut_is_done_or_refused(
@@ -161,11 +142,11 @@ async def test_a_run_outlives_a_cut_at_each_statement(
     given = RunRequest(assistant_id="steps", input={"name": "c", "steps": 2, "seconds": 0.1})
     run = await container.runs.create(ANONYMOUS, given, thread_id=thread.thread_id)
     if statement == "hand-off":
-        async with at_work(container) as worker, asyncio.timeout(10):
+        async with working(container) as worker, asyncio.timeout(10):
             while not worker.active:
                 await asyncio.sleep(0.01)
     assert container.event_hub is not None
-    async with at_work(container), asyncio.timeout(10):
+    async with working(container), asyncio.timeout(10):
         while not RunStatus((ended := the_run(settings, run.run_id))["status"]).is_final:
             await asyncio.sleep(0.02)
         # the end is in the stream as well, and not only found by those who look at the row

@@ -5,35 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from worker_container import MakeContainer
 
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import RunRequest, RunStatus
-from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
-from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.execution.runner import RunSignals
 from langgraph_serverless.persistence.queue import QueueRepository
-from langgraph_serverless.settings import Settings
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
 QUICK = {"heartbeat_interval": 0.1, "lease_duration": 1.5, "poll_interval": 0.2, "sweep_interval": 0.2}
 
 
 @pytest.fixture
-async def container(settings: Settings) -> AsyncIterator[WorkerContainer]:
-    registry = GraphRegistry.load(read_project(PROJECT))
-    quick = settings.replace(**QUICK, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
-    container = WorkerContainer(quick, registry=registry, manifest=await build_manifest(registry))
-    await container.assistants.ensure_defaults()
-    yield container
-    await container.aclose()
+async def container(worker_on: MakeContainer) -> WorkerContainer:
+    return await worker_on(PROJECT, **QUICK)
 
 
 async def finished(container: WorkerContainer, run_id: uuid.UUID) -> Any:

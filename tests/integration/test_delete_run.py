@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from worker_container import MakeContainer, working
 
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, Durability, Lease, Run, RunRequest
 from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.persistence.checkpoints import FencedSaver
-from langgraph_serverless.settings import Settings
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
 TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
@@ -31,14 +28,8 @@ def registry() -> GraphRegistry:
 
 
 @pytest.fixture
-async def container(
-    settings: Settings, registry: GraphRegistry, clean_database: None
-) -> AsyncIterator[WorkerContainer]:
-    quick = settings.replace(poll_interval=0.2, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
-    container = WorkerContainer(quick, registry=registry, manifest=await build_manifest(registry))
-    await container.assistants.ensure_defaults()
-    yield container
-    await container.aclose()
+async def container(worker_on: MakeContainer, registry: GraphRegistry, clean_database: None) -> WorkerContainer:
+    return await worker_on(registry, poll_interval=0.2)
 
 
 async def rows(container: WorkerContainer, query: Any, *parameters: Any) -> list[dict[str, Any]]:
@@ -57,17 +48,6 @@ async def runs_on_one_thread(container: WorkerContainer, *inputs: dict[str, Any]
     ]
     await until_ended(container)
     return made
-
-
-@asynccontextmanager
-async def working(container: WorkerContainer) -> AsyncIterator[None]:
-    worker = container.worker()
-    task = asyncio.create_task(worker.work())
-    try:
-        yield
-    finally:
-        worker.stop()
-        await task
 
 
 async def until_none(container: WorkerContainer, *statuses: str) -> None:

@@ -6,20 +6,17 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from worker_container import MakeContainer
 
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import RunRequest
-from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
-from langgraph_serverless.execution.project import read_project
-from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import JsonFormatter
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
@@ -56,13 +53,8 @@ def lines() -> Iterator[Lines]:
 
 
 @pytest.fixture
-async def container(settings: Settings) -> AsyncIterator[WorkerContainer]:
-    registry = GraphRegistry.load(read_project(PROJECT))
-    own = settings.replace(redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}", poll_interval=0.3)
-    container = WorkerContainer(own, registry=registry, manifest=await build_manifest(registry))
-    await container.assistants.ensure_defaults()
-    yield container
-    await container.aclose()
+async def container(worker_on: MakeContainer) -> WorkerContainer:
+    return await worker_on(PROJECT, poll_interval=0.3)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from worker_container import MakeContainer, working
 
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.events import Event, is_gap
@@ -28,11 +28,9 @@ from langgraph_serverless.domain.runs import (
 )
 from langgraph_serverless.errors import ConflictError, LeaseLostError, NotFoundError
 from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.persistence.checkpoints import FencedSaver
 from langgraph_serverless.persistence.queue import QueueRepository
-from langgraph_serverless.settings import Settings
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
 QUICK = {
@@ -50,23 +48,8 @@ def registry() -> GraphRegistry:
 
 
 @pytest.fixture
-async def container(settings: Settings, registry: GraphRegistry) -> AsyncIterator[WorkerContainer]:
-    quick = settings.replace(**QUICK, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
-    container = WorkerContainer(quick, registry=registry, manifest=await build_manifest(registry))
-    await container.assistants.ensure_defaults()
-    yield container
-    await container.aclose()
-
-
-@asynccontextmanager
-async def working(container: WorkerContainer) -> AsyncIterator[Any]:
-    worker = container.worker()
-    task = asyncio.create_task(worker.work())
-    try:
-        yield worker
-    finally:
-        worker.stop()
-        await asyncio.wait_for(task, 10)
+async def container(worker_on: MakeContainer, registry: GraphRegistry) -> WorkerContainer:
+    return await worker_on(registry, **QUICK)
 
 
 async def new_thread(container: WorkerContainer) -> uuid.UUID:
@@ -406,10 +389,8 @@ async def test_a_run_that_loses_every_worker_ends_in_error(container: WorkerCont
     assert [name for name, _ in await logged(container, run.run_id)] == ["error"]
 
 
-async def test_a_run_that_takes_too_long_ends_in_timeout(settings: Settings, registry: GraphRegistry) -> None:
-    quick = settings.replace(**QUICK, run_timeout=0.3, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
-    container = WorkerContainer(quick, registry=registry, manifest=await build_manifest(registry))
-    await container.assistants.ensure_defaults()
+async def test_a_run_that_takes_too_long_ends_in_timeout(worker_on: MakeContainer, registry: GraphRegistry) -> None:
+    container = await worker_on(registry, **QUICK, run_timeout=0.3)
     thread_id = await new_thread(container)
     async with working(container):
         run = await container.runs.create(
@@ -418,7 +399,6 @@ async def test_a_run_that_takes_too_long_ends_in_timeout(settings: Settings, reg
         result = await finished(container, run.run_id)
     assert result.status is RunStatus.TIMEOUT
     assert result.output["__error__"]["error"] == "TimeoutError"
-    await container.aclose()
 
 
 async def test_a_delayed_run_starts_when_it_is_due(container: WorkerContainer) -> None:
@@ -440,10 +420,8 @@ async def test_a_delayed_run_starts_when_it_is_due(container: WorkerContainer) -
     assert 0 <= row["late"].total_seconds() < 1.5
 
 
-async def test_everything_works_without_redis(settings: Settings, registry: GraphRegistry) -> None:
-    bare = settings.replace(**QUICK, redis_uri="")
-    container = WorkerContainer(bare, registry=registry, manifest=await build_manifest(registry))
-    await container.assistants.ensure_defaults()
+async def test_everything_works_without_redis(worker_on: MakeContainer, registry: GraphRegistry) -> None:
+    container = await worker_on(registry, **QUICK, redis_uri="")
     thread_id = await new_thread(container)
     async with working(container):
         run = await container.runs.create(
@@ -456,7 +434,6 @@ async def test_everything_works_without_redis(settings: Settings, registry: Grap
         await started(container, run.run_id)
         await container.runs.cancel(ANONYMOUS, thread_id, [run.run_id], CancelAction.INTERRUPT, "test")
         assert (await finished(container, run.run_id)).status is RunStatus.INTERRUPTED
-    await container.aclose()
 
 
 async def test_a_cancel_while_the_outcome_is_read_neither_loses_the_run_nor_its_end(

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from worker_container import MakeContainer
 
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import RunRequest
-from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
-from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.queue.bell import SlotBoard
-from langgraph_serverless.settings import Settings
 
 PROJECT = Path(__file__).parent.parent / "faults" / "project" / "langgraph.json"
 FUNCTION: dict[str, Any] = {"worker_function_name": "worker", "n_jobs_per_worker": 1, "poll_interval": 0.1}
 
 
 @pytest.fixture
-async def container(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> AsyncIterator[WorkerContainer]:
+async def container(worker_on: MakeContainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WorkerContainer:
     monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
-    registry = GraphRegistry.load(read_project(PROJECT))
-    function = settings.replace(**FUNCTION, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
-    container = WorkerContainer(function, registry=registry, manifest=await build_manifest(registry))
-    await container.assistants.ensure_defaults()
-    yield container
-    await container.aclose()
+    return await worker_on(PROJECT, **FUNCTION)
 
 
 async def test_runs_whose_slots_were_lost_get_another_worker(container: WorkerContainer, clean_database: None) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from worker_container import MakeContainer
 
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.events import Event
@@ -18,10 +17,8 @@ from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, Run, RunRequest
 from langgraph_serverless.errors import LeaseLostError
 from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.persistence.queue import QueueRepository
-from langgraph_serverless.settings import Settings
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
 
@@ -32,13 +29,9 @@ def registry() -> GraphRegistry:
 
 
 @pytest.fixture
-async def container(settings: Settings, registry: GraphRegistry) -> AsyncIterator[WorkerContainer]:
+async def container(worker_on: MakeContainer, registry: GraphRegistry) -> WorkerContainer:
     # heartbeats are rare, so that no worker hears of a cancel before it settles
-    quick = settings.replace(poll_interval=0.3, redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}")
-    container = WorkerContainer(quick, registry=registry, manifest=await build_manifest(registry))
-    await container.assistants.ensure_defaults()
-    yield container
-    await container.aclose()
+    return await worker_on(registry, poll_interval=0.3)
 
 
 async def one(container: WorkerContainer, query: str, *parameters: Any) -> dict[str, Any] | None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+from worker_container import MakeContainer, working
 
 from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.worker import WorkerContainer
@@ -31,12 +30,10 @@ from langgraph_serverless.domain.webhook_rules import WebhookRules
 from langgraph_serverless.domain.webhooks import MOST_TRIES, AllowedHosts, signature
 from langgraph_serverless.errors import DeliveryError, InvalidInputError
 from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.persistence.invariants import INVARIANTS
 from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.services.queue import QueueService
-from langgraph_serverless.settings import Settings
 from langgraph_serverless.webhooks.addresses import AddressBook
 from langgraph_serverless.webhooks.sender import WebhookSender
 
@@ -118,35 +115,18 @@ def registry() -> GraphRegistry:
 
 
 @pytest.fixture
-async def container(
-    settings: Settings, registry: GraphRegistry, clean_database: None
-) -> AsyncIterator[WorkerContainer]:
-    quick = settings.replace(
+async def container(worker_on: MakeContainer, registry: GraphRegistry, clean_database: None) -> WorkerContainer:
+    return await worker_on(
+        registry,
         heartbeat_interval=0.1,
         lease_duration=1.5,
         poll_interval=0.3,
         sweep_interval=0.2,
         worker_deadline_margin=2.0,
         shutdown_grace=2.0,
-        redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}",
         webhook_allowed_hosts=("127.0.0.0/8", "localhost"),
         webhook_signing_secrets=(SECRET, b"the one before"),
     )
-    container = WorkerContainer(quick, registry=registry, manifest=await build_manifest(registry))
-    await container.assistants.ensure_defaults()
-    yield container
-    await container.aclose()
-
-
-@asynccontextmanager
-async def working(container: WorkerContainer) -> AsyncIterator[None]:
-    worker = container.worker()
-    task = asyncio.create_task(worker.work())
-    try:
-        yield
-    finally:
-        worker.stop()
-        await asyncio.wait_for(task, PATIENCE)
 
 
 async def rows(container: WorkerContainer, query: str, *parameters: Any) -> list[dict[str, Any]]:
@@ -448,7 +428,7 @@ async def test_many_senders_send_each_once(container: WorkerContainer, receiver:
             ANONYMOUS, RunRequest(assistant_id="steps", input={"count": 0}, webhook=receiver.url()), thread_id=None
         )
     worker = container.worker()
-    worker._courier = worker._settler._courier = None  # somebody else sends
+    worker._courier = worker._jobs._settler._courier = None  # somebody else sends
     task = asyncio.create_task(worker.work())
     async with asyncio.timeout(PATIENCE):
         while len(await rows(container, "SELECT 1 FROM lgs.outbox")) < 30:
