@@ -45,6 +45,8 @@ class WorkerContainer(GraphContainer):
             store=self.graph_store,
             log=self.event_log,
             last_checkpoint=queue.last_checkpoint_of_run,
+            note_nodes=queue.note_nodes,
+            last_attempt=self.settings.max_attempts,
             run_timeout=self.settings.run_timeout,
             mask_errors=self.settings.mask_errors,
         )

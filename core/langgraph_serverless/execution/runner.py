@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from langchain_core.runnables import RunnableConfig
@@ -37,6 +38,7 @@ from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.breakpoints import stopped_at_breakpoint
 from langgraph_serverless.execution.chunks import ChunkTranslator
 from langgraph_serverless.execution.graph_input import graph_config, graph_input
+from langgraph_serverless.execution.in_flight import with_note
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.sink import EventSink
 from langgraph_serverless.telemetry import logger
@@ -109,6 +111,8 @@ class GraphRunner:
         store: Callable[[], Awaitable[BaseStore]],
         log: EventAppender | None,
         last_checkpoint: Callable[[uuid.UUID, uuid.UUID], Awaitable[str | None]],
+        note_nodes: Callable[[Lease, Sequence[str]], Awaitable[None]],
+        last_attempt: int,
         run_timeout: float,
         mask_errors: bool,
     ) -> None:
@@ -117,6 +121,8 @@ class GraphRunner:
         self._store = store
         self._log = log
         self._last_checkpoint = last_checkpoint
+        self._note_nodes = note_nodes
+        self._last_attempt = last_attempt
         self._run_timeout = run_timeout
         self._mask = mask_errors
 
@@ -168,6 +174,8 @@ class GraphRunner:
         if claimed.attempt > 1 or claimed.handoffs > 0:
             resuming = await self._last_checkpoint(run.thread_id, run.run_id) is not None
         attempt.config = graph_config(claimed, resuming=resuming)
+        if claimed.attempt >= self._last_attempt:
+            attempt.config = with_note(attempt.config, claimed, partial(self._note_nodes, claimed.lease))
         attempt.saver = await self._saver(claimed.lease)
         attempt.store = await self._store()
         output = _Output()
@@ -279,6 +287,7 @@ class GraphRunner:
             interrupts=thread_interrupts(state) if state is not None else {},
             error=error,
             last_error=repr(failure),
+            last_node=", ".join(dict.fromkeys(state.next)) or None if state is not None else None,
         )
         return Execution(outcome=outcome, closing=(Event(ERROR, dump_json(error)),))
 

@@ -39,6 +39,7 @@ ALREADY_SETTLED = _SQL["already_settled"]
 HAND_OFF = _SQL["hand_off"]
 REQUEUE_EXPIRED = _SQL["requeue_expired"]
 CLAIM_EXHAUSTED = _SQL["claim_exhausted"]
+NOTE_NODES = _SQL["note_nodes"]
 NODES_IN_FLIGHT = _SQL["nodes_in_flight"]
 LAST_CHECKPOINT_OF_RUN = _SQL["last_checkpoint_of_run"]
 
@@ -64,10 +65,24 @@ class ExhaustedRun:
 
     lease: Lease
     thread_id: uuid.UUID
+    graph_id: str
     attempts: int
     last_error: str | None
+    #: What its last worker had noted.
+    nodes: Sequence[str]
     #: It was to be cancelled, which took its workers away as well.
     cancel: CancelRequest | None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What every line of the log says about it; see ``ClaimedRun.about``."""
+        return {
+            "run_id": str(self.lease.run_id),
+            "thread_id": str(self.thread_id),
+            "graph_id": self.graph_id,
+            "attempt": self.attempts,
+            "lease": self.lease.name,
+        }
 
 
 class QueueRepository:
@@ -199,12 +214,25 @@ class QueueRepository:
                 ExhaustedRun(
                     lease=_lease(row),
                     thread_id=row["thread_id"],
+                    graph_id=row["graph_id"],
                     attempts=row["attempt"] - 1,
                     last_error=row["last_error"],
+                    nodes=row["nodes"] or (),
                     cancel=_cancel(row),
                 )
                 for row in await cursor.fetchall()
             ]
+
+    async def note_nodes(self, lease: Lease, nodes: Sequence[str]) -> None:
+        """Keep what a run is about to execute with its lease.
+
+        Raises:
+            LeaseLostError: if the lease has ended.
+        """
+        parameters = {"run_id": lease.run_id, "token": lease.token, "nodes": jsonb(nodes)}
+        async with self._database.connection() as connection:
+            if await (await connection.execute(NOTE_NODES, parameters)).fetchone() is None:
+                raise LeaseLostError(f"run {lease.run_id} was settled or taken over by another worker")
 
     async def nodes_in_flight(self, thread_id: uuid.UUID, run_id: uuid.UUID) -> Sequence[str]:
         """The nodes that the run's newest checkpoint leads to, as far as the checkpoint says."""

@@ -225,11 +225,19 @@ SET attempt = r.attempt + 1, lease_token = e.token, lease_owner = %(owner)s,
         || jsonb_build_object('token', e.token, 'owner', %(owner)s::text, 'at', clock_timestamp(), 'kind', 'bury')
 FROM exhausted e
 WHERE r.run_id = e.run_id
-RETURNING r.run_id, r.thread_id, r.lease_token, r.attempt, r.handoffs, r.last_error, r.cancel_action, r.cancel_reason
+RETURNING r.run_id, r.thread_id, r.graph_id, r.lease_token, r.attempt, r.handoffs, r.last_error, r.cancel_action,
+    r.cancel_reason, r.lease_history -> -2 -> 'nodes' AS nodes
+
+-- name: note_nodes
+-- What a run is about to execute under its lease, in case that it is the end of its worker.
+UPDATE lgs.run
+SET lease_history = jsonb_set(lease_history, '{-1,nodes}', %(nodes)s)
+WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
+RETURNING run_id
 
 -- name: nodes_in_flight
--- The nodes that the newest checkpoint of a run leads to and that have not written since: what its worker died with. None if
--- nothing was saved; what was sent with `Send` is not seen.
+-- The nodes that the newest checkpoint of a run leads to and that have not written since: what its worker died with, if it
+-- could not note that itself. None if nothing was saved; what was sent with `Send` is not seen.
 WITH newest AS (
     SELECT thread_id, checkpoint_ns, checkpoint_id, checkpoint
     FROM checkpoints

@@ -76,14 +76,14 @@ class QueueService:
             logger.error(
                 "run given up after %s attempts",
                 run.attempts,
-                extra={"action": "run_buried", "run_id": str(run.lease.run_id), "thread_id": str(run.thread_id)},
+                extra=run.about | {"action": "run_buried"},
             )
             if self._events is not None:
                 try:
                     await self._events.append(run.lease, end.closing)
                     await self._events.expire(run.lease.run_id, settings.stream_retention)
                 except (UnavailableError, LeaseLostError) as failure:
-                    logger.warning("event log: %s", failure, extra={"action": "bury", "run_id": str(run.lease.run_id)})
+                    logger.warning("event log: %s", failure, extra=run.about | {"action": "bury"})
         if requeued:
             logger.warning("took back %s runs of lost workers", requeued, extra={"action": "leases_expired"})
         return SweepReport(requeued=requeued, buried=buried)
@@ -99,7 +99,7 @@ class QueueService:
         return settled if isinstance(settled, CancelRequest) else None
 
     async def _end_of(self, run: ExhaustedRun) -> _End:
-        nodes = await self._queue.nodes_in_flight(run.thread_id, run.lease.run_id)
+        nodes = run.nodes or await self._queue.nodes_in_flight(run.thread_id, run.lease.run_id)
         given_up = run_errors.attempts_exhausted(run.attempts, nodes=nodes)
         last_error, last_node = run.last_error or given_up["message"], ", ".join(nodes) or None
         if run.cancel is None:
