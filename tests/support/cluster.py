@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,12 @@ class WorkerProcess:
     @property
     def running(self) -> bool:
         return self.process.poll() is None
+
+    @property
+    def owner(self) -> str:
+        """Its name in the leases; empty if it has not claimed a run yet."""
+        found = re.search(r"worker=(worker-[0-9a-f]+)", self.output)
+        return found[1] if found else ""
 
     def pause(self) -> None:
         """As a sandbox that is frozen, or a machine that swaps: no thread of it runs any more."""
