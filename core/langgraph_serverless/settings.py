@@ -217,6 +217,18 @@ class Settings:
         86400.0,
         "How long a request's `Idempotency-Key` is remembered, with the answer.",
     )
+    cron_least_interval: int = _setting(
+        "CRON_LEAST_INTERVAL_SECS",
+        _whole(0, 3600),
+        5,
+        "A cron whose schedule fires more often is refused with 422. 60 allows schedules of minutes, 0 every schedule.",
+    )
+    max_crons: int = _setting(
+        "MAX_CRONS_PER_TENANT",
+        _whole(0),
+        0,
+        "Most crons that a tenant may have: one more is refused with 422. 0: no limit. Without tenants it is for all of them.",
+    )
     pool_min_size: int = _setting("DATABASE_POOL_MIN_SIZE", _whole(0), 1, "Connections kept open by a process.")
     pool_max_size: int = _setting(
         "LANGGRAPH_POSTGRES_POOL_MAX_SIZE DATABASE_POOL_MAX_SIZE", _whole(1), 20, "Most connections of one process."

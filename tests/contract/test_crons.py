@@ -98,6 +98,16 @@ async def test_a_thread_cron_needs_its_thread(sdk: LangGraphClient) -> None:
     [
         ({"schedule": "bad"}, 422, "Invalid cron schedule: 'bad'. Reason: "),
         ({"schedule": "0 0 30 2 *"}, 422, "Invalid cron schedule: '0 0 30 2 *'. Reason: "),
+        (
+            {"schedule": "* * * * * *"},
+            422,
+            "Invalid cron schedule: '* * * * * *'. Reason: it fires more than once in 5 s",
+        ),
+        ({"schedule": "1," * 25_000 + "1 * * * *"}, 422, "Invalid cron schedule: '1,1,1,"),
+        ({"schedule": "* " * 25_000}, 422, "Invalid cron schedule: '* * "),
+        ({"timezone": "E" * 50_000}, 422, "Invalid timezone: 'EEE"),
+        ({"end_time": "9999-12-31T23:59:59Z"}, 422, "Invalid end_time: '9999-12-31T23:59:59Z'. Must be in the years"),
+        ({"end_time": "2" * 50_000}, 422, "Invalid end_time: '222"),
         ({"schedule": 5}, 422, '5 is not of type "string"'),
         ({"timezone": "Mars/X"}, 422, "Invalid timezone: 'Mars/X'. "),
         ({"end_time": "garbage"}, 422, "Invalid end_time: 'garbage'. "),
@@ -210,8 +220,13 @@ async def test_an_empty_patch_is_refused(http: httpx.AsyncClient, body: bytes, s
     "body",
     [
         {"schedule": "bad"},
+        {"schedule": "0 0 30 2 *"},
+        {"schedule": "* * * * * *"},
+        {"schedule": "1," * 25_000 + "1 * * * *"},
         {"timezone": "Mars/X"},
+        {"timezone": "E" * 50_000},
         {"end_time": "x"},
+        {"end_time": "9999-12-31T23:59:59Z"},
         {"enabled": "no"},
         {"webhook": "http://127.0.0.1:9/hook"},
     ],
@@ -220,6 +235,13 @@ async def test_a_refused_patch_changes_nothing(http: httpx.AsyncClient, body: di
     cron = await create(http)
     assert (await http.patch(f"/runs/crons/{cron['cron_id']}", json=body)).status_code == 422
     assert (await http.get(f"/runs/crons/{cron['cron_id']}")).json() == cron
+
+
+async def test_a_far_end(http: httpx.AsyncClient) -> None:
+    cron = await create(http, end_time="9998-12-30T23:59:59+14:00", schedule="* * * * * */5")
+    assert cron["end_time"] == "9998-12-30T09:59:59+00:00"
+    found = await http.post("/runs/crons/search", json={"sort_by": "end_time"})
+    assert found.json() == [cron]
 
 
 async def test_an_end_can_be_set_and_cleared(sdk: LangGraphClient, http: httpx.AsyncClient) -> None:

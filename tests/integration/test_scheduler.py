@@ -18,7 +18,7 @@ from langgraph_serverless.domain.ids import default_assistant_id
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS, Principal
 from langgraph_serverless.domain.runs import RunOutcome, RunStatus
-from langgraph_serverless.errors import NotFoundError, UnavailableError
+from langgraph_serverless.errors import InvalidInputError, NotFoundError, UnavailableError
 from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.services.scheduler import TickReport
 from langgraph_serverless.settings import Settings
@@ -30,6 +30,7 @@ MANIFEST = Manifest.of({"chat": GRAPH})
 QUIET = TickReport(
     crons_fired=0,
     crons_failed=0,
+    crons_late_seconds=0.0,
     leases_expired=0,
     runs_buried=0,
     threads_purged=0,
@@ -327,8 +328,9 @@ async def test_a_cron_ends(bench: Bench) -> None:
     healthy = await bench.cron()
     for cron in (ends, over, healthy):
         await bench.due(cron)
+    await bench.due(over, ago="2 hours")
     await bench.database.execute(
-        "UPDATE lgs.cron SET end_time = now() - interval '1 ms' WHERE cron_id = %s", (over.cron_id,)
+        "UPDATE lgs.cron SET end_time = now() - interval '1 hour' WHERE cron_id = %s", (over.cron_id,)
     )
     await bench.database.execute(
         "UPDATE lgs.cron SET end_time = now() + interval '1 s' WHERE cron_id = %s", (ends.cron_id,)
@@ -356,6 +358,92 @@ async def test_broken_crons_stop_nothing(bench: Bench) -> None:
     assert due == [{"cron_id": garbage.cron_id}]
     # what was made for the broken ones has been taken back
     assert len(await bench.rows("SELECT * FROM lgs.thread")) == 1
+
+
+async def test_one_that_goes_on_failing_is_given_up(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Not refused but broken: tried for ten minutes, then it skips a time; without a schedule it has no next one."""
+    payload, schedule, healthy = [await bench.cron() for _ in range(3)]
+    await bench.database.execute(
+        """UPDATE lgs.cron SET payload = payload || '{"stream_mode": "nonsense"}' WHERE cron_id = %s""",
+        (payload.cron_id,),
+    )
+    await bench.database.execute("UPDATE lgs.cron SET schedule = 'garbage' WHERE cron_id = %s", (schedule.cron_id,))
+    for ago, expected in (("9 minutes", 2), ("11 minutes", 2)):
+        for cron in (payload, schedule):
+            await bench.due(cron, ago=ago)
+        await bench.due(healthy)
+        report = await bench.tick()
+        assert (report.crons_fired, report.crons_failed, report.failures) == (1, expected, 0)
+    assert await bench.rows("SELECT 1 FROM lgs.cron WHERE next_run_date <= now()") == []
+    assert (await bench.container.crons.get(ANONYMOUS, payload.cron_id)).next_run_date == payload.next_run_date
+    assert (await bench.container.crons.get(ANONYMOUS, schedule.cron_id)).next_run_date is None
+    assert (await bench.tick()).crons_failed == 0
+    told = [record for record in caplog.records if getattr(record, "action", None) == "cron_given_up"]
+    assert {record.cron_id for record in told} == {str(payload.cron_id), str(schedule.cron_id)}  # type: ignore[attr-defined]
+    mended = await bench.container.crons.update(ANONYMOUS, schedule.cron_id, {"schedule": "0 5 * * *"})
+    assert mended.next_run_date == healthy.next_run_date
+
+
+async def test_a_database_that_refuses_one_cron_stops_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadlock or a lock that is waited for too long ends one transaction, not the tick."""
+    unlucky, healthy = await bench.cron(), await bench.cron()
+    await bench.due(unlucky, ago="1 hour")
+    await bench.due(healthy)
+    create = bench.container.runs.create_within
+
+    async def create_within(connection: Any, caller: Any, request: Any, **options: Any) -> Any:
+        if request.cron_id == unlucky.cron_id:
+            await connection.execute("SET LOCAL statement_timeout = 1; SELECT pg_sleep(1)")
+        return await create(connection, caller, request, **options)
+
+    monkeypatch.setattr(bench.container.runs, "create_within", create_within)
+    report = await bench.tick()
+    assert (report.crons_fired, report.crons_failed, report.failures) == (1, 1, 0)
+    monkeypatch.undo()
+    # however late, as nothing was wrong with it
+    report = await bench.tick()
+    assert (report.crons_fired, report.crons_failed) == (1, 0)
+    assert report.crons_late_seconds > 3600
+
+
+async def test_a_bell_that_breaks_stops_no_cron(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        await bench.due(await bench.cron())
+
+    async def announce(created: Any) -> None:
+        raise RuntimeError("no bell today")
+
+    monkeypatch.setattr(bench.container.runs, "announce", announce)
+    report = await bench.tick()
+    assert (report.crons_fired, report.crons_failed, report.bells_rung, report.failures) == (2, 0, 2, 0)
+
+
+async def test_the_last_time_is_the_end(bench: Bench) -> None:
+    """Its tick comes later, as every tick does."""
+    last = await bench.cron()
+    due = await bench.due(last)
+    await bench.database.execute("UPDATE lgs.cron SET end_time = %s WHERE cron_id = %s", (due, last.cron_id))
+    assert (await bench.tick()).crons_fired == 1
+    assert (await bench.container.crons.get(ANONYMOUS, last.cron_id)).next_run_date is None
+
+
+async def test_no_more_crons_than_allowed(settings: Settings, bench: Bench) -> None:
+    container = SchedulerContainer(settings.replace(max_crons=3), manifest=MANIFEST)
+    payload = {"assistant_id": "chat", "schedule": "0 5 * * *"}
+    made = await asyncio.gather(
+        *(container.crons.create(ANONYMOUS, payload, thread_id=None) for _ in range(10)), return_exceptions=True
+    )
+    refused = [each for each in made if isinstance(each, Exception)]
+    assert len(refused) == 7
+    assert {str(each) for each in refused} == {
+        "Invalid cron: there are 3 crons already, and more are not allowed here. Delete one first."
+    }
+    assert all(isinstance(each, InvalidInputError) for each in refused)
+    (first, *_) = [each for each in made if isinstance(each, Cron)]
+    await container.crons.update(ANONYMOUS, first.cron_id, {"input": {}})
+    await container.crons.delete(ANONYMOUS, first.cron_id)
+    await container.crons.create(ANONYMOUS, payload, thread_id=None)
+    await container.aclose()
 
 
 async def test_a_busy_thread_refuses_with_reject_and_queues_otherwise(bench: Bench) -> None:

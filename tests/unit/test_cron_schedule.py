@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from langgraph_serverless.domain.crons import check_schedule, next_after, next_run_date
+from langgraph_serverless.domain.crons import check_schedule, next_after, next_run_date, parse_end_time
 from langgraph_serverless.errors import InvalidInputError
 
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
@@ -124,6 +124,56 @@ def test_cost_is_bounded(schedule: str) -> None:
     with pytest.raises(InvalidInputError):
         check_schedule(schedule, BERLIN)
     assert time.perf_counter() - started < 0.05
+
+
+@pytest.mark.parametrize(
+    ("schedule", "seconds"),
+    [
+        ("* * * * *", 60),
+        ("* * * * * *", 1),
+        ("* * * * * */5", 5),
+        ("* * * * * */7", 4),  # 56, 60
+        ("* * * * * 0,59", 1),
+        ("* * * * * 30", 60),
+        ("0,59 * * * *", 60),
+        ("*/45 * * * *", 15 * 60),
+        ("0 * * * * 0,30", 30),
+        ("59 23 * * *", 3600),
+        ("0,59 0,23 * * *", 60),  # over midnight
+        ("0,59 0,23 * * mon,wed", 59 * 60),
+        ("0,59 0,23 28-31 * *", 60),
+        ("0,50 0,23 1,31 * *", 10 * 60),  # 31 January and 1 February
+        ("0,50 0,23 1,15 * *", 50 * 60),
+        ("59-1 * * * *", 60),
+        ("0 0 * * 5#2", 3600),
+        ("0 0 L * *", 3600),
+        ("@hourly", 3600),
+        ("@yearly", 3600),
+    ],
+)
+def test_the_least_interval(schedule: str, seconds: int) -> None:
+    check_schedule(schedule, BERLIN, least_interval=seconds)
+    if seconds < 3600:
+        with pytest.raises(
+            InvalidInputError, match=f"Invalid cron schedule: .* more than once in {seconds + 1} seconds"
+        ):
+            check_schedule(schedule, BERLIN, least_interval=seconds + 1)
+
+
+@pytest.mark.parametrize("schedule", ["0-59/7," * 60 + "1 1-4," + "*/2 * * 0-59", "0-59 0-23 1-31 1-12 0-6 0-59/3"])
+def test_the_least_interval_costs_little(schedule: str) -> None:
+    started = time.perf_counter()
+    with pytest.raises(InvalidInputError):
+        check_schedule(schedule, BERLIN, least_interval=3600)
+    assert time.perf_counter() - started < 0.05
+
+
+@pytest.mark.parametrize(
+    "text", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "0001-01-01", "never"]
+)
+def test_ends_that_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"Invalid end_time: '.*'\. Must be "):
+        parse_end_time(text)
 
 
 # Berlin: 02:00 becomes 03:00 on 29 March 2026 at 01:00 UTC; 03:00 becomes 02:00 on 25 October 2026 at 01:00 UTC.

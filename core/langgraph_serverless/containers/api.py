@@ -194,7 +194,13 @@ class ApiContainer:
     def crons(self) -> CronService:
         from langgraph_serverless.services.crons import CronService
 
-        return CronService(self.database, self.catalog, self.webhook_addresses)
+        return CronService(
+            self.database,
+            self.catalog,
+            self.webhook_addresses,
+            least_interval=self.settings.cron_least_interval,
+            most=self.settings.max_crons,
+        )
 
     @property
     def embedder(self) -> Embedder | None:
@@ -222,6 +228,8 @@ class ApiContainer:
         opened = vars(self)
         if (hub := opened.get("event_hub")) is not None:
             await hub.aclose()
+        if (log := opened.get("event_log")) is not None:
+            await log.aclose()
         if (redis := opened.get("redis")) is not None:
             await redis.aclose()
         if (database := opened.get("database")) is not None:

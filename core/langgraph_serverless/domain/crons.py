@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -33,8 +34,12 @@ MAX_SCHEDULE_LENGTH = 512
 MAX_ZONE_LENGTH = 64
 #: The longest time between two 29ths of February, and a year more.
 MAX_YEARS_AHEAD = 9
-_HOUR = 1
+#: An end that every zone can show: a year is lost on either side, as Postgres shows times in its own zone.
+FIRST_END, LAST_END = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+_MINUTE, _HOUR, _DAY_FIELDS, _SECONDS = 0, 1, slice(2, 5), 5
 _SECOND = timedelta(seconds=1)
+#: Days on which a schedule fires that are looked at in order to see whether two of them follow each other.
+_DAYS_LOOKED_AT = 60
 
 
 class OnRunCompleted(StrEnum):
@@ -132,19 +137,28 @@ def parse_end_time(text: str | None) -> datetime | None:
         return None
     try:
         end_time = datetime.fromisoformat(text)
-        return end_time.replace(tzinfo=UTC) if end_time.tzinfo is None else end_time.astimezone(UTC)
+        end_time = end_time.replace(tzinfo=UTC) if end_time.tzinfo is None else end_time.astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidInputError(f"Invalid end_time: '{text[:100]}'. Must be an ISO 8601 date and time.") from None
+    if not FIRST_END <= end_time <= LAST_END:
+        raise InvalidInputError(f"Invalid end_time: '{text[:100]}'. Must be in the years 2 to 9998.")
+    return end_time
 
 
-def check_schedule(schedule: str, timezone: str | None) -> None:
-    """Refuse what could never fire or would fire at times that nobody can foresee.
+def check_schedule(schedule: str, timezone: str | None, *, least_interval: int = 0) -> None:
+    """Refuse what could never fire, would fire at times that nobody can foresee, or too often.
+
+    Args:
+        least_interval: seconds that must be between two of its times, by the calendar.
 
     Raises:
         InvalidInputError: naming the reason.
     """
     zone(timezone)
     next_after(schedule, timezone, datetime(2000, 1, 1, tzinfo=UTC))
+    calendar = _Calendar(schedule)
+    if calendar.is_denser_than(least_interval):
+        raise calendar.invalid(f"it fires more than once in {least_interval} seconds, which is not allowed here.")
 
 
 def zone(timezone: str | None) -> tzinfo:
@@ -214,22 +228,21 @@ class _Calendar:
         self._schedule = schedule
         fields = schedule.split()
         if len(schedule) > MAX_SCHEDULE_LENGTH:
-            raise self._invalid(f"longer than {MAX_SCHEDULE_LENGTH} characters.")
+            raise self.invalid(f"longer than {MAX_SCHEDULE_LENGTH} characters.")
         # croniter also takes a seventh field (years), after which nothing fires any more
         if len(fields) not in (5, 6) and not (len(fields) == 1 and schedule.strip().startswith("@")):
-            raise self._invalid(
-                "Exactly 5 or 6 (with trailing seconds) fields, or an alias such as @daily, are needed."
-            )
+            raise self.invalid("Exactly 5 or 6 (with trailing seconds) fields, or an alias such as @daily, are needed.")
         # croniter's R (random) and H (hash of a job's name) would give other times at each look
         if any(part[:1] in "rRhH" for field in fields for part in field.split(",") if part):
-            raise self._invalid("random and hashed fields are not supported.")
+            raise self.invalid("random and hashed fields are not supported.")
         try:
             expanded, _ = croniter.expand(schedule)
         except (CroniterError, ValueError, KeyError, IndexError) as error:
             alias = schedule.strip().startswith("@")
-            raise self._invalid("there is no such alias." if alias else str(error)) from None
+            raise self.invalid("there is no such alias." if alias else str(error)) from None
         #: Every hour matches, so the schedule means intervals and not times of day.
         self.elapsed = expanded[_HOUR] == ["*"]
+        self._expanded = expanded
 
     def next(self, wall: datetime) -> datetime:
         steps = croniter(
@@ -241,10 +254,36 @@ class _Calendar:
         try:
             found: datetime = steps.get_next()
         except CroniterBadDateError:
-            raise self._invalid("no date matches it.") from None
+            raise self.invalid("no date matches it.") from None
         return found.replace(tzinfo=None)
 
-    def _invalid(self, reason: str) -> InvalidInputError:
+    def is_denser_than(self, seconds: int) -> bool:
+        """Whether two of its times are nearer to each other than this, which is at most an hour."""
+        if len(self._expanded) <= _SECONDS and seconds <= 60:
+            return False
+        within = self._values(_SECONDS, 60) if len(self._expanded) > _SECONDS else [0]
+        spread = within[-1] - within[0]
+        minutes = [60 * hour + minute for hour in self._values(_HOUR, 24) for minute in self._values(_MINUTE, 60)]
+        gaps = [later - earlier for earlier, later in pairwise(within)]
+        gaps += [60 * (later - earlier) - spread for earlier, later in pairwise(minutes)]
+        overnight = 60 * (minutes[0] + 24 * 60 - minutes[-1]) - spread
+        return min(gaps, default=seconds) < seconds or (overnight < seconds and self._has_days_in_a_row())
+
+    def _values(self, place: int, size: int) -> list[int]:
+        found = self._expanded[place]
+        return list(range(size)) if found == ["*"] else sorted({int(value) for value in found})
+
+    def _has_days_in_a_row(self) -> bool:
+        # an alias fires once a day at most, and then nothing follows overnight
+        days = _Calendar(" ".join(["0", "0", *self._schedule.split()[_DAY_FIELDS]]))
+        day = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall clock without a zone
+        for _ in range(_DAYS_LOOKED_AT):
+            day, before = days.next(day), day
+            if day - before == timedelta(days=1):
+                return True
+        return False
+
+    def invalid(self, reason: str) -> InvalidInputError:
         return InvalidInputError(f"Invalid cron schedule: '{self._schedule[:100]}'. Reason: {reason}")
 
 

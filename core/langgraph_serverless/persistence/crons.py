@@ -21,6 +21,8 @@ from langgraph_serverless.persistence.queries import load_queries
 
 _SQL = load_queries(__file__)
 INSERT_CRON = _SQL["insert_cron"]
+LOCK_CRON_COUNT = _SQL["lock_cron_count"]
+HAS_AS_MANY_CRONS = _SQL["has_as_many_crons"]
 GET_CRON = _SQL["get_cron"]
 LOCK_CRON = _SQL["lock_cron"]
 UPDATE_CRON = _SQL["update_cron"]
@@ -28,6 +30,7 @@ DELETE_CRON = _SQL["delete_cron"]
 ASSISTANT_EXISTS = _SQL["assistant_exists"]
 CLAIM_DUE_CRON = _SQL["claim_due_cron"]
 MOVE_CRON = _SQL["move_cron"]
+PUT_OFF_CRON = _SQL["put_off_cron"]
 DATABASE_TIME = _SQL["database_time"]
 
 
@@ -111,6 +114,14 @@ class CronRepository:
         cursor = await connection.execute(ASSISTANT_EXISTS, {"assistant_id": assistant_id})
         return await cursor.fetchone() is not None
 
+    async def has_as_many(self, connection: Connection, most: int, *, tenant: str) -> bool:
+        """Whether the tenant has this many crons. Until the transaction ends nobody else can ask it."""
+        await connection.execute(LOCK_CRON_COUNT, {"tenant": tenant})
+        # a statement of its own: it sees what those have made that were waited for
+        row = await (await connection.execute(HAS_AS_MANY_CRONS, {"tenant": tenant, "most": most})).fetchone()
+        assert row is not None  # an aggregate
+        return bool(row["reached"])
+
     async def insert(self, connection: Connection, cron: Cron) -> Cron | None:
         """The stored cron; None if its thread does not exist."""
         cursor = await connection.execute(
@@ -183,3 +194,10 @@ class CronRepository:
 
     async def move(self, connection: Connection, cron_id: uuid.UUID, next_run_date: datetime | None) -> None:
         await connection.execute(MOVE_CRON, {"cron_id": cron_id, "next_run_date": next_run_date})
+
+    async def put_off(
+        self, connection: Connection, cron_id: uuid.UUID, due_at: datetime, next_run_date: datetime | None
+    ) -> None:
+        """Give up the firing that was due at ``due_at``, if nobody has dealt with it."""
+        parameters = {"cron_id": cron_id, "due_at": due_at, "next_run_date": next_run_date}
+        await connection.execute(PUT_OFF_CRON, parameters)

@@ -14,6 +14,15 @@ WHERE %(thread_id)s::uuid IS NULL
    OR EXISTS (SELECT 1 FROM thread)
 RETURNING *
 
+-- name: lock_cron_count
+-- Whoever makes crons of this tenant takes turns until the transaction ends, so that they can be counted.
+SELECT pg_advisory_xact_lock(hashtextextended('lgs.cron of ' || %(tenant)s::text, 0))
+
+-- name: has_as_many_crons
+-- Whether a tenant has this many crons; no more than those are read.
+SELECT count(*) >= %(most)s AS reached
+FROM (SELECT 1 FROM lgs.cron WHERE tenant = %(tenant)s LIMIT %(most)s) AS counted
+
 -- name: get_cron
 -- One cron.
 SELECT * FROM lgs.cron WHERE cron_id = %(cron_id)s
@@ -65,6 +74,10 @@ FROM due
 -- name: move_cron
 -- The next time of a cron that has fired, or null at its end. Not a change of its own, so `updated_at` stays.
 UPDATE lgs.cron SET next_run_date = %(next_run_date)s WHERE cron_id = %(cron_id)s
+
+-- name: put_off_cron
+-- The next time of a cron that could not be fired, unless somebody else has fired or changed it since.
+UPDATE lgs.cron SET next_run_date = %(next_run_date)s WHERE cron_id = %(cron_id)s AND next_run_date = %(due_at)s
 
 -- name: database_time
 -- Schedules go by the database's clock.

@@ -39,9 +39,21 @@ FIXED = frozenset({"assistant_id"})
 class CronService:
     """Scheduled runs."""
 
-    def __init__(self, database: Database, catalog: GraphCatalog, webhooks: WebhookPolicy | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        catalog: GraphCatalog,
+        webhooks: WebhookPolicy | None = None,
+        *,
+        least_interval: int = 0,
+        most: int = 0,
+    ) -> None:
         self._database = database
         self._catalog = catalog
+        #: Seconds between two times of a schedule.
+        self._least_interval = least_interval
+        #: Crons of one tenant; 0 is no limit.
+        self._most = most
         self._webhooks = webhooks
         self._crons = CronRepository()
 
@@ -56,11 +68,12 @@ class CronService:
         """A new cron on a thread, or (None) on a fresh thread for each firing; ``payload`` is the request's body.
 
         Raises:
-            InvalidInputError: if the schedule, the zone, the end or a field of the run's is not valid.
+            InvalidInputError: if the schedule, the zone, the end or a field of the run's is not valid, or there are too
+                many crons.
             NotFoundError: if there is no such assistant or thread.
         """
         schedule, timezone = payload["schedule"], payload.get("timezone")
-        check_schedule(schedule, timezone)
+        check_schedule(schedule, timezone, least_interval=self._least_interval)
         assistant_id = self._assistant_id(payload["assistant_id"])
         cron_id = new_id()
         await self._check_webhook(payload)
@@ -86,6 +99,10 @@ class CronService:
             check_request(run_request(cron, now))
             if not await self._crons.assistant_exists(connection, assistant_id):
                 raise NotFoundError(f"Assistant '{payload['assistant_id']}' not found")
+            if self._most and await self._crons.has_as_many(connection, self._most, tenant=""):
+                raise InvalidInputError(
+                    f"Invalid cron: there are {self._most} crons already, and more are not allowed here. Delete one first."
+                )
             stored = await self._crons.insert(connection, cron)
             if stored is None:
                 raise NotFoundError(f"Thread with ID '{thread_id}' not found. Create the thread before its cron.")
@@ -122,7 +139,9 @@ class CronService:
             if cron is None:
                 raise NotFoundError(f"Cron '{cron_id}' not found")
             changed = _changed(cron, {key: value for key, value in changes.items() if key not in FIXED})
-            check_schedule(changed.schedule, changed.timezone)
+            # one that was made before there was a least interval may still be changed otherwise
+            least = self._least_interval if changes.get("schedule") is not None else 0
+            check_schedule(changed.schedule, changed.timezone, least_interval=least)
             now = await self._crons.now(connection)
             check_request(run_request(changed, now))
             return await self._crons.update(connection, replace(changed, next_run_date=_next_date(cron, changed, now)))

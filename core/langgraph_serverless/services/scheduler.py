@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from langgraph_serverless.domain.crons import next_run_date, run_request
@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 #: Crons that one tick looks at; the next tick goes on.
 MOST_CRONS = 1000
+#: How long after its time a cron is still tried: if it fails without having been refused, or if its end has passed.
+PATIENCE = timedelta(minutes=10)
 #: Rows that one statement of a sweep removes, and statements per tick.
 BATCH = 200
 MOST_BATCHES = 25
@@ -44,8 +46,10 @@ class TickReport:
 
     crons_fired: int
     #: Crons that were due and made no run: refused (their date has moved on), failed, or on a thread that somebody else
-    #: had locked (the next tick tries both again).
+    #: had locked (the next tick tries both again; what goes on failing moves on after ``PATIENCE``).
     crons_failed: int
+    #: How late the latest of the fired ones was, by the database's clock.
+    crons_late_seconds: float
     #: Runs taken back from workers that were lost.
     leases_expired: int
     #: Runs given up after their last attempt.
@@ -65,6 +69,20 @@ class TickReport:
     bells_rung: int
     #: Parts of the tick that failed as a whole.
     failures: int
+
+    @property
+    def rows_swept(self) -> int:
+        """Threads, items, webhooks and keys whose time was over."""
+        return self.threads_purged + self.items_swept + self.webhooks_swept + self.keys_swept
+
+
+@dataclass(slots=True)
+class _Crons:
+    """What a tick does to crons, counted as it goes on."""
+
+    fired: int = 0
+    failed: int = 0
+    late_seconds: float = 0.0
 
 
 class SchedulerService:
@@ -107,9 +125,10 @@ class SchedulerService:
         waiting = await self._part("bell", self._ring)
         # last, as receivers may be slow
         webhooks = await self._part("webhooks", self._webhooks.deliver_due)
-        return TickReport(
-            crons_fired=crons[0] if crons else 0,
-            crons_failed=crons[1] if crons else 0,
+        report = TickReport(
+            crons_fired=crons.fired if crons else 0,
+            crons_failed=crons.failed if crons else 0,
+            crons_late_seconds=crons.late_seconds if crons else 0.0,
             leases_expired=leases.requeued if leases else 0,
             runs_buried=leases.buried if leases else 0,
             threads_purged=threads or 0,
@@ -122,6 +141,9 @@ class SchedulerService:
             keys_swept=keys or 0,
             failures=[crons, leases, threads, histories, items, outbox, keys, waiting, webhooks].count(None),
         )
+        if did := {name: value for name, value in asdict(report).items() if value}:
+            logger.info("tick", extra={"action": "tick", **did})
+        return report
 
     async def _part(self, name: str, work: Callable[[], Awaitable[T]]) -> T | None:
         try:
@@ -132,41 +154,66 @@ class SchedulerService:
             logger.exception("part of the scheduler's tick failed", extra={"action": "tick_failed", "part": name})
             return None
 
-    async def _fire_crons(self, now: datetime | None) -> tuple[int, int]:
-        """How many crons have fired, and how many could not."""
-        fired = 0
-        refused = 0
-        failed: set[uuid.UUID] = set()
+    async def _fire_crons(self, now: datetime | None) -> _Crons:
+        did = _Crons()
+        passed: set[uuid.UUID] = set()
         for _ in range(MOST_CRONS):
             due: DueCron | None = None
             try:
                 async with self._database.transaction() as connection:
-                    due = await self._crons.claim_due(connection, now=now, skipped=failed)
+                    due = await self._crons.claim_due(connection, now=now, skipped=passed)
                     if due is None:
                         break
                     if not due.thread_free:
-                        failed.add(due.cron.cron_id)
+                        passed.add(due.cron.cron_id)
                         continue
                     created, was_refused = await self._fire(connection, due)
-            except UnavailableError:
-                raise
-            except Exception:
+            except Exception as error:
                 if due is None:
                     raise
-                # rolled back: its date stays, and the next tick tries again
-                failed.add(due.cron.cron_id)
-                logger.exception("cron failed", extra={"action": "cron_failed", "cron_id": str(due.cron.cron_id)})
+                passed.add(due.cron.cron_id)
+                await self._failed(due, error)
                 continue
-            refused += was_refused
+            did.failed += was_refused
             if created is not None:
-                fired += 1
-                await self._runs.announce([created])
-        return fired, refused + len(failed)
+                did.fired += 1
+                did.late_seconds = max(did.late_seconds, (due.now - due.due_at).total_seconds())
+                await self._announce(created)
+        did.failed += len(passed)
+        return did
+
+    async def _failed(self, due: DueCron, error: Exception) -> None:
+        """A cron could not be dealt with. All of it was rolled back and its date stays, for a while.
+
+        If the database is what is missing, the claim of the next cron says so.
+        """
+        cron, about = due.cron, {"cron_id": str(due.cron.cron_id), "due_at": due.due_at.isoformat()}
+        logger.error("cron failed: %s", error, extra={"action": "cron_failed", **about}, exc_info=error)
+        if isinstance(error, UnavailableError) or due.now - due.due_at < PATIENCE:
+            return
+        try:
+            following = next_run_date(
+                schedule=cron.schedule, timezone=cron.timezone, end_time=cron.end_time, after=due.now
+            )
+        except ServerError:
+            following = None  # a schedule that cannot be read has no next time; a change of it gives it one
+        async with self._database.connection() as connection:
+            await self._crons.put_off(connection, cron.cron_id, due.due_at, following)
+        outcome = {"action": "cron_given_up", **about, "next_run_date": following and following.isoformat()}
+        logger.error("cron given up: it has failed for %s", PATIENCE, extra=outcome)
+
+    async def _announce(self, created: CreatedRun) -> None:
+        try:
+            await self._runs.announce([created])
+        except Exception:
+            # the run is there, and the tick rings for whatever waits
+            logger.exception("cron's run not announced", extra={"action": "announce", "run_id": created.run.run_id})
 
     async def _fire(self, connection: Connection, due: DueCron) -> tuple[CreatedRun | None, bool]:
         """Make the run of a due cron, if there is one to make, and move its date on; the run, and whether it was refused."""
         cron = due.cron
-        over = cron.end_time is not None and cron.end_time < due.now
+        # a time up to the end counts although its tick is later, as every tick is; but nobody expects it hours after the end
+        over = cron.end_time is not None and cron.end_time < max(due.due_at, due.now - PATIENCE)
         wanted = not over and not due.fired
         created = await self._create_run(connection, due) if wanted else None
         following = (
