@@ -1,6 +1,7 @@
 """A worker as a process of its own: what the worker function does, for tests that stop, kill and restart it.
 
-Started by ``cluster.py`` only. Settings come from the environment; it consumes until it is killed.
+Started by ``cluster.py`` only. Settings come from the environment; it consumes until it is killed. ``CLOCK_OFF_BY`` (seconds)
+makes its wall clock wrong, and on SIGUSR1 it is set by ``CLOCK_STEP`` (seconds), as a machine's is by its time service.
 """
 
 from __future__ import annotations
@@ -8,15 +9,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
+import time
 
 from langgraph_serverless.containers.worker import consume
+from langgraph_serverless.event_loop import run_to_end
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import configure_logging
 
 FOREVER = 1e6
 
+
+def have_a_clock_of_its_own() -> None:
+    """Everybody looks at it as ``time.time`` and ``time.time_ns``, which are replaced; leases must not need it at all."""
+    off_by, real, real_ns = int(os.environ.get("CLOCK_OFF_BY", "0")), time.time, time.time_ns
+
+    def set_it(*_: object) -> None:
+        nonlocal off_by
+        off_by += int(os.environ["CLOCK_STEP"])
+
+    time.time = lambda: real() + off_by
+    time.time_ns = lambda: real_ns() + off_by * 10**9
+    signal.signal(signal.SIGUSR1, set_it)
+
+
 if __name__ == "__main__":
+    have_a_clock_of_its_own()
     settings = Settings.from_env(os.environ)
     configure_logging("INFO", json=False)
     logging.basicConfig(level=logging.INFO)
-    asyncio.run(consume(settings, deadline=lambda: FOREVER, idle_grace=FOREVER))
+    with asyncio.Runner() as runner:
+        run_to_end(runner.get_loop(), consume(settings, deadline=lambda: FOREVER, idle_grace=FOREVER))

@@ -21,6 +21,8 @@ from langgraph.checkpoint.base import (
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
+    CheckpointTuple,
+    get_checkpoint_id,
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -32,18 +34,20 @@ from psycopg_pool import AsyncConnectionPool
 
 from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.persistence.checkpoint_ids import draw_after
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection, is_outage
 from langgraph_serverless.persistence.queries import load_queries
 
 _SQL = load_queries(__file__)
+NEWEST_CHECKPOINT = _SQL["newest_checkpoint"]
 PUT_CHECKPOINT = _SQL["put_checkpoint"]
 PUT_WRITES = _SQL["put_writes"]
 REPLACE_WRITES = _SQL["replace_writes"]
 
 
 class Saver(AsyncPostgresSaver):
-    """``AsyncPostgresSaver`` that can read back every channel name.
+    """``AsyncPostgresSaver`` that can read back every channel name, and whose process writes in the order of time.
 
     The stock query casts names to ``bytea``, and a cast reads backslashes as escapes. Names come from clients
     (``Command(goto="\\\\")`` writes to ``branch:to:\\\\``), and one such write would make its thread unreadable for good.
@@ -52,6 +56,19 @@ class Saver(AsyncPostgresSaver):
     SELECT_SQL = AsyncPostgresSaver.SELECT_SQL.replace("bl.channel::bytea", "convert_to(bl.channel, 'UTF8')").replace(
         "cw.channel::bytea", "convert_to(cw.channel, 'UTF8')"
     )
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The newest checkpoint, or the one that the config names; what this process writes then sorts after all there are."""
+        found = await super().aget_tuple(config)
+        if found is not None:
+            newest = found.config["configurable"]["checkpoint_id"]
+            if get_checkpoint_id(config):
+                async with self._cursor() as cursor:
+                    await cursor.execute(NEWEST_CHECKPOINT, {"thread_id": config["configurable"]["thread_id"]})
+                    row = await cursor.fetchone()
+                newest = max(newest, row["checkpoint_id"]) if row is not None else newest
+            draw_after(newest)
+        return found
 
 
 class FencedSaver(Saver):

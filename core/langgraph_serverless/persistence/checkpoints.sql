@@ -1,3 +1,7 @@
+-- name: newest_checkpoint
+-- The highest id among a thread's checkpoints, whatever namespace it is in.
+SELECT max(checkpoint_id) AS checkpoint_id FROM checkpoints WHERE thread_id = %(thread_id)s HAVING count(*) > 0
+
 -- name: put_checkpoint
 -- A checkpoint and its new channel values, if the lease is still held: `held` says so.
 WITH fence AS (
