@@ -8,7 +8,7 @@ import os
 import time
 from typing import Annotated
 
-from langgraph.config import get_config, get_stream_writer
+from langgraph.config import get_config, get_store, get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from typing_extensions import TypedDict
 
@@ -88,3 +88,25 @@ builder = StateGraph(State)
 builder.add_node(speak)
 builder.add_edge(START, "speak")
 tokens = builder.compile()
+
+
+async def mark(state: State) -> State:
+    number = state["done"] + 1
+    configurable = get_config()["configurable"]
+    await asyncio.sleep(state["seconds"])
+    get_stream_writer()({"step": number, "pid": os.getpid()})
+    await get_store().aput(("marks",), configurable["thread_id"], {"step": number})
+    return {"done": number, "log": [f"{state['name']}{number}"]}
+
+
+def more_marks(state: State) -> str:
+    return "mark" if state["done"] < state["steps"] else END
+
+
+builder = StateGraph(State)
+builder.add_node(begin)
+builder.add_node(mark)
+builder.add_edge(START, "begin")
+builder.add_conditional_edges("begin", more_marks, ["mark", END])
+builder.add_conditional_edges("mark", more_marks, ["mark", END])
+marks = builder.compile()
