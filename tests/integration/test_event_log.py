@@ -34,8 +34,10 @@ def key(of: Lease) -> str:
     return f"{PREFIX}:run:{{{of.run_id}}}:events"
 
 
-async def stored(redis: Redis, of: Lease) -> list[int]:
-    return [int(fields[b"d"]) for _, fields in await redis.xrange(key(of))]
+async def stored(redis: Redis, of: Lease) -> list[int | str]:
+    """The numbers of the events, and the names of those that have none."""
+    entries = await redis.xrange(key(of))
+    return [int(fields[b"d"]) if fields[b"d"].isdigit() else fields[b"n"].decode() for _, fields in entries]
 
 
 @pytest.fixture
@@ -89,6 +91,7 @@ async def test_an_earlier_epoch_is_refused_and_writes_nothing(redis: Redis) -> N
     first = lease(1)
     second = lease(2, first.run_id)
     await old.append(first, numbered(1, 2))
+    await old.seal(first)
     await new.append(second, numbered(3, 3))
     with pytest.raises(LeaseLostError):
         await old.append(first, numbered(90, 91))
@@ -102,7 +105,7 @@ async def test_an_earlier_epoch_of_the_same_process_is_refused(log: RedisEventLo
     await log.append(lease(2, first.run_id), numbered(2, 2))
     with pytest.raises(LeaseLostError):
         await log.append(first, numbered(90, 90))
-    assert await stored(redis, first) == [1, 2]
+    assert await stored(redis, first) == [1, "__gap__", 2], "nobody knows whether the first one had more to say"
 
 
 @pytest.mark.parametrize("landed", [False, True])
@@ -154,7 +157,7 @@ async def test_what_an_outage_held_up_goes_out_by_itself(
     assert names == [b"custom"] * 3 + [b"__end__"]
 
 
-async def test_an_outage_that_outlasts_the_memory_ends_the_log_without_an_end(
+async def test_an_outage_that_outlasts_the_memory_leaves_a_gap_and_the_stream_goes_on(
     log: RedisEventLog, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "MOST_UNSENT_BYTES", 10)
@@ -162,16 +165,85 @@ async def test_an_outage_that_outlasts_the_memory_ends_the_log_without_an_end(
     mine = lease()
     await log.append(mine, numbered(1, 2))
     cut = Cut(log, landed=False)
-    for events in (numbered(10, 19), numbered(20, 29)):
+    for events in (numbered(10, 19), numbered(20, 29), numbered(30, 30)):
         with pytest.raises(UnavailableError):
             await log.append(mine, events)
     cut.broken = False
-    for events in (numbered(30, 30), [end_marker(status="success", output=None)]):
-        with pytest.raises(UnavailableError, match="dropped"):
-            await log.append(mine, events)
-    # a reader finds the run over and its log without an end: it gets a snapshot
-    assert await stored(redis, mine) == [1, 2]
+    await log.append(mine, numbered(31, 31))
+    await log.append(mine, [end_marker(status="success", output={})])
+    assert await stored(redis, mine) == [1, 2, "__gap__", 30, 31, "__gap__", "__end__"]
     assert log._tails == {}
+
+
+async def test_a_redis_that_went_back_leaves_a_gap(log: RedisEventLog, redis: Redis) -> None:
+    """As a replica that takes over without the last writes."""
+    mine = lease()
+    fence = key(mine).replace(":events", ":fence")
+    await log.append(mine, numbered(1, 3))
+    before = await redis.dump(fence)
+    await log.append(mine, numbered(4, 6))
+    await redis.restore(fence, 0, before, replace=True)
+    for entry_id, _ in (await redis.xrange(key(mine)))[3:]:
+        await redis.xdel(key(mine), entry_id)
+    await log.append(mine, numbered(7, 8))
+    assert await stored(redis, mine) == [1, 2, 3, "__gap__", 7, 8]
+
+
+async def test_owners_that_hand_over_leave_no_gap(log: RedisEventLog, redis: Redis) -> None:
+    first = lease(1)
+    await log.seal(first)  # it had nothing to say
+    for epoch, number in ((2, 1), (3, 2), (4, 3)):
+        owner, theirs = lease(epoch, first.run_id), RedisEventLog(redis, PREFIX, SETTINGS)
+        await theirs.append(owner, numbered(number, number))
+        await theirs.seal(owner)
+        assert theirs._tails == {}
+    assert await stored(redis, first) == [1, 2, 3]
+    # the fifth takes the run and dies before it says anything
+    await log.append(lease(6, first.run_id), numbered(4, 4))
+    assert await stored(redis, first) == [1, 2, 3, "__gap__", 4]
+
+
+@pytest.mark.parametrize("back", [True, False])
+async def test_a_hand_over_during_an_outage_sends_what_was_held_up_or_leaves_a_gap(
+    log: RedisEventLog, redis: Redis, back: bool
+) -> None:
+    mine = lease(1)
+    await log.append(mine, numbered(1, 2))
+    cut = Cut(log, landed=False)
+    with pytest.raises(UnavailableError):
+        await log.append(mine, numbered(3, 4))
+    sealing = asyncio.create_task(log.seal(mine))
+    await asyncio.sleep(0.05)
+    cut.broken = not back
+    async with asyncio.timeout(10):
+        await sealing
+    cut.broken = False
+    await asyncio.sleep(0.6)  # longer than the pause after a failure: what was given up is not sent by itself any more
+    await RedisEventLog(redis, PREFIX, SETTINGS).append(lease(2, mine.run_id), numbered(5, 5))
+    assert await stored(redis, mine) == ([1, 2, 3, 4, 5] if back else [1, 2, "__gap__", 5])
+    assert log._tails == {}
+
+
+async def test_whoever_is_killed_with_events_held_up_leaves_a_gap(log: RedisEventLog, redis: Redis) -> None:
+    mine = lease(1)
+    await log.append(mine, numbered(1, 2))
+    Cut(log, landed=False)
+    with pytest.raises(UnavailableError):
+        await log.append(mine, numbered(3, 4))
+    await log.aclose()  # it takes them along
+    later = RedisEventLog(redis, PREFIX, SETTINGS)
+    await later.append(lease(2, mine.run_id), numbered(5, 5))
+    await later.append(lease(2, mine.run_id), [end_marker(status="success", output={})])
+    assert await stored(redis, mine) == [1, 2, "__gap__", 5, "__gap__", "__end__"]
+
+
+async def test_a_sealed_log_that_is_lost_leaves_a_gap(log: RedisEventLog, redis: Redis) -> None:
+    mine = lease(1)
+    await log.append(mine, numbered(1, 2))
+    await log.seal(mine)
+    await redis.delete(key(mine))  # evicted
+    await log.append(lease(2, mine.run_id), numbered(3, 3))
+    assert await stored(redis, mine) == ["__gap__", 3]
 
 
 async def test_a_long_queue_goes_out_in_pieces(log: RedisEventLog, redis: Redis) -> None:

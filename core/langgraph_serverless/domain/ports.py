@@ -27,6 +27,12 @@ class EventAppender(Protocol):
                 with the next append. Do not hand them in again.
         """
 
+    async def seal(self, lease: Lease) -> None:
+        """Say that this lease has appended its last event, before somebody else goes on with the run.
+
+        Waits a moment for what is still held back. Without a seal the next owner's events follow a gap marker. Never raises.
+        """
+
     async def expire(self, run_id: uuid.UUID, seconds: float) -> None:
         """Keep the run's events for this long from now on.
 

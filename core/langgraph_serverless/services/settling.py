@@ -89,6 +89,10 @@ class Settler:
         Raises:
             LeaseLostError: somebody else has the run, nothing was written.
         """
+        # A graph that was stopped in the midst of a superstep may have had events that nobody has heard of, of the one before
+        # even; and the next owner shuts out whatever is sent after its first event.
+        if self._log is not None and not signals.released:
+            await self._log.seal(claimed.lease)
         await self._until_written(claimed, signals, lambda: self._queue.hand_off(claimed.lease))
 
     async def _close_stream(self, claimed: ClaimedRun, execution: Execution) -> None:

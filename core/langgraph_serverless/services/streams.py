@@ -102,17 +102,18 @@ class StreamService:
                 yield batch
 
     async def _replay(self, run_id: uuid.UUID, after: str) -> Batches:
-        """What the log still has of a run that is over; the state it left, if the log has nothing."""
-        if self._events is None or not await self._log_exists(run_id):
-            result = await self._runs.result(run_id)
-            if result is not None:
-                yield [_snapshot(result, current=True)]
-            return
-        async with aclosing(cast(Batches, self._events.read(run_id, after))) as batches:
-            async for batch in _without_markers(batches):
-                if not batch:
+        """What the log still has of a run that is over; the state it left, if the log has nothing or does not end."""
+        if self._events is not None and await self._log_exists(run_id):
+            async with aclosing(cast(Batches, self._events.read(run_id, after))) as batches:
+                async for batch in _without_markers(batches):
+                    if not batch:
+                        break  # the end came while the log was out of reach, or the client is ahead of it
+                    yield batch
+                else:
                     return
-                yield batch
+        result = await self._runs.result(run_id)
+        if result is not None:
+            yield [_snapshot(result, current=True)]
 
     async def _log_exists(self, run_id: uuid.UUID) -> bool:
         try:
@@ -280,11 +281,18 @@ async def _filtered(batches: Batches, modes: frozenset[str] | None) -> Batches:
 async def _without_markers(batches: AsyncIterator[Sequence[Event]]) -> Batches:
     """What clients get; if events may be missing, the state that the run left comes last."""
     gap = False
+    before: Event | None = None
     async for batch in batches:
-        gap = gap or any(map(is_gap, batch))
-        events = [event for event in batch if not event.is_end and not is_gap(event)]
-        if gap and batch and batch[-1].is_end and (state := state_in(batch[-1])) is not None:
-            events.append(Event("values", state))
+        events = []
+        for event in batch:
+            if is_gap(event):
+                gap = True
+            elif not event.is_end:
+                events.append(event)
+            elif gap and (state := state_in(event)) is not None:
+                # with the id of the marker right before the end: whoever goes on after it has the state
+                events.append(Event("values", state, before.id if before is not None and is_gap(before) else ""))
+            before = event
         if events or not batch:
             yield events
 

@@ -31,7 +31,7 @@ from redis.exceptions import RedisError
 
 from langgraph_serverless.domain.events import Event
 from langgraph_serverless.errors import UnavailableError
-from langgraph_serverless.streaming.keys import END_WORD, events_key
+from langgraph_serverless.streaming.keys import END_WORD, NEW_WORD, events_key
 from langgraph_serverless.streaming.reader import Reader
 
 logger = logging.getLogger("langgraph_serverless.streaming")
@@ -189,9 +189,16 @@ class EventHub:
             kind, channel = message[0], message[1]
             if kind == b"message":
                 ended = message[2] == END_WORD
+                if message[2] == NEW_WORD:
+                    self._doubt(channel)
                 self._wake(reader for reader in self._readers.get(channel, ()) if ended or not reader.end_only)
             elif kind == b"subscribe":
+                self._doubt(channel)
                 self._wake(self._readers.get(channel, ()))
+
+    def _doubt(self, channel: bytes) -> None:
+        for reader in self._readers.get(channel, ()):
+            reader.doubt()
 
     # fetching
 

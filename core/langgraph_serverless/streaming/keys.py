@@ -18,5 +18,6 @@ def fence_key(prefix: str, run_id: uuid.UUID) -> str:
     return f"{prefix}:run:{{{run_id}}}:fence"
 
 
-#: What the channel says when the end marker is among the new entries; otherwise it says nothing at all.
-END_WORD = b"end"
+#: What the channel says when the end marker is among the new entries, and when the stream has been lost and begun anew;
+#: otherwise it says nothing at all.
+END_WORD, NEW_WORD = b"end", b"new"

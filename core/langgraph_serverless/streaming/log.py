@@ -5,12 +5,14 @@ worker that lost its lease and does not know it yet gets ``LeaseLostError``). Th
 stream's channel; Redis gives the ids.
 
 The worker counts the events of its lease and sends the number of a batch's first one; the script skips what it has
-already. So an append whose answer was lost can be sent again without repeats. That is what carries a stream over a short
+already. So an append whose answer was lost can be sent again without repeats. That is what carries a stream over an
 outage: events that could not be sent stay here, within ``MOST_UNSENT_BYTES``, and go out before the next ones or when Redis
-is back, whichever comes first. If an outage outlasts that, the run's log ends there, without an end marker, as a gap must not look like a stream; its readers get a
-snapshot from the run's row.
+is back, whichever comes first.
 
-A log that is lost (``FLUSHALL``) while its run goes on begins anew with a gap marker in the place of what it held.
+A gap must not look like a stream, so the script puts a gap marker in the place of what it misses, and readers then get the
+state that the run leaves. It misses something if numbers are left out (an outage outlasted the memory, or Redis went back to
+an older copy of itself), if the log is gone (``FLUSHALL``), or if a run has a new owner and the one before has not sealed
+its part: only ``seal`` says that nothing was held back, and whoever is killed does not seal.
 
 While a run lives, its events are kept for as long as it may be silent; from the end marker on for the retention time. So a
 run that nobody ends leaves nothing behind either.
@@ -19,6 +21,7 @@ run that nobody ends leaves nothing behind either.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections import deque
@@ -36,6 +39,8 @@ from langgraph_serverless.event_loop import within
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.streaming.keys import END_WORD, events_key, fence_key
 
+logger = logging.getLogger("langgraph_serverless.streaming")
+
 #: Events of one run that wait for Redis to come back.
 MOST_UNSENT_BYTES = 8 * 2**20
 #: One call of the script blocks Redis for everybody, so long queues go out in pieces.
@@ -44,38 +49,67 @@ MOST_EVENTS_PER_CALL = 500
 LONGEST_CALL = 5.0
 #: After a failure, appends do not try again for this long (seconds): a run must not wait for each of them.
 PAUSE_AFTER_FAILURE = 0.5
-#: For how long (seconds) events are sent again without a further append.
-RETRY_FOR = 60.0
+#: It doubles up to this when events are sent again without a further append.
+LONGEST_PAUSE = 4.0
+#: For how long (seconds) the last events of a run that is over are sent again; its readers have looked at its row by then.
+RETRY_ENDED = 60.0
+#: What a hand-off waits for the log (seconds); workers that leave have little more time for all that they do.
+SEAL_PATIENCE = 1.0
 #: Tails of runs that were handed on without an end are forgotten once there are this many of them.
 MOST_TAILS = 1000
 
 _APPEND = """
 -- KEYS: events, fence.
--- ARGV: epoch, token, number of the first event, keep (ms), most events, word, then name, data, name, data ...
-local fence = redis.call('HMGET', KEYS[2], 'epoch', 'token', 'next')
+-- ARGV: epoch, token, number of the first event, keep (ms), most events, word, whether these are the lease's last ones,
+-- then name, data, name, data ...
+local fence = redis.call('HMGET', KEYS[2], 'epoch', 'token', 'next', 'sealed', 'some', 'gap')
 local epoch, token, first = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local held = tonumber(fence[1] or '-1')
 if held > epoch then
   return -1
 end
-local known = first
+local known = 0
 if held == epoch and fence[2] == token then
   known = tonumber(fence[3])
 end
-if (first > 0 or epoch > 1) and redis.call('EXISTS', KEYS[1]) == 0 then
-  -- there has been a log, and it is lost: readers may not have seen all of it
-  redis.call('XADD', KEYS[1], '*', 'n', '__gap__', 'd', '')
+local missing = first > known
+if held == -1 then
+  -- there may have been a log, with its fence; an only owner that begins has none to miss
+  missing = missing or epoch > 1
+else
+  missing = missing or (held < epoch and tonumber(fence[4] or '-1') ~= epoch - 1)
+  missing = missing or (fence[5] and redis.call('EXISTS', KEYS[1]) == 0)
 end
-local last = first + (#ARGV - 6) / 2
+local grown = missing
+if missing then
+  redis.call('XADD', KEYS[1], '*', 'n', '__gap__', 'd', '')
+  redis.call('HSET', KEYS[2], 'gap', '1')
+end
+local last = first + (#ARGV - 7) / 2
 for number = math.max(known, first), last - 1 do
-  local at = 7 + 2 * (number - first)
+  local at = 8 + 2 * (number - first)
+  if ARGV[at] == '__end__' and (fence[6] or (missing and number > math.max(known, first))) then
+    -- once more, for readers that have come back since the first one, and to give the state an id
+    redis.call('XADD', KEYS[1], '*', 'n', '__gap__', 'd', '')
+  end
   redis.call('XADD', KEYS[1], '*', 'n', ARGV[at], 'd', ARGV[at + 1])
+  grown = true
 end
 redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'token', token, 'next', math.max(known, last))
-redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[5])
+if grown then
+  redis.call('HSET', KEYS[2], 'some', '1')
+  redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[5])
+end
+if ARGV[7] == '1' then
+  redis.call('HSET', KEYS[2], 'sealed', ARGV[1])
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
-redis.call('PUBLISH', KEYS[1], ARGV[6])
+if missing and ARGV[6] == '' then
+  redis.call('PUBLISH', KEYS[1], 'new')
+elseif grown then
+  redis.call('PUBLISH', KEYS[1], ARGV[6])
+end
 return 0
 """
 
@@ -85,10 +119,8 @@ class _Tail:
     """What this process knows of a run's end of the log."""
 
     lease: Lease
-    #: events of this lease that are known to be in the log
+    #: events of this lease that are known to be in the log, or given up
     sent: int = 0
-    #: events were dropped, so nothing may follow
-    broken: bool = False
     unsent: deque[Event] = field(default_factory=deque)
     unsent_bytes: int = 0
     used_at: float = 0.0
@@ -108,10 +140,9 @@ class _Tail:
         self.sent += count
 
     def limit(self) -> None:
+        """Give up what is too much to keep; the script finds the numbers missing."""
         if self.unsent_bytes > MOST_UNSENT_BYTES:
-            self.broken = True
-            self.unsent.clear()
-            self.unsent_bytes = 0
+            self.remove(len(self.unsent))
 
 
 class RedisEventLog:
@@ -125,6 +156,7 @@ class RedisEventLog:
         self._keep_ended = int(settings.stream_retention * 1000)
         self._keep_live = int((settings.stream_retention + settings.run_timeout) * 1000)
         self._forget_after = settings.run_timeout
+        self._retry_for = settings.stream_retention
         self._tails: dict[uuid.UUID, _Tail] = {}
         self._paused_until = 0.0
 
@@ -138,7 +170,7 @@ class RedisEventLog:
             async with tail.turn:
                 await self._send(lease, tail, urgent=tail.ended)
         except UnavailableError:
-            if not tail.broken and tail.retry is None:
+            if tail.unsent and tail.retry is None:
                 tail.retry = asyncio.create_task(self._send_again(lease, tail))
             raise
         finally:
@@ -146,10 +178,12 @@ class RedisEventLog:
 
     async def _send_again(self, lease: Lease, tail: _Tail) -> None:
         """Send what an outage held up, once it is over; the run may have nothing else to say for long."""
-        until = time.monotonic() + RETRY_FOR
+        began = time.monotonic()
+        pause = PAUSE_AFTER_FAILURE
         try:
-            while tail.unsent and time.monotonic() < until:
-                await asyncio.sleep(PAUSE_AFTER_FAILURE)
+            while tail.unsent and time.monotonic() < began + (RETRY_ENDED if tail.ended else self._retry_for):
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, max(LONGEST_PAUSE, PAUSE_AFTER_FAILURE))
                 async with tail.turn:
                     try:
                         await self._send(lease, tail, urgent=True)
@@ -163,14 +197,11 @@ class RedisEventLog:
 
     def _forget_if_over(self, lease: Lease, tail: _Tail, *, given_up: bool = False) -> None:
         # nothing follows an end marker
-        over = tail.lost or (tail.ended and (given_up or tail.broken or not tail.unsent))
+        over = tail.lost or (tail.ended and (given_up or not tail.unsent))
         if over and self._tails.get(lease.run_id) is tail:
             del self._tails[lease.run_id]
 
     async def _send(self, lease: Lease, tail: _Tail, *, urgent: bool) -> None:
-        if tail.broken:
-            tail.unsent.clear()
-            raise UnavailableError("The event log was out of reach for too long; this run's events are dropped.")
         if time.monotonic() < self._paused_until and not urgent:
             tail.limit()
             raise UnavailableError("The event log is out of reach; events wait for it.")
@@ -188,11 +219,11 @@ class RedisEventLog:
             tail.limit()
             raise UnavailableError("The event log is out of reach; events wait for it.") from error
 
-    async def _call(self, lease: Lease, tail: _Tail, events: Sequence[Event]) -> bool:
-        ended = events[-1].is_end
+    async def _call(self, lease: Lease, tail: _Tail, events: Sequence[Event], *, sealed: bool = False) -> bool:
+        ended = bool(events) and events[-1].is_end
         keep = self._keep_ended if ended else self._keep_live
         word = END_WORD if ended else b""
-        arguments: list[Any] = [lease.epoch, lease.token.bytes, tail.sent, keep, self._most_events, word]
+        arguments: list[Any] = [lease.epoch, lease.token.bytes, tail.sent, keep, self._most_events, word, int(sealed)]
         for event in events:
             arguments += (event.name, event.data)
         keys = [events_key(self._prefix, lease.run_id), fence_key(self._prefix, lease.run_id)]
@@ -211,6 +242,46 @@ class RedisEventLog:
             tail = self._tails[lease.run_id] = _Tail(lease)
         tail.used_at = now
         return tail
+
+    async def seal(self, lease: Lease) -> None:
+        tail = self._tails.get(lease.run_id)
+        if tail is None or tail.lease != lease:
+            tail = _Tail(lease)  # it has said nothing; that is worth noting too
+        try:
+            await within(SEAL_PATIENCE, self._seal(lease, tail))
+        except (TimeoutError, LeaseLostError):
+            logger.warning(
+                "handed on with %s events unsent; the stream will have a gap",
+                len(tail.unsent),
+                extra={"action": "seal_failed", "run_id": str(lease.run_id), "lease": lease.name},
+            )
+        finally:
+            # nothing follows, whoever has the run next
+            if tail.retry is not None:
+                tail.retry.cancel()
+            if self._tails.get(lease.run_id) is tail:
+                del self._tails[lease.run_id]
+
+    async def _seal(self, lease: Lease, tail: _Tail) -> None:
+        while True:
+            async with tail.turn:
+                try:
+                    await self._send(lease, tail, urgent=True)
+                    if not await self._call(lease, tail, (), sealed=True):
+                        raise LeaseLostError(f"Run {lease.run_id} has a later worker.")
+                except (UnavailableError, RedisError, OSError):
+                    pass  # until nobody waits any longer
+                else:
+                    return
+            await asyncio.sleep(PAUSE_AFTER_FAILURE / 5)
+
+    async def aclose(self) -> None:
+        """Stop sending again what could not be sent; before the client is closed, which would connect for it."""
+        retries = [tail.retry for tail in self._tails.values() if tail.retry is not None]
+        self._tails.clear()
+        for retry in retries:
+            retry.cancel()
+        await asyncio.gather(*retries, return_exceptions=True)
 
     async def expire(self, run_id: uuid.UUID, seconds: float) -> None:
         keep = int(seconds * 1000)

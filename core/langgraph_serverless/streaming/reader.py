@@ -28,7 +28,7 @@ class Reader:
         end_only: wants the end marker and nothing else.
     """
 
-    __slots__ = ("_batch", "_count", "_position", "_waiter", "behind", "end_only", "ended", "key")
+    __slots__ = ("_batch", "_checks", "_count", "_doubts", "_position", "_waiter", "behind", "end_only", "ended", "key")
 
     def __init__(self, key: bytes, after: str, *, end_only: bool = False) -> None:
         self.key = key
@@ -38,6 +38,10 @@ class Reader:
         #: There may be entries after the batch.
         self.behind = False
         self._position = None if after == "$" else after
+        #: The stream may have begun anew, with ids that are lower than the position: a Redis whose clock is behind the last one's.
+        self._doubts = False
+        #: The command under way is to find that out.
+        self._checks = False
         self._batch: Sequence[Event] = ()
         self._count = FIRST_EVENTS
         self._waiter: asyncio.Future[None] | None = None
@@ -49,14 +53,25 @@ class Reader:
             return False
         return not self.ended
 
+    def doubt(self) -> None:
+        """Find out with the next fetch whether the position is still one in this stream."""
+        self._doubts = not self.end_only and self._position not in {None, "0-0"}
+
     def command(self) -> tuple[Any, ...]:
         """The command that fetches what comes next."""
-        if self.end_only or self._position is None:
+        self._checks = self._doubts
+        if self.end_only or self._position is None or self._checks:
             return ("XREVRANGE", self.key, "+", "-", "COUNT", 1)
         return ("XRANGE", self.key, f"({self._position}", "+", "COUNT", self._count)
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Take the answer to ``command``."""
+        if self._checks:
+            self._checks = self._doubts = False
+            self.behind = True  # whatever it says, nothing has been fetched yet
+            if entries and self._position is not None and _place(entries[0][0]) < _place(self._position.encode()):
+                self._position = "0-0"
+            return
         events = [Event(fields[b"n"].decode(), fields[b"d"], entry_id.decode()) for entry_id, fields in entries]
         if self.end_only:
             events = [event for event in events if event.is_end]
@@ -96,3 +111,7 @@ class Reader:
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _place(entry_id: bytes) -> tuple[int, ...]:
+    return tuple(map(int, entry_id.split(b"-")))
