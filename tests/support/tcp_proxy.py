@@ -27,6 +27,9 @@ class TcpProxy:
         self._target = (host, port)
         self.port = 0
         self.rule: Rule = untouched
+        #: Cleared: nothing passes and nothing is closed, as when packets are dropped.
+        self.flowing = asyncio.Event()
+        self.flowing.set()
         self.cuts = 0
         self._connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
@@ -43,6 +46,7 @@ class TcpProxy:
             yield proxy
         finally:
             server.close()
+            proxy.flowing.set()
             for writer in proxy._writers:
                 writer.transport.abort()
             if proxy._tasks:
@@ -73,6 +77,7 @@ class TcpProxy:
     ) -> None:
         try:
             while data := await source.read(65536):
+                await self.flowing.wait()
                 arrives = self.rule(data, from_client, number)
                 sink.write(data[:arrives])
                 await sink.drain()
