@@ -123,6 +123,13 @@ def _variables(value: str) -> dict[str, str]:
     return found
 
 
+def _limits(value: str) -> dict[str, int]:
+    found = _object(value)
+    if not all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in found.values()):
+        raise ValueError("must be a JSON object of whole numbers from 0")
+    return found
+
+
 def _address(value: str) -> str:
     try:
         parse_url(value.strip())
@@ -254,6 +261,20 @@ class Settings:
         _text,
         "",
         "Lambda function that is invoked when a run waits and no worker has a free slot.",
+    )
+    group_concurrency: int = _setting(
+        "CONCURRENCY_LIMIT_PER_GROUP",
+        _whole(0, 1_000_000),
+        0,
+        "Most runs of one fairness group that run at once (see [operations.md](operations.md#priorities-and-limits)); "
+        "0: any number. Runs without a group are the group `default`.",
+    )
+    group_concurrency_limits: Mapping[str, int] | None = _setting(
+        "CONCURRENCY_LIMITS_BY_GROUP",
+        _limits,
+        None,
+        'The same for groups that are named, as a JSON object such as `{"acme": 50, "default": 0}`; wins over '
+        "`CONCURRENCY_LIMIT_PER_GROUP`.",
     )
     worker_invocations: int = _setting(
         "WORKER_INVOCATIONS_PER_RING",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from langgraph_serverless.domain.ports import Embedder, GraphDescriber
+    from langgraph_serverless.domain.priorities import GroupLimits
     from langgraph_serverless.domain.webhook_rules import WebhookRules
     from langgraph_serverless.function_client import FunctionClient
     from langgraph_serverless.queue.bell import RedisBell
@@ -138,6 +139,15 @@ class ApiContainer:
         return RunService(
             self.database, self.catalog, self.bell, self.settings, self.event_log, webhooks=self.webhook_addresses
         )
+
+    @property
+    def groups(self) -> GroupLimits | None:
+        """How the queue is shared between fairness groups; None where there are none and no limit: then it goes by age."""
+        from langgraph_serverless.domain.priorities import GroupLimits
+
+        settings = self.settings
+        limits = GroupLimits(most=settings.group_concurrency, of=settings.group_concurrency_limits or {})
+        return limits if limits or self.catalog.manifest.priority else None
 
     @cached_property
     def webhook_addresses(self) -> AddressBook:

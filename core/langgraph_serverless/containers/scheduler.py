@@ -27,7 +27,7 @@ class SchedulerContainer(ApiContainer):
 
     @cached_property
     def scheduler(self) -> SchedulerService:
-        queue = QueueService(self.database, self.settings, self.event_log)
+        queue = QueueService(self.database, self.settings, self.event_log, groups=self.groups)
         interval = self.catalog.manifest.store.ttl.sweep_interval_minutes
         return SchedulerService(self.database, self.runs, queue, self.bell, self.webhooks, item_sweep_interval=interval)
 

@@ -34,7 +34,7 @@ class WorkerContainer(GraphContainer):
 
     @cached_property
     def queue(self) -> QueueService:
-        return QueueService(self.database, self.settings, self.event_log)
+        return QueueService(self.database, self.settings, self.event_log, groups=self.groups)
 
     @cached_property
     def runner(self) -> GraphRunner:
@@ -64,7 +64,7 @@ class WorkerContainer(GraphContainer):
         redis, prefix = self.redis, settings.redis_key_prefix
         return Worker(
             settings=settings,
-            queue=QueueRepository(self.database),
+            queue=QueueRepository(self.database, self.groups),
             sweeper=self.queue,
             runner=self.runner,
             heartbeat=heartbeat,

@@ -86,6 +86,8 @@ class Manifest:
     thread_ttl: Ttl | None = None
     #: with the templates of headers, not with what they stand for
     webhooks: WebhookRules = field(default_factory=WebhookRules)
+    #: whether the project has a handler that gives threads their priority
+    priority: bool = False
 
     @classmethod
     def of(
@@ -95,15 +97,29 @@ class Manifest:
         store: StoreSettings | None = None,
         thread_ttl: Ttl | None = None,
         webhooks: WebhookRules | None = None,
+        priority: bool = False,
     ) -> Manifest:
         """A manifest with the hash of its content."""
         store, webhooks = store or StoreSettings(), webhooks or WebhookRules()
         described = {graph_id: graph.to_json() for graph_id, graph in graphs.items()}
         ttl = thread_ttl and thread_ttl.to_json()
-        content = {"graphs": described, "store": store.to_json(), "thread_ttl": ttl, "webhooks": webhooks.to_json()}
+        content = {
+            "graphs": described,
+            "store": store.to_json(),
+            "thread_ttl": ttl,
+            "webhooks": webhooks.to_json(),
+            "priority": priority,
+        }
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         digest = hashlib.sha256(canonical.encode()).hexdigest()
-        return cls(graphs=dict(graphs), hash=digest, store=store, thread_ttl=thread_ttl, webhooks=webhooks)
+        return cls(
+            graphs=dict(graphs),
+            hash=digest,
+            store=store,
+            thread_ttl=thread_ttl,
+            webhooks=webhooks,
+            priority=priority,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -113,6 +129,7 @@ class Manifest:
             "store": self.store.to_json(),
             "thread_ttl": self.thread_ttl and self.thread_ttl.to_json(),
             "webhooks": self.webhooks.to_json(),
+            "priority": self.priority,
         }
 
     @classmethod
@@ -126,4 +143,5 @@ class Manifest:
             store=StoreSettings.from_json(value["store"]),
             thread_ttl=Ttl.from_json(ttl) if ttl else None,
             webhooks=WebhookRules.from_json(webhooks) if webhooks else WebhookRules(),
+            priority=value.get("priority", False),
         )

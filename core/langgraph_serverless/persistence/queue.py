@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome
 from langgraph_serverless.errors import LeaseLostError
 from langgraph_serverless.persistence.json import jsonb
@@ -28,8 +29,11 @@ from langgraph_serverless.persistence.runs import run_from_row
 
 _SQL = load_queries(__file__)
 CLAIM = _SQL["claim"]
+WAIT_FOR_TURN = _SQL["wait_for_turn"]
+CLAIM_FAIRLY = _SQL["claim_fairly"]
 NEXT_DUE = _SQL["next_due"]
 RUNNABLE = _SQL["runnable"]
+RUNNABLE_FAIRLY = _SQL["runnable_fairly"]
 HEARTBEAT = _SQL["heartbeat"]
 LOCK_THREAD_OF_RUN = _SQL["lock_thread_of_run"]
 SETTLE = _SQL["settle"]
@@ -45,6 +49,8 @@ LAST_CHECKPOINT_OF_RUN = _SQL["last_checkpoint_of_run"]
 
 #: For this transaction only, as everything behind a pooler.
 LIMIT_STATEMENT = "SELECT set_config('statement_timeout', %s, true)"
+#: Any number that no other program uses for its own advisory lock.
+TURN_LOCK = 0x6C67_7374_7572
 #: Rows that one sweep takes back at most; the next sweep goes on.
 SWEEP_BATCH = 100
 
@@ -88,8 +94,10 @@ class ExhaustedRun:
 class QueueRepository:
     """The statements of ``queue.sql``; unlike other repositories it knows the transactions, which are part of its promise."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, groups: GroupLimits | None = None) -> None:
+        """With ``groups``, claims share runs out between fairness groups and keep to their limits; without, they go by age."""
         self._database = database
+        self._groups = groups
 
     async def claim(
         self, *, owner: str, limit: int, lease: float, last_attempt: int | None = None, on_trial: bool = False
@@ -109,7 +117,14 @@ class QueueRepository:
         }
         async with self._database.connection() as connection:
             try:
-                cursor = await connection.execute(CLAIM, parameters)
+                if self._groups is None:
+                    cursor = await connection.execute(CLAIM, parameters)
+                else:
+                    # one transaction, as a pipeline is until its end, which needs nothing more of us: no process that
+                    # stands still can keep the others from their turns
+                    async with connection.pipeline():
+                        await connection.execute(WAIT_FOR_TURN, {"lock": TURN_LOCK})
+                        cursor = await connection.execute(CLAIM_FAIRLY, parameters | _limits(self._groups))
             except psycopg.errors.UniqueViolation:
                 # two workers took different runs of one thread at the same instant; the other one has it
                 return []
@@ -124,7 +139,11 @@ class QueueRepository:
     async def runnable(self) -> int:
         """How many runs wait for nothing but a worker."""
         async with self._database.connection() as connection:
-            row = await (await connection.execute(RUNNABLE)).fetchone()
+            if self._groups is None:
+                cursor = await connection.execute(RUNNABLE)
+            else:
+                cursor = await connection.execute(RUNNABLE_FAIRLY, _limits(self._groups))
+            row = await cursor.fetchone()
             return row["runnable"] if row else 0
 
     async def settle(
@@ -324,6 +343,10 @@ def _lease(row: Mapping[str, Any]) -> Lease:
 
 
 def _claimed(row: Mapping[str, Any]) -> ClaimedRun:
+def _limits(groups: GroupLimits) -> dict[str, Any]:
+    return {"limits": jsonb(groups.of), "most": groups.most}
+
+
     return ClaimedRun(
         run=run_from_row(row),
         lease=_lease(row),

@@ -32,11 +32,114 @@ WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
 RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary,
     EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age
 
+-- name: wait_for_turn
+-- Until this transaction ends, no other claim shares out runs between fairness groups: what it counts is what runs.
+SELECT pg_advisory_xact_lock(%(lock)s)
+
+-- name: claim_fairly
+-- As `claim`, but runs of one priority go to the fairness group that has the fewest running, and no group gets more of them
+-- than it may have: `limits` says how many by name, `most` for the others, 0 is any number. Follows `wait_for_turn` as a
+-- statement of its own, because it must see what others have claimed before.
+-- It steps from group to group through the index and reads the first few runs of those whose turn it is, so it costs what
+-- there are groups, and not what there are runs.
+WITH RECURSIVE running AS MATERIALIZED (
+    SELECT COALESCE(concurrency_key, 'default') AS name, count(*) AS runs
+    FROM lgs.run
+    WHERE status = 'running'
+    GROUP BY 1
+), waiting AS (
+    (SELECT priority, COALESCE(concurrency_key, 'default') AS name, available_at
+     FROM lgs.run
+     WHERE status = 'pending'
+     ORDER BY priority, COALESCE(concurrency_key, 'default'), available_at
+     LIMIT 1)
+    UNION ALL
+    SELECT following.*
+    FROM waiting w CROSS JOIN LATERAL (
+        SELECT r.priority, COALESCE(r.concurrency_key, 'default'), r.available_at
+        FROM lgs.run r
+        WHERE r.status = 'pending' AND (r.priority, COALESCE(r.concurrency_key, 'default')) > (w.priority, w.name)
+        ORDER BY r.priority, COALESCE(r.concurrency_key, 'default'), r.available_at
+        LIMIT 1
+    ) AS following
+), open AS (
+    SELECT w.priority, w.name, w.available_at, COALESCE(g.runs, 0) AS runs, may.have - COALESCE(g.runs, 0) AS room
+    FROM waiting w
+    LEFT JOIN running g USING (name)
+    CROSS JOIN LATERAL (
+        SELECT COALESCE(NULLIF(COALESCE((%(limits)s::jsonb ->> w.name)::int, %(most)s::int), 0), 2147483647) AS have
+    ) AS may
+    WHERE w.available_at <= now() AND may.have > COALESCE(g.runs, 0)
+    ORDER BY w.priority, COALESCE(g.runs, 0), w.available_at
+), first AS MATERIALIZED (
+    -- of each group, in the order of their turns, what it could get; from as many groups as could share all of it
+    SELECT c.run_id, c.available_at, g.priority, g.name, g.runs, g.room
+    FROM open g
+    CROSS JOIN LATERAL (
+        SELECT r.run_id, r.available_at
+        FROM lgs.run r
+        WHERE r.status = 'pending' AND r.priority = g.priority AND COALESCE(r.concurrency_key, 'default') = g.name
+          AND r.available_at <= now()
+          AND (%(last_attempt)s::int IS NULL OR (r.attempt + 1 >= %(last_attempt)s::int) = %(on_trial)s)
+          AND NOT EXISTS (
+              SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
+          AND NOT EXISTS (
+              SELECT 1 FROM lgs.run e
+              WHERE e.thread_id = r.thread_id AND e.status = 'pending'
+                AND (e.created_at, e.run_id) < (r.created_at, r.run_id))
+        ORDER BY r.available_at, r.run_id
+        LIMIT LEAST(%(limit)s::bigint, g.room)
+    ) AS c
+    LIMIT %(limit)s::bigint * %(limit)s::bigint
+), turn AS (
+    SELECT run_id, priority, runs, room, available_at,
+        row_number() OVER (PARTITION BY name ORDER BY priority, available_at, run_id) AS place
+    FROM first
+), candidate AS (
+    SELECT r.run_id, COALESCE(r.lease_history -> -1 ->> 'end', '') = 'handoff' AS continued
+    FROM lgs.run r
+    WHERE r.status = 'pending' AND r.run_id IN (
+        SELECT run_id FROM turn
+        WHERE place <= room
+        ORDER BY priority, runs + place, available_at, run_id
+        LIMIT %(limit)s)
+    FOR UPDATE OF r SKIP LOCKED
+), fresh AS (
+    SELECT run_id, continued, gen_random_uuid() AS token FROM candidate
+)
+UPDATE lgs.run r
+SET status = 'running', resuming = false, attempt = r.attempt + 1,
+    lease_token = f.token, lease_owner = %(owner)s,
+    lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
+    lease_history = r.lease_history
+        || jsonb_build_object('token', f.token, 'owner', %(owner)s::text, 'at', clock_timestamp()),
+    started_at = COALESCE(r.started_at, clock_timestamp()), updated_at = clock_timestamp()
+FROM fresh f, lgs.thread t
+WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
+RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary,
+    EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age
+
 -- name: next_due
--- Seconds until the earliest delayed run is due; null if none waits.
-SELECT EXTRACT(EPOCH FROM min(available_at) - clock_timestamp())::float8 AS seconds
-FROM lgs.run
-WHERE status = 'pending' AND available_at > now()
+-- Seconds until the earliest delayed run is due; null if none waits. One step into the queue's index for each priority: there
+-- are few, and due runs are not read, of which there may be many.
+WITH RECURSIVE level AS (
+    (SELECT priority FROM lgs.run WHERE status = 'pending' ORDER BY priority LIMIT 1)
+    UNION ALL
+    SELECT following.priority
+    FROM level CROSS JOIN LATERAL (
+        SELECT r.priority FROM lgs.run r
+        WHERE r.status = 'pending' AND r.priority > level.priority
+        ORDER BY r.priority
+        LIMIT 1
+    ) AS following
+)
+SELECT EXTRACT(EPOCH FROM min(delayed.available_at) - clock_timestamp())::float8 AS seconds
+FROM level CROSS JOIN LATERAL (
+    SELECT r.available_at FROM lgs.run r
+    WHERE r.status = 'pending' AND r.priority = level.priority AND r.available_at > now()
+    ORDER BY r.available_at
+    LIMIT 1
+) AS delayed
 
 -- name: runnable
 -- How many runs a worker could claim now.
@@ -44,6 +147,23 @@ SELECT count(*) AS runnable
 FROM lgs.run r
 WHERE r.status = 'pending' AND r.available_at <= now()
   AND NOT EXISTS (SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
+
+-- name: runnable_fairly
+-- The same where fairness groups have limits: of each group no more than it has room for.
+WITH running AS (
+    SELECT COALESCE(concurrency_key, 'default') AS name, count(*) AS runs FROM lgs.run WHERE status = 'running' GROUP BY 1
+), waiting AS (
+    SELECT COALESCE(r.concurrency_key, 'default') AS name, count(*) AS runs
+    FROM lgs.run r
+    WHERE r.status = 'pending' AND r.available_at <= now()
+      AND NOT EXISTS (SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
+    GROUP BY 1
+)
+SELECT COALESCE(sum(GREATEST(0, LEAST(
+        w.runs,
+        COALESCE(NULLIF(COALESCE((%(limits)s::jsonb ->> w.name)::int, %(most)s::int), 0), 2147483647) - COALESCE(g.runs, 0)
+    ))), 0)::bigint AS runnable
+FROM waiting w LEFT JOIN running g USING (name)
 
 -- name: heartbeat
 -- Extends the leases that are still held and says which of their runs are to be cancelled. A lease without an answer is lost.

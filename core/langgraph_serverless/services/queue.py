@@ -13,6 +13,7 @@ from typing import Any
 from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.events import ERROR, Event, end_marker
 from langgraph_serverless.domain.ports import EventAppender
+from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.domain.runs import CancelAction, CancelRequest, RunOutcome, RunStatus
 from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.domain.threads import ThreadStatus
@@ -45,8 +46,15 @@ class _End:
 class QueueService:
     """Sweeps; knows nothing of graphs."""
 
-    def __init__(self, database: Database, settings: Settings, events: EventAppender | None) -> None:
-        self._queue = QueueRepository(database)
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        events: EventAppender | None,
+        *,
+        groups: GroupLimits | None = None,
+    ) -> None:
+        self._queue = QueueRepository(database, groups)
         self._settings = settings
         self._events = events
         self._owner = f"sweep-{uuid.uuid4().hex[:12]}"
