@@ -1,7 +1,8 @@
 """A worker as a process of its own: what the worker function does, for tests that stop, kill and restart it.
 
-Started by ``cluster.py`` only. Settings come from the environment; it consumes until it is killed. ``CLOCK_OFF_BY`` (seconds)
-makes its wall clock wrong, and on SIGUSR1 it is set by ``CLOCK_STEP`` (seconds), as a machine's is by its time service.
+Started by ``cluster.py`` only. Settings come from the environment; it consumes until it is killed, or until SIGTERM: then it
+hands on its runs and leaves, as a function does whose time is almost over. ``CLOCK_OFF_BY`` (seconds) makes its wall clock
+wrong, and on SIGUSR1 it is set by ``CLOCK_STEP`` (seconds), as a machine's is by its time service.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import configure_logging
 
 FOREVER = 1e6
+#: What is left after SIGTERM: less than the margin at which a function leaves, and enough for a superstep.
+A_WHILE = 30.0
 
 
 def have_a_clock_of_its_own() -> None:
@@ -35,8 +38,10 @@ def have_a_clock_of_its_own() -> None:
 
 if __name__ == "__main__":
     have_a_clock_of_its_own()
+    left = [FOREVER]
+    signal.signal(signal.SIGTERM, lambda *_: left.append(A_WHILE))
     settings = Settings.from_env(os.environ)
     configure_logging("INFO", json=False)
     logging.basicConfig(level=logging.INFO)
     with asyncio.Runner() as runner:
-        run_to_end(runner.get_loop(), consume(settings, deadline=lambda: FOREVER, idle_grace=FOREVER))
+        run_to_end(runner.get_loop(), consume(settings, deadline=lambda: left[-1], idle_grace=FOREVER))
