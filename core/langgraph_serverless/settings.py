@@ -178,6 +178,12 @@ class Settings:
     lease_duration: float = _setting(
         "LEASE_DURATION_SECS", _seconds(1), 30.0, "How long a claim holds without a heartbeat."
     )
+    stall_limit: float = _setting(
+        "WORKER_STALL_LIMIT_SECS",
+        _seconds(1),
+        600.0,
+        "How long an `async` node may hold its worker's event loop without an await before that worker gives its runs up and ends.",
+    )
     heartbeat_interval: float = _setting("HEARTBEAT_INTERVAL_SECS", _seconds(0.05), 10.0, "Time between heartbeats.")
     max_attempts: int = _setting(
         "MAX_RUN_ATTEMPTS",

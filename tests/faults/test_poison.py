@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
 from cluster import Cluster
 from workload import RECONNECTING, MakeWorkload, assert_invariants
 
 pytestmark = [pytest.mark.timeout(120), *map(pytest.mark.filterwarnings, RECONNECTING)]
-
-
-@asynccontextmanager
-async def restarted(cluster: Cluster) -> AsyncIterator[None]:
-    """A worker that is started again whenever it has died, as a supervisor or the platform does it."""
-
-    async def watch() -> None:
-        while True:
-            if not cluster.workers or not cluster.workers[-1].running:
-                cluster.worker()
-            await asyncio.sleep(0.05)
-
-    watching = asyncio.create_task(watch())
-    yield
-    watching.cancel()
-    await asyncio.wait([watching])
 
 
 async def test_a_poison_run_ends_after_its_attempts_and_the_good_ones_succeed(
@@ -35,7 +15,7 @@ async def test_a_poison_run_ends_after_its_attempts_and_the_good_ones_succeed(
     cluster.environ |= {"LEASE_DURATION_SECS": "2", "HEARTBEAT_INTERVAL_SECS": "0.5"}  # many have to run out here
     workload = workload_on(cluster, seconds=0.6)
     client = workload.client
-    async with restarted(cluster):
+    async with cluster.supervised():
         await workload.start(single=2, queued=2, streams=1)
         await workload.under_way(5)
         thread_id = (await client.threads.create())["thread_id"]

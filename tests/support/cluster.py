@@ -111,6 +111,23 @@ class Cluster:
         self.workers.append(WorkerProcess(process, log))
         return self.workers[-1]
 
+    @asynccontextmanager
+    async def supervised(self, **environ: str) -> AsyncIterator[None]:
+        """A worker that is started again whenever it has died, as a supervisor or the platform does it."""
+
+        async def watch() -> None:
+            while True:
+                if not self.workers or not self.workers[-1].running:
+                    self.worker(**environ)
+                await asyncio.sleep(0.05)
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
     def rows(self, query: str, parameters: Any = ()) -> list[dict[str, Any]]:
         """What the database says."""
         with psycopg.connect(self.database_uri, row_factory=dict_row, autocommit=True) as connection:

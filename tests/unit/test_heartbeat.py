@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 import uuid
@@ -12,6 +13,7 @@ import pytest
 
 from langgraph_serverless.domain.runs import CancelAction, CancelRequest, Lease
 from langgraph_serverless.queue.heartbeat import Heartbeat
+from langgraph_serverless.queue.loop_watch import LoopWatch
 
 INTERVAL, DURATION = 0.02, 0.4
 
@@ -148,3 +150,111 @@ def test_a_lease_is_as_old_as_its_claim() -> None:
         assert heartbeat.hold(run.lease, since=since, on_lost=run.lost.set, on_cancel=run.on_cancel)
         assert run.lost.wait(5)
         assert time.monotonic() - began < DURATION / 2
+
+
+def test_a_run_over_its_time_that_does_not_end_is_given_up_and_the_others_are_not() -> None:
+    database = Database()
+    run, other = Run(database), Run(database)
+    with beating(database) as heartbeat:
+        began = time.monotonic()
+        hold(heartbeat, other)
+        assert heartbeat.hold(run.lease, since=began, on_lost=run.lost.set, on_cancel=run.on_cancel, time_left=0.1)
+        assert run.lost.wait(5)
+        assert time.monotonic() - began > 0.1 + DURATION, "its end has time to be written"
+        assert not other.lost.is_set()
+
+
+class Stalled:
+    """A worker's loop on a thread of its own that a run holds up, and what is done about it."""
+
+    def __init__(self, database: Database, **options: float) -> None:
+        self.given_back: list[Lease] = []
+        self.ended = threading.Event()
+        self.release = threading.Event()
+        self.heartbeat = Heartbeat(
+            database.beat,
+            interval=INTERVAL,
+            duration=DURATION,
+            give_back=self.given_back.append,
+            on_stall=self.ended.set,
+            **options,
+        )
+        self._began = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
+
+    async def _main(self) -> None:
+        self.heartbeat.start()
+        self._began.set()
+        await asyncio.to_thread(self._held.wait)
+        config = {"metadata": {"run_id": str(self._by.lease.run_id)}} if self._by is not None else {}
+        assert isinstance(config, dict)
+        self.release.wait()
+
+    @contextmanager
+    def held_by(self, run: Run | None) -> Iterator[None]:
+        self._by, self._held = run, threading.Event()
+        self._thread.start()
+        self._began.wait()
+        try:
+            yield
+        finally:
+            self._held.set()
+            self.release.set()
+            self.heartbeat.stop()
+            self._thread.join()
+
+    def hold_the_loop(self) -> None:
+        self._held.set()
+
+
+def test_a_loop_that_is_held_for_too_long_gives_the_other_runs_back_and_ends_the_worker() -> None:
+    database = Database()
+    run, other = Run(database), Run(database)
+    worker = Stalled(database, stall_limit=2 * DURATION)
+    with worker.held_by(run):
+        hold(worker.heartbeat, run)
+        hold(worker.heartbeat, other)
+        began = time.monotonic()
+        worker.hold_the_loop()
+        assert worker.ended.wait(5)
+        assert time.monotonic() - began > 2 * DURATION
+        assert worker.given_back == [other.lease]
+        assert run.lost.is_set()
+        assert other.lost.is_set()
+
+
+@pytest.mark.parametrize("cancelled", ["run", "other"])
+def test_a_cancel_of_the_run_that_holds_the_loop_ends_the_worker_early(cancelled: str) -> None:
+    database = Database()
+    runs = {"run": Run(database), "other": Run(database)}
+    worker = Stalled(database, stall_limit=60)
+    with worker.held_by(runs["run"]):
+        for run in runs.values():
+            hold(worker.heartbeat, run)
+        database.held[runs[cancelled].lease.run_id] = CancelRequest(CancelAction.INTERRUPT, None)
+        worker.hold_the_loop()
+        assert worker.ended.wait(5 if cancelled == "run" else 3 * DURATION) == (cancelled == "run")
+
+
+def test_whoever_holds_the_loop_unknown_no_run_is_given_back() -> None:
+    database = Database()
+    run = Run(database)
+    worker = Stalled(database, stall_limit=DURATION)
+    with worker.held_by(None):
+        hold(worker.heartbeat, run)
+        worker.hold_the_loop()
+        assert worker.ended.wait(5)
+        assert worker.given_back == []
+        assert run.lost.is_set()
+
+
+def test_a_process_that_stood_still_has_not_stalled() -> None:
+    """The heartbeat wakes up first and finds that hours have passed since it asked."""
+
+    async def main() -> float:
+        watch = LoopWatch(interval=INTERVAL)
+        watch.look()
+        watch._looked_at -= 3600
+        return watch.look()
+
+    assert asyncio.run(main()) == 2 * INTERVAL

@@ -13,6 +13,7 @@ from typing import Any
 
 from langgraph_serverless.containers.graphs import GraphContainer
 from langgraph_serverless.domain.runs import Lease
+from langgraph_serverless.event_loop import end_process
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.runner import GraphRunner
 from langgraph_serverless.persistence.checkpoints import FencedSaver
@@ -59,7 +60,13 @@ class WorkerContainer(GraphContainer):
         settings = self.settings
         beats = HeartbeatConnection(settings.database_uri, timeout=settings.lease_duration / 4)
         heartbeat = Heartbeat(
-            beats.beat, interval=settings.heartbeat_interval, duration=settings.lease_duration, close=beats.close
+            beats.beat,
+            interval=settings.heartbeat_interval,
+            duration=settings.lease_duration,
+            close=beats.close,
+            give_back=beats.hand_off,
+            stall_limit=settings.stall_limit,
+            on_stall=end_process,
         )
         redis, prefix = self.redis, settings.redis_key_prefix
         return Worker(

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -38,10 +38,14 @@ from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.breakpoints import stopped_at_breakpoint
 from langgraph_serverless.execution.chunks import ChunkTranslator
 from langgraph_serverless.execution.graph_input import graph_config, graph_input
+from langgraph_serverless.execution.graph_output import GraphOutput, declared
 from langgraph_serverless.execution.in_flight import with_note
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.sink import EventSink
 from langgraph_serverless.telemetry import logger
+
+#: How long a graph may take to be opened once more, for the state that a failure has left (seconds).
+LAST_LOOK = 30.0
 
 
 class HandedOff(Exception):
@@ -123,7 +127,8 @@ class GraphRunner:
         self._last_checkpoint = last_checkpoint
         self._note_nodes = note_nodes
         self._last_attempt = last_attempt
-        self._run_timeout = run_timeout
+        #: Seconds from the first start of a run.
+        self.run_timeout = run_timeout
         self._mask = mask_errors
 
     async def execute(self, claimed: ClaimedRun, signals: RunSignals) -> Execution:
@@ -178,29 +183,44 @@ class GraphRunner:
             attempt.config = with_note(attempt.config, claimed, partial(self._note_nodes, claimed.lease))
         attempt.saver = await self._saver(claimed.lease)
         attempt.store = await self._store()
-        output = _Output()
-        async with self._registry.graph(
-            claimed.graph_id,
-            access_context="threads.create_run",
-            config=attempt.config,
-            store=attempt.store,
-            checkpointer=attempt.saver,
-            context=run.kwargs.get("context") or None,
-        ) as graph:
+        output = GraphOutput()
+        async with (
+            self._limit(attempt, signals) as timeout,
+            self._registry.graph(
+                claimed.graph_id,
+                access_context="threads.create_run",
+                config=attempt.config,
+                store=attempt.store,
+                checkpointer=attempt.saver,
+                context=run.kwargs.get("context") or None,
+            ) as graph,
+        ):
             if signals.cancel_action is None:
                 value = None if resuming else graph_input(run.kwargs)
                 if isinstance(value, Command) and value.resume is not None:
                     await _require_state(attempt)
                 logger.info("run begun", extra=claimed.about | {"action": "run_begun", "resuming": resuming})
-                try:
-                    async with asyncio.timeout(max(0.0, self._run_timeout - claimed.age)) as timeout:
-                        if not (resuming and await stopped_at_breakpoint(graph, attempt.saver, run)):
-                            await self._stream(graph, attempt, value, signals, sink, output)
-                finally:
-                    attempt.timed_out = timeout.expired()
+                if not (resuming and await stopped_at_breakpoint(graph, attempt.saver, run)):
+                    await self._stream(graph, attempt, value, signals, sink, output)
             # from here on a cancel is only noted: the graph has ended and its outcome is being read
             signals.task = None
+            timeout.reschedule(None)
             return await self._finished(graph, claimed, output, signals)
+
+    @asynccontextmanager
+    async def _limit(self, attempt: _Attempt, signals: RunSignals) -> AsyncIterator[asyncio.Timeout]:
+        """The time that the run has left; over all its attempts, and with what its factory takes."""
+        left = self.run_timeout - attempt.claimed.age
+        cancelled = signals.cancel_action is not None  # a cancel only has to be carried out
+        if left <= 0 and not cancelled:
+            attempt.timed_out = True
+            raise TimeoutError
+        timeout = asyncio.timeout(None if cancelled else left)
+        try:
+            async with timeout:
+                yield timeout
+        finally:
+            attempt.timed_out = timeout.expired()
 
     async def _stream(  # noqa: PLR0917 - private, called once
         self,
@@ -209,7 +229,7 @@ class GraphRunner:
         value: Any,
         signals: RunSignals,
         sink: EventSink,
-        output: _Output,
+        output: GraphOutput,
     ) -> None:
         kwargs, config = attempt.claimed.run.kwargs, attempt.config
         modes = kwargs["stream_mode"]
@@ -241,7 +261,7 @@ class GraphRunner:
                     await sink.emit(emitted)
 
     async def _finished(
-        self, graph: Pregel[Any, Any, Any, Any], claimed: ClaimedRun, output: _Output, signals: RunSignals
+        self, graph: Pregel[Any, Any, Any, Any], claimed: ClaimedRun, output: GraphOutput, signals: RunSignals
     ) -> Execution:
         """The outcome of a graph that stopped by itself, or that was not started because it had been cancelled."""
         state = await graph.aget_state({"configurable": {"thread_id": str(claimed.run.thread_id)}})
@@ -250,7 +270,7 @@ class GraphRunner:
         values = to_json(state.values) if state.values else (to_json(output.values) if output.seen else None)
         interrupts = to_json(state.interrupts)
         # unseen: nothing has been written, as it stopped at once or had nothing to do
-        answer = to_json(output.values) if output.seen else None if interrupts else _declared(graph, values)
+        answer = to_json(output.values) if output.seen else None if interrupts else declared(graph, values)
         if isinstance(answer, dict):
             answer.pop("__interrupt__", None)  # of some tasks only
         if interrupts and isinstance(answer, dict | None):
@@ -270,7 +290,7 @@ class GraphRunner:
         """The outcome of a graph that raised or took too long, with the state that it had reached."""
         claimed, timed_out = attempt.claimed, attempt.timed_out
         state = await self._state(attempt)
-        error = run_errors.timed_out(self._run_timeout) if timed_out else run_errors.describe(failure, mask=self._mask)
+        error = run_errors.timed_out(self.run_timeout) if timed_out else run_errors.describe(failure, mask=self._mask)
         logger.error(
             "run failed: %s",
             error["error"],
@@ -312,13 +332,16 @@ class GraphRunner:
         claimed = attempt.claimed
         try:
             saver = attempt.saver or await self._saver(claimed.lease)
-            async with self._registry.graph(
-                claimed.graph_id,
-                access_context="threads.read",
-                config=attempt.config,
-                store=attempt.store,
-                checkpointer=saver,
-            ) as graph:
+            async with (
+                asyncio.timeout(LAST_LOOK),
+                self._registry.graph(
+                    claimed.graph_id,
+                    access_context="threads.read",
+                    config=attempt.config,
+                    store=attempt.store,
+                    checkpointer=saver,
+                ) as graph,
+            ):
                 return await graph.aget_state({"configurable": {"thread_id": str(claimed.run.thread_id)}})
         except (LeaseLostError, UnavailableError):
             raise
@@ -354,30 +377,10 @@ async def _require_state(attempt: _Attempt) -> None:
         raise EmptyInputError("There is nothing to resume: the thread has no state yet.")
 
 
-def _declared(graph: Pregel[Any, Any, Any, Any], values: Any) -> Any:
-    """The part of a state that is the graph's output."""
-    channels = graph.output_channels
-    if not isinstance(values, dict) or isinstance(channels, str):
-        return values
-    return {channel: values[channel] for channel in channels if channel in values}
-
-
 def _retrieve(task: asyncio.Task[Any]) -> None:
     """Look at a task's error, so that asyncio does not complain about one that nobody is interested in."""
     if not task.cancelled():
         task.exception()
-
-
-class _Output:
-    """The last values that the root graph has streamed."""
-
-    def __init__(self) -> None:
-        self.seen = False
-        self.values: Any = None
-
-    def take(self, values: Any) -> None:
-        self.seen = True
-        self.values = values
 
 
 def thread_interrupts(state: Any) -> dict[str, Any]:

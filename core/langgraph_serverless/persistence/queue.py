@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import dict_row
@@ -301,14 +301,14 @@ class HeartbeatConnection:
                 "tokens": [lease.token for lease in leases],
                 "lease": duration,
             }
-            rows = self._ask(self._connection, parameters)
+            rows = self._ask(self._connection, HEARTBEAT, parameters)
         except psycopg.Error:
             self.close()
             raise
         return {row["run_id"]: _cancel(row) for row in rows}
 
     def _ask(
-        self, connection: psycopg.Connection[dict[str, Any]], parameters: Mapping[str, Any]
+        self, connection: psycopg.Connection[dict[str, Any]], statement: LiteralString, parameters: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         # two limits: the server's own ends a wait for somebody's lock, and leaves nothing behind; ours is for a server that
         # hangs while its machine goes on acknowledging what we send
@@ -318,9 +318,18 @@ class HeartbeatConnection:
         try:
             with connection.transaction():
                 connection.execute(LIMIT_STATEMENT, (f"{max(1, int(self._timeout * 1000))}ms",))
-                return connection.execute(HEARTBEAT, parameters).fetchall()
+                return connection.execute(statement, parameters).fetchall()
         finally:
             watchdog.cancel()
+
+    def hand_off(self, lease: Lease) -> None:
+        """Give a run back to the queue without counting an attempt, if the lease is still held.
+
+        Raises:
+            psycopg.Error: if the database does not answer.
+        """
+        if self._connection is not None:
+            self._ask(self._connection, HAND_OFF, {"run_id": lease.run_id, "token": lease.token})
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

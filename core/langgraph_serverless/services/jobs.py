@@ -109,7 +109,12 @@ class Jobs:
 
         claimed = job.claimed
         if not self._heartbeat.hold(
-            claimed.lease, since=asked, on_lost=on_lost, on_cancel=on_cancel, about=claimed.about
+            claimed.lease,
+            since=asked,
+            on_lost=on_lost,
+            on_cancel=on_cancel,
+            about=claimed.about,
+            time_left=self._runner.run_timeout - claimed.age,
         ):
             # a node kept the event loop from seeing the answer: the run goes back before it begins, if it is still ours
             job.signals.release()

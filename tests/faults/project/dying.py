@@ -90,6 +90,12 @@ def _single(node: Any) -> Any:
     return builder.compile()
 
 
+async def hold(state: State) -> State:
+    time.sleep(state["seconds"])
+    return {"log": ["held"]}
+
+
+holding = _single(hold)
 # the node holds the event loop
 dying = _single(die)
 # the node has a thread
