@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mangum.types import ASGI
 
 LambdaHandler = Callable[[dict[str, Any], Any], Any]
+#: What another function of the stack asks, without the API.
+Question = Callable[[Any], Coroutine[Any, Any, dict[str, Any]]]
 
 SECRET_SETTINGS = ("DATABASE_URI", "REDIS_URI", "WEBHOOK_SIGNING_SECRETS", "WEBHOOK_VARIABLES")
 METRICS_NAMESPACE = "LangGraphServerless"
@@ -111,8 +113,12 @@ class FunctionRuntime:
         published: LambdaHandler = self.metrics.log_metrics(logged, capture_cold_start_metric=True)
         return published
 
-    def serve(self, app: ASGI) -> LambdaHandler:
-        """A handler that answers API Gateway's events with an ASGI application."""
+    def serve(self, app: ASGI, questions: Mapping[str, Question] | None = None) -> LambdaHandler:
+        """A handler that answers API Gateway's events with an ASGI application, and the events of other functions.
+
+        Args:
+            questions: what to call for an event that is no request but has this key; it gets the key's value.
+        """
         from mangum import Mangum  # noqa: PLC0415 - background functions have no use for it
 
         loop = self._runner.get_loop()
@@ -121,6 +127,9 @@ class FunctionRuntime:
 
         def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
             asyncio.set_event_loop(loop)
+            for key, answer in (questions or {}).items():
+                if key in event:  # API Gateway writes its events itself, so no client can send one with this key
+                    return self.run(answer(event[key]))  # type: ignore[no-any-return]
             response: dict[str, Any] = adapter(event, context)
             if response["statusCode"] >= 500:
                 self.count(ServerErrors=1)
@@ -130,12 +139,17 @@ class FunctionRuntime:
 
 
 def http_handler(
-    resource: str, container_type: Callable[[Settings], Any] | None = None, *, also: Sequence[str] = ()
+    resource: str,
+    container_type: Callable[[Settings], Any] | None = None,
+    *,
+    also: Sequence[str] = (),
+    questions: Callable[[Any], Mapping[str, Question]] = lambda _: {},
 ) -> LambdaHandler:
     """The handler of an API function that serves one resource's routes; see ``http.app.create_app`` for their names.
 
     Args:
         also: further resources, for requests that other functions forward to this one (``http/forwarding.py``).
+        questions: of the container, what it answers other functions besides requests (``FunctionRuntime.serve``).
     """
     from langgraph_serverless.containers.api import ApiContainer  # noqa: PLC0415 - background functions have their own
     from langgraph_serverless.http.app import create_app  # noqa: PLC0415
@@ -144,4 +158,4 @@ def http_handler(
     container = (container_type or ApiContainer)(runtime.settings)
     # Made now, with what it imports: a cold start has more CPU than the first request. Nothing is opened by it.
     getattr(container, SERVICES.get(resource, resource))
-    return runtime.serve(create_app(container, resources=(resource, *also)))
+    return runtime.serve(create_app(container, resources=(resource, *also)), questions(container))

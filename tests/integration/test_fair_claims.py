@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import moves
 import psycopg
 import pytest
 from psycopg.rows import dict_row
@@ -174,21 +175,11 @@ async def test_no_number_of_claimers_gets_past_a_limit(database: Database, queue
             if not claimed:
                 await asyncio.sleep(0.002)
 
-    await queue.connection.execute(
-        "CREATE TABLE moves (name text, delta int, at timestamptz);"
-        "CREATE FUNCTION note_move() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " INSERT INTO moves VALUES (COALESCE(NEW.concurrency_key, 'default'),"
-        "   (NEW.status = 'running')::int - (OLD.status = 'running')::int, clock_timestamp()); RETURN NULL; END $$;"
-        "CREATE TRIGGER note_move AFTER UPDATE OF status ON lgs.run FOR EACH ROW"
-        " WHEN ((OLD.status = 'running') <> (NEW.status = 'running')) EXECUTE FUNCTION note_move()"
-    )
+    await queue.connection.execute(moves.WATCH)
     try:
         async with asyncio.timeout(60):
             await asyncio.gather(*(work(number) for number in range(12)))
-        highest = await queue.rows(
-            "SELECT name, max(running) AS running FROM (SELECT name, sum(delta) OVER (PARTITION BY name ORDER BY at, delta)"
-            " AS running FROM moves) AS m GROUP BY name"
-        )
+        highest = await queue.rows(moves.MOST_RUNNING)
     finally:
-        await queue.connection.execute("DROP TABLE moves; DROP FUNCTION note_move CASCADE")
-    assert {row["name"]: row["running"] for row in highest} == dict.fromkeys(groups, most)
+        await queue.connection.execute(moves.UNWATCH)
+    assert {row["name"]: row["most"] for row in highest} == dict.fromkeys(groups, most)

@@ -30,6 +30,7 @@ from langgraph_sdk.client import LangGraphClient
 from psycopg.rows import dict_row
 
 from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
@@ -139,13 +140,13 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(databases: Any, redis_uri: str, tmp_path: Path) -> Iterator[Cluster]:
-    """An API on the project of ``tests/faults`` and no worker yet; leases are short."""
+def cluster(request: pytest.FixtureRequest, databases: Any, redis_uri: str, tmp_path: Path) -> Iterator[Cluster]:
+    """An API on the project of ``tests/faults``, or on the parameter, and no worker yet; leases are short."""
     environ = {
         "DATABASE_URI": databases.create(),
         "REDIS_URI": redis_uri,
         "REDIS_KEY_PREFIX": f"test-{uuid.uuid4().hex[:8]}",
-        "LANGGRAPH_CONFIG": str(PROJECT),
+        "LANGGRAPH_CONFIG": str(getattr(request, "param", PROJECT)),
         "JOURNAL": str(tmp_path / "journal"),
         "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1",
         **SHORT_LEASES,
@@ -164,13 +165,16 @@ class _served:
     """The API on a thread and an event loop of its own."""
 
     def __init__(self, settings: Settings) -> None:
-        registry = GraphRegistry.load(read_project(PROJECT))
+        assert settings.config_path is not None
+        registry = GraphRegistry.load(read_project(settings.config_path))
         # on a thread, as the tests' own event loop is running already
         manifests: list[Any] = []
         builder = threading.Thread(target=lambda: manifests.append(asyncio.run(build_manifest(registry))))
         builder.start()
         builder.join()
         container = ApiContainer(settings, manifest=manifests[0])
+        if registry.priority_handler is not None:  # is asked where the project is
+            container = StateContainer(settings, registry=registry, manifest=manifests[0])
 
         @asynccontextmanager
         async def lifespan(_: Any) -> AsyncIterator[None]:

@@ -156,7 +156,7 @@ def test_who_may_call_the_state_function_knows_it_and_nobody_else(functions: dic
         for name, function in functions.items()
         if "STATE_FUNCTION_NAME" in function.get("Environment", {}).get("Variables", {})
     }
-    assert callers == knowing == {"assistants", "threads", "store"}
+    assert callers == knowing == {"assistants", "threads", "store", "runs", "stream", "scheduler"}
 
 
 def test_the_worker_is_not_retried_by_lambda(functions: dict[str, dict[str, Any]]) -> None:

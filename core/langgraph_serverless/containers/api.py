@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from langgraph_serverless.domain.ports import Embedder, GraphDescriber
-    from langgraph_serverless.domain.priorities import GroupLimits
+    from langgraph_serverless.domain.priorities import AskHandler, GroupLimits
     from langgraph_serverless.domain.webhook_rules import WebhookRules
     from langgraph_serverless.function_client import FunctionClient
     from langgraph_serverless.queue.bell import RedisBell
     from langgraph_serverless.services.assistants import AssistantService
     from langgraph_serverless.services.crons import CronService
+    from langgraph_serverless.services.priorities import PriorityService
     from langgraph_serverless.services.runs import RunService
     from langgraph_serverless.services.store import StoreService
     from langgraph_serverless.services.streams import StreamService
@@ -137,8 +138,29 @@ class ApiContainer:
         from langgraph_serverless.services.runs import RunService
 
         return RunService(
-            self.database, self.catalog, self.bell, self.settings, self.event_log, webhooks=self.webhook_addresses
+            self.database,
+            self.catalog,
+            self.bell,
+            self.settings,
+            self.event_log,
+            webhooks=self.webhook_addresses,
+            priorities=self.priorities,
         )
+
+    @cached_property
+    def priorities(self) -> PriorityService:
+        from langgraph_serverless.services.priorities import PriorityService
+
+        return PriorityService(self.database, self.catalog, self.ask_priority_handler)
+
+    @property
+    def ask_priority_handler(self) -> AskHandler | None:
+        """Asks the project's handler, which is in the state function; None where there is no such function."""
+        if self.state_function is None:
+            return None
+        from langgraph_serverless.services.priorities import HandlerInFunction
+
+        return HandlerInFunction(self.state_function)
 
     @property
     def groups(self) -> GroupLimits | None:

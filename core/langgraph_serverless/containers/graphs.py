@@ -13,10 +13,12 @@ from langgraph.store.base import BaseStore
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.domain.ports import GraphDescriber
+from langgraph_serverless.domain.priorities import AskHandler
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.embeddings import ProjectEmbedder
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import AssistantGraphs, build_manifest
+from langgraph_serverless.execution.priorities import PriorityHandler
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.persistence.graph_store import GraphStore
 from langgraph_serverless.services.catalog import GraphCatalog
@@ -69,6 +71,11 @@ class GraphContainer(ApiContainer):
     def embedder(self) -> ProjectEmbedder | None:
         """Made at its first use, as a provider's client may want a key that only a deployment has."""
         return ProjectEmbedder.of(self.registry.project)
+
+    @property
+    def ask_priority_handler(self) -> AskHandler | None:
+        handler = self.registry.priority_handler
+        return PriorityHandler(handler) if handler is not None else None
 
     async def graph_store(self) -> BaseStore:
         """LangGraph's own store on the tables that the HTTP API serves too."""

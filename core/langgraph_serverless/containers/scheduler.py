@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.domain.priorities import AskHandler
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.scheduler import SchedulerService, TickReport
@@ -17,6 +19,17 @@ class SchedulerContainer(ApiContainer):
     """Builds the scheduler; serves no route."""
 
     resources = frozenset[str]()
+
+    def __init__(
+        self, settings: Settings, *, manifest: Manifest | None = None, ask_priority_handler: AskHandler | None = None
+    ) -> None:
+        """With ``ask_priority_handler`` where the project is in this process, as on a laptop."""
+        super().__init__(settings, manifest=manifest)
+        self._ask_here = ask_priority_handler
+
+    @property
+    def ask_priority_handler(self) -> AskHandler | None:
+        return self._ask_here or super().ask_priority_handler
 
     @property
     def environ(self) -> Mapping[str, str]:
@@ -29,7 +42,15 @@ class SchedulerContainer(ApiContainer):
     def scheduler(self) -> SchedulerService:
         queue = QueueService(self.database, self.settings, self.event_log, groups=self.groups)
         interval = self.catalog.manifest.store.ttl.sweep_interval_minutes
-        return SchedulerService(self.database, self.runs, queue, self.bell, self.webhooks, item_sweep_interval=interval)
+        return SchedulerService(
+            self.database,
+            self.runs,
+            queue,
+            self.bell,
+            self.webhooks,
+            priorities=self.priorities,
+            item_sweep_interval=interval,
+        )
 
 
 async def tick(settings: Settings) -> TickReport:

@@ -147,6 +147,13 @@ def plan_run(
     )
 
 
+def context_keys(schema: Any) -> frozenset[str] | None:
+    """The property names of a context schema, or None if it has none to cut by."""
+    if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
+        return None
+    return frozenset(schema["properties"])
+
+
 def _visible(configurable: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value

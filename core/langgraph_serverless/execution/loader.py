@@ -27,6 +27,7 @@ from langgraph_serverless.errors import GraphNotFoundError, ProjectError
 from langgraph_serverless.execution.embeddings import check_embedding
 from langgraph_serverless.execution.factories import Factory, Use
 from langgraph_serverless.execution.modules import load_object, prepare_imports
+from langgraph_serverless.execution.priorities import Handler, load_handler
 from langgraph_serverless.execution.project import GraphSpec, ProjectConfig
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,15 @@ DEFAULT_NAME = "LangGraph"
 class GraphRegistry:
     """Every graph of one project, by id."""
 
-    def __init__(self, project: ProjectConfig, sources: Mapping[str, Pregel[Any, Any, Any, Any] | Factory]) -> None:
+    def __init__(
+        self,
+        project: ProjectConfig,
+        sources: Mapping[str, Pregel[Any, Any, Any, Any] | Factory],
+        priority_handler: Handler | None = None,
+    ) -> None:
         self.project = project
+        #: of the section ``priority``
+        self.priority_handler = priority_handler
         self._sources = dict(sources)
 
     @classmethod
@@ -61,7 +69,8 @@ class GraphRegistry:
             logger.warning("%s: ignoring unknown keys %s", project.config_path, ", ".join(project.unknown_keys))
         prepare_imports(project)
         check_embedding(project)
-        return cls(project, {graph_id: _source(project, spec) for graph_id, spec in project.graphs.items()})
+        handler = load_handler(project)
+        return cls(project, {graph_id: _source(project, spec) for graph_id, spec in project.graphs.items()}, handler)
 
     @property
     def graph_ids(self) -> tuple[str, ...]:

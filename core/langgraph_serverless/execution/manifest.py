@@ -37,7 +37,11 @@ async def build_manifest(registry: GraphRegistry) -> Manifest:
     graphs = {graph_id: await _describe(registry, graph_id) for graph_id in registry.graph_ids}
     project = registry.project
     return Manifest.of(
-        graphs, store=project.store_settings, thread_ttl=project.thread_ttl, webhooks=project.webhook_rules
+        graphs,
+        store=project.store_settings,
+        thread_ttl=project.thread_ttl,
+        webhooks=project.webhook_rules,
+        priority=project.priority is not None,
     )
 
 

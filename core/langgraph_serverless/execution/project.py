@@ -62,7 +62,7 @@ KNOWN_KEYS = frozenset(
 #: what protects a project elsewhere and does nothing here yet: serving it all the same would leave it open
 PROTECTING_KEYS = ("auth", "encryption")
 #: sections that are checked and have no effect yet
-INACTIVE_KEYS = ("priority", "ui")
+INACTIVE_KEYS = ("ui",)
 #: what of the section ``http`` has an effect
 ACTIVE_HTTP_KEYS = frozenset({"disable_webhooks"})
 #: characters that need no escaping in a URL's path
@@ -110,6 +110,8 @@ class ProjectConfig:
     thread_ttl: Ttl | None = None
     #: the section ``webhooks``, and ``http.disable_webhooks``
     webhook_rules: WebhookRules = field(default_factory=WebhookRules)
+    #: ``./file.py:name`` of the section ``priority``
+    priority: str | None = None
     unknown_keys: tuple[str, ...] = ()
 
     def apply_env(self, environ: MutableMapping[str, str]) -> None:
@@ -143,6 +145,7 @@ def read_project(config_path: Path) -> ProjectConfig:
         auth=_section(raw, "auth", config_path),
         webhooks=webhooks,
         webhook_rules=_webhook_rules(webhooks, http or {}, config_path),
+        priority=_priority(raw, root, config_path),
         protecting_keys=tuple(key for key in PROTECTING_KEYS if raw.get(key)),
         inactive_keys=(
             *(["http"] if set(http or ()) - ACTIVE_HTTP_KEYS else []),
@@ -155,6 +158,7 @@ def read_project(config_path: Path) -> ProjectConfig:
             *unknown_store_keys(store),
             *unknown_checkpointer_keys(checkpointer),
             *unknown_webhook_keys(webhooks),
+            *(f"priority.{key}" for key in sorted((_section(raw, "priority", config_path) or {}).keys() - {"path"})),
         ),
     )
 
@@ -264,6 +268,17 @@ def _webhook_rules(section: Mapping[str, Any] | None, http: Mapping[str, Any], c
         return WebhookRules.of(section, disabled=disabled)
     except ProjectError as error:
         raise ProjectError(f"{config_path}: {error}") from error
+
+
+def _priority(raw: Mapping[str, Any], root: Path, config_path: Path) -> str | None:
+    section = _section(raw, "priority", config_path)
+    if not section:
+        return None
+    key, target = f"{config_path}: priority.path", section.get("path")
+    if not isinstance(target, str):
+        raise ProjectError(f"{key} must be './file.py:name' of a langgraph_sdk.Priority.")
+    parse_target(root, target, key=key)
+    return target
 
 
 def _section(raw: Mapping[str, Any], name: str, config_path: Path) -> Mapping[str, Any] | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from psycopg import sql
 
+from langgraph_serverless.domain.priorities import ThreadPriority
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, Run, RunStatus
 from langgraph_serverless.domain.threads import Ttl
 from langgraph_serverless.persistence.filters import Search, column, fetch
@@ -78,6 +79,7 @@ class NewRun:
     webhook: str | None
     cron_id: uuid.UUID | None
     cron_due_at: datetime | None
+    priority: ThreadPriority
     after_seconds: float
     thread_metadata: Mapping[str, Any]
     thread_config: Mapping[str, Any]
@@ -92,6 +94,11 @@ class LiveRun:
     #: The fencing number that its last worker used; see ``Lease.epoch``.
     epoch: int
     resuming: bool = False
+
+    @property
+    def wire_status(self) -> str:
+        """The status for clients, as of ``Run``."""
+        return "running" if self.resuming else self.status.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +208,8 @@ class RunRepository:
             "webhook": run.webhook,
             "cron_id": run.cron_id,
             "cron_due_at": run.cron_due_at,
+            "priority": run.priority.priority,
+            "concurrency_key": run.priority.concurrency_key,
             "after_seconds": run.after_seconds,
             "thread_metadata": jsonb(run.thread_metadata),
             "thread_config": jsonb(run.thread_config),

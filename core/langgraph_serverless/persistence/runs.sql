@@ -25,13 +25,14 @@ WHERE a.assistant_id = %(assistant_id)s
 WITH inserted AS (
     INSERT INTO lgs.run (
         run_id, thread_id, tenant, assistant_id, graph_id, metadata, kwargs, multitask_strategy, webhook,
-        cron_id, cron_due_at, available_at, created_at, updated_at
+        cron_id, cron_due_at, priority, concurrency_key, available_at, created_at, updated_at
     )
     VALUES (
         %(run_id)s, %(thread_id)s, %(tenant)s, %(assistant_id)s, %(graph_id)s, %(metadata)s, %(kwargs)s,
         %(multitask_strategy)s, %(webhook)s, %(cron_id)s, %(cron_due_at)s,
         clock_timestamp() + make_interval(secs => %(after_seconds)s),
         clock_timestamp() + make_interval(secs => %(after_seconds)s),
+        %(priority)s, %(concurrency_key)s,
         clock_timestamp()
     )
     RETURNING *

@@ -11,14 +11,13 @@ import time
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.events import end_marker
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.ports import Bell, EventAppender, WebhookPolicy
 from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.domain.run_kwargs import check_request, plan_run
+from langgraph_serverless.domain.run_kwargs import check_request, context_keys, plan_run
 from langgraph_serverless.domain.runs import (
     CancelAction,
     Durability,
@@ -33,6 +32,7 @@ from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.runs import LiveRun, NewRun, RunRepository, RunResult
 from langgraph_serverless.services.catalog import GraphCatalog
 from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
+from langgraph_serverless.services.priorities import Place, PriorityService
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
@@ -67,6 +67,7 @@ class RunService:
         events: EventAppender | None = None,
         *,
         webhooks: WebhookPolicy | None = None,
+        priorities: PriorityService | None = None,
     ) -> None:
         self._database = database
         self._catalog = catalog
@@ -74,6 +75,7 @@ class RunService:
         self._settings = settings
         self._events = events
         self._webhooks = webhooks
+        self._priorities = priorities or PriorityService(database, catalog, None)
         self._runs = RunRepository()
 
     # -- creating ------------------------------------------------------------------------------------------------
@@ -94,21 +96,26 @@ class RunService:
             InvalidInputError: a field is wrong; the message names it.
         """
         await self._check(request, stateless=thread_id is None)
+        (place,) = await self._priorities.places(caller, [(request, thread_id)])
         async with claimed_transaction(self._database, caller, once) as connection:
-            created = await self._insert(connection, caller, request, thread_id)
+            created = await self._insert(connection, caller, request, thread_id, place)
             await keep(connection, caller, once, created.run)
         await self.announce([created])
         return created.run
 
     async def create_within(
-        self, connection: Connection, caller: Principal, request: RunRequest, *, thread_id: uuid.UUID | None
+        self,
+        connection: Connection,
+        caller: Principal,
+        request: RunRequest,
+        *,
+        thread_id: uuid.UUID | None,
+        place: Place | None = None,
     ) -> CreatedRun:
-        """The same as part of the caller's transaction; once it has been committed, the caller calls ``announce``.
-
-        A webhook's host is not looked up, as a name server must not hold up a transaction; the sender does it.
-        """
+        """The same in the caller's transaction, who calls ``announce`` after it. Nobody else may hold that up: the webhook's host is
+        looked up by the sender, and the priority handler must have been asked before."""
         check_request(request, stateless=thread_id is None)
-        return await self._insert(connection, caller, request, thread_id)
+        return await self._insert(connection, caller, request, thread_id, place)
 
     async def announce(self, created: Sequence[CreatedRun]) -> None:
         """Wake workers for committed runs, and tell those whose runs had to make way."""
@@ -124,8 +131,10 @@ class RunService:
         """Queue stateless runs, all of them or none."""
         for request in requests:
             await self._check(request, stateless=True)
+        places = await self._priorities.places(caller, [(request, None) for request in requests])
         async with claimed_transaction(self._database, caller, once) as connection:
-            created = [await self._insert(connection, caller, request, None) for request in requests]
+            wanted = zip(requests, places, strict=True)
+            created = [await self._insert(connection, caller, request, None, place) for request, place in wanted]
             runs = [each.run for each in created]
             await keep(connection, caller, once, runs)
         await self.announce(created)
@@ -137,7 +146,12 @@ class RunService:
             await self._webhooks.check(request.webhook)
 
     async def _insert(
-        self, connection: Connection, caller: Principal, request: RunRequest, thread_id: uuid.UUID | None
+        self,
+        connection: Connection,
+        caller: Principal,
+        request: RunRequest,
+        thread_id: uuid.UUID | None,
+        place: Place | None,
     ) -> CreatedRun:
         assistant_id = self._catalog.resolve_assistant(request.assistant_id)
         stateless = thread_id is None
@@ -176,7 +190,7 @@ class RunService:
             assistant_context=target.context,
             assistant_metadata=target.metadata,
             thread_metadata={} if stateless else target.thread_metadata,
-            context_keys=_context_keys(graph.schemas.get("context_schema")),
+            context_keys=context_keys(graph.schemas.get("context_schema")),
             stateless=stateless,
             now_ms=time.time_ns() // 1_000_000,
             default_durability=Durability(self._settings.default_durability),
@@ -195,6 +209,7 @@ class RunService:
                 webhook=request.webhook if self._webhooks is None or self._webhooks.sends else None,
                 cron_id=request.cron_id,
                 cron_due_at=request.cron_due_at,
+                priority=await self._priorities.keep(connection, thread_id, place),
                 after_seconds=max(0.0, request.after_seconds),
                 thread_metadata=plan.thread_metadata,
                 thread_config=plan.thread_config,
@@ -329,7 +344,7 @@ class RunService:
                 if not await self._runs.lock_thread(connection, thread_id):
                     continue
                 live = [
-                    run for run in await self._runs.live(connection, thread_id) if status in ("all", _wire_status(run))
+                    run for run in await self._runs.live(connection, thread_id) if status in ("all", run.wire_status)
                 ]
                 running, ended = await self._cancel_locked(connection, live, action, reason=reason)
                 await self._refresh(connection, thread_id)
@@ -383,14 +398,3 @@ class RunService:
                 logger.warning(
                     "event log out of reach: %s", error, extra={"action": "close_stream", "run_id": run.run_id}
                 )
-
-
-def _wire_status(run: LiveRun) -> str:
-    return "running" if run.resuming else run.status.value
-
-
-def _context_keys(schema: Any) -> frozenset[str] | None:
-    """The property names of a context schema, or None if it has none to cut by."""
-    if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
-        return None
-    return frozenset(schema["properties"])

@@ -22,6 +22,7 @@ from langgraph_serverless.persistence import sweeps
 from langgraph_serverless.persistence.crons import CronRepository, DueCron
 from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.store import StoreRepository
+from langgraph_serverless.services.priorities import Place, PriorityService
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.runs import CreatedRun, RunService
 from langgraph_serverless.services.webhooks import WebhookService
@@ -104,6 +105,7 @@ class SchedulerService:
         self._bell = bell
         self._webhooks = webhooks
         self._crons = CronRepository()
+        self._priorities = priorities
         self._items = StoreRepository()
         #: minutes; None: at every tick
         self._item_sweep_interval = item_sweep_interval
@@ -158,6 +160,7 @@ class SchedulerService:
         did = _Crons()
         passed: set[uuid.UUID] = set()
         for _ in range(MOST_CRONS):
+        places: dict[uuid.UUID, Place | None] = {}
             due: DueCron | None = None
             try:
                 async with self._database.transaction() as connection:
@@ -167,7 +170,12 @@ class SchedulerService:
                     if not due.thread_free:
                         passed.add(due.cron.cron_id)
                         continue
-                    created, was_refused = await self._fire(connection, due)
+                    asked = self._priorities is None or not self._priorities.active or due.cron.cron_id in places
+                    if asked:
+                        created, was_refused = await self._fire(connection, due, places.get(due.cron.cron_id))
+                if not asked:  # without the cron's lock; then it is claimed anew, by us or by another scheduler
+                    places[due.cron.cron_id] = await self._place(due)
+                    continue
             except Exception as error:
                 if due is None:
                     raise
@@ -203,19 +211,29 @@ class SchedulerService:
         logger.error("cron given up: it has failed for %s", PATIENCE, extra=outcome)
 
     async def _announce(self, created: CreatedRun) -> None:
+    async def _place(self, due: DueCron) -> Place | None:
+        assert self._priorities is not None
+        cron = due.cron
+        try:
+            request = run_request(cron, due.due_at)
+        except ServerError:
+            return None  # the run will be refused with it
+        (place,) = await self._priorities.places(Principal(identity=cron.user_id), [(request, cron.thread_id)])
+        return place
+
         try:
             await self._runs.announce([created])
         except Exception:
             # the run is there, and the tick rings for whatever waits
             logger.exception("cron's run not announced", extra={"action": "announce", "run_id": created.run.run_id})
 
-    async def _fire(self, connection: Connection, due: DueCron) -> tuple[CreatedRun | None, bool]:
+    async def _fire(self, connection: Connection, due: DueCron, place: Place | None) -> tuple[CreatedRun | None, bool]:
         """Make the run of a due cron, if there is one to make, and move its date on; the run, and whether it was refused."""
         cron = due.cron
         # a time up to the end counts although its tick is later, as every tick is; but nobody expects it hours after the end
         over = cron.end_time is not None and cron.end_time < max(due.due_at, due.now - PATIENCE)
         wanted = not over and not due.fired
-        created = await self._create_run(connection, due) if wanted else None
+        created = await self._create_run(connection, due, place) if wanted else None
         following = (
             None
             if over
@@ -224,7 +242,7 @@ class SchedulerService:
         await self._crons.move(connection, cron.cron_id, following)
         return created, wanted and created is None
 
-    async def _create_run(self, connection: Connection, due: DueCron) -> CreatedRun | None:
+    async def _create_run(self, connection: Connection, due: DueCron, place: Place | None) -> CreatedRun | None:
         cron = due.cron
         fields = {"cron_id": str(cron.cron_id), "due_at": due.due_at.isoformat()}
         try:
@@ -236,6 +254,7 @@ class SchedulerService:
                     run_request(cron, due.due_at),
                     thread_id=cron.thread_id,
                 )
+                    place=place,
         except UnavailableError:
             raise
         except ServerError as error:

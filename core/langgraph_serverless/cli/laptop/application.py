@@ -119,7 +119,7 @@ def create_laptop_app(settings: Settings, *, config_path: Path | None = None) ->
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await container.assistants.ensure_defaults()
         worker.start()
-        scheduler = SchedulerContainer(settings, manifest=manifest)
+        scheduler = SchedulerContainer(settings, manifest=manifest, ask_priority_handler=container.ask_priority_handler)
         ticking = asyncio.create_task(_every(settings.scheduler_interval, scheduler.scheduler.tick))
         try:
             yield

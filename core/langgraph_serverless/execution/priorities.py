@@ -1,0 +1,127 @@
+"""The project's priority handler: what ``priority.path`` of langgraph.json names.
+
+``load_handler`` promises an async function that takes one argument, or a one-sentence ``ProjectError``. ``PriorityHandler`` asks
+it about runs, each in a bounded time. A handler that fails, hangs, or says what means nothing costs its runs nothing but
+their place in the queue: they get the defaults, the log says why, and the next run of the thread asks again.
+
+Relies on ``modules.py`` for imports and on ``langgraph_sdk`` for the handler's types. Never opens a database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+from langgraph_sdk import Priority
+from langgraph_sdk.priority.types import PriorityContext
+
+from langgraph_serverless.domain.priorities import FirstRun, ThreadPriority
+from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.execution.modules import load_object
+from langgraph_serverless.execution.project import ProjectConfig
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for one answer; a client waits for it.
+TIMEOUT = 5.0
+#: Runs of one request that the handler is asked about at once.
+AT_ONCE = 10
+
+Handler = Callable[[PriorityContext], Awaitable[Any]]
+
+
+class User:
+    """The caller as handlers see one: attributes, and the keys of what the authentication has returned."""
+
+    def __init__(self, run: FirstRun) -> None:
+        self.identity = run.identity
+        self.permissions = list(run.permissions)
+        self._user = {**(run.user or {}), "identity": run.identity, "permissions": self.permissions}
+
+    @property
+    def is_authenticated(self) -> bool:
+        return bool(self.identity)
+
+    @property
+    def display_name(self) -> str:
+        return str(self._user.get("display_name") or self.identity)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._user[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._user
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._user)
+
+
+class PriorityHandler:
+    """Asks the handler; an ``AskHandler`` (``domain/priorities.py``)."""
+
+    def __init__(self, handler: Handler, *, timeout: float = TIMEOUT) -> None:
+        self._handler = handler
+        self._timeout = timeout
+
+    async def __call__(self, runs: Sequence[FirstRun]) -> list[ThreadPriority | None]:
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def ask(run: FirstRun) -> ThreadPriority | None:
+            async with places:
+                return await self._ask(run)
+
+        return list(await asyncio.gather(*map(ask, runs)))
+
+    async def _ask(self, run: FirstRun) -> ThreadPriority | None:
+        about = {"action": "priority_failed", "thread_id": run.thread_id, "graph_id": run.graph_id}
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await self._handler(_context(run))
+        except TimeoutError:
+            logger.error("the priority handler has not answered within %g seconds", self._timeout, extra=about)
+            return None
+        # the user's code
+        except Exception:
+            logger.exception("the priority handler failed", extra=about)
+            return None
+        try:
+            return ThreadPriority.of(answer)
+        except ValueError as error:
+            logger.error("the priority handler's answer cannot be used: %s", error, extra=about)
+            return None
+
+
+def load_handler(project: ProjectConfig) -> Handler | None:
+    """The handler of a project whose imports are prepared; None if it has no section ``priority``.
+
+    Raises:
+        ProjectError: with the sentence to show.
+    """
+    if project.priority is None:
+        return None
+    key = f"{project.config_path}: priority.path"
+    loaded = load_object(project, project.priority, key=key)
+    if not isinstance(loaded, Priority):
+        raise ProjectError(
+            f"{key}: '{project.priority}' is of type {type(loaded).__name__}; it must be a langgraph_sdk.Priority."
+        )
+    handler: Handler | None = loaded._assign_handler
+    if handler is None:
+        raise ProjectError(f"{key}: '{project.priority}' has no handler; add an async function with @priority.assign.")
+    return handler
+
+
+def _context(run: FirstRun) -> PriorityContext:
+    return PriorityContext(
+        user=User(run),
+        permissions=list(run.permissions),
+        thread_id=run.thread_id,
+        thread_metadata=dict(run.thread_metadata),
+        assistant_id=run.assistant_id,
+        graph_id=run.graph_id,
+        assistant_metadata=dict(run.assistant_metadata),
+        run_metadata=dict(run.run_metadata),
+        cron_id=run.cron_id,
+    )
