@@ -7,16 +7,19 @@ ON CONFLICT (thread_id) DO NOTHING
 
 -- name: lock_for_create
 -- The assistant and the visible thread of a run to be made; the thread stays locked until the transaction ends, so that
--- creation, settling and cancelling on one thread take turns. Thread columns are null if it is missing.
-WITH thread AS (
+-- creation, settling and cancelling on one thread take turns. Thread columns are null if it is missing. Whoever deletes the
+-- assistant with its threads waits for this run, or this for him and finds no assistant: it is locked first, as he does it.
+WITH assistant AS MATERIALIZED (
+    SELECT * FROM lgs.assistant WHERE assistant_id = %(assistant_id)s FOR KEY SHARE
+), thread AS (
     SELECT thread_id, metadata, status, tenant
     FROM lgs.thread
-    WHERE thread_id = %(thread_id)s AND purge_at IS NULL
+    WHERE thread_id = %(thread_id)s AND purge_at IS NULL AND (SELECT count(*) FROM assistant) >= 0
     FOR UPDATE
 )
 SELECT a.assistant_id, a.graph_id, a.config, a.context, a.metadata,
        t.thread_id, t.metadata AS thread_metadata, t.status AS thread_status, t.tenant
-FROM lgs.assistant a
+FROM assistant a
 LEFT JOIN thread t ON true
 WHERE a.assistant_id = %(assistant_id)s
 
@@ -72,7 +75,8 @@ SELECT thread_id, status, metadata FROM lgs.thread WHERE thread_id = %(thread_id
 -- One run, live or not, with the checkpoints that it has written. A worker that executes it loses its lease with the row.
 -- Values that checkpoints of other runs refer to stay. So do all of its checkpoints, if others build on them: on a thread with
 -- delta channels a checkpoint may hold only what has changed since its ancestors; a run that has begun has read them, and saves
--- only what it changes; and one that was resumed and asks again has left what it knows at the checkpoint where it began.
+-- only what it changes; one that was resumed and asks again has left what it knows at the checkpoint where it began; and a
+-- subgraph that remembers across runs (its namespace has no task in it) has its memory with the run that called it last.
 -- The thread and its live runs must be locked, so that none begins meanwhile.
 WITH gone AS (
     DELETE FROM lgs.run
@@ -96,6 +100,13 @@ WITH gone AS (
         SELECT 1 FROM checkpoint_writes w JOIN checkpoints c USING (thread_id, checkpoint_ns, checkpoint_id)
         WHERE w.thread_id = t.thread_id AND c.lease_token IN (SELECT token FROM tokens)
           AND (w.lease_token IS NULL OR w.lease_token NOT IN (SELECT token FROM tokens))
+          AND NOT EXISTS (
+            SELECT 1 FROM others o WHERE o.checkpoint_ns = c.checkpoint_ns AND o.checkpoint_id > c.checkpoint_id))
+      AND NOT EXISTS (
+        SELECT 1 FROM checkpoints c
+        WHERE c.thread_id = t.thread_id AND c.lease_token IN (SELECT token FROM tokens)
+          AND c.checkpoint_ns <> '' AND strpos(c.checkpoint_ns, ':') = 0
+          AND EXISTS (SELECT 1 FROM others o WHERE o.checkpoint_ns = '' AND o.checkpoint_id > c.checkpoint_id)
           AND NOT EXISTS (
             SELECT 1 FROM others o WHERE o.checkpoint_ns = c.checkpoint_ns AND o.checkpoint_id > c.checkpoint_id))
 ), deleted_checkpoints AS (

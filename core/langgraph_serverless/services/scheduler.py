@@ -46,8 +46,8 @@ class TickReport:
     """What one tick did."""
 
     crons_fired: int
-    #: Crons that were due and made no run: refused (their date has moved on), failed, or on a thread that somebody else
-    #: had locked (the next tick tries both again; what goes on failing moves on after ``PATIENCE``).
+    #: Crons that were due and made no run: refused (their date has moved on), failed, or somebody else
+    #: had locked their thread or their assistant (the next tick tries both again; what goes on failing moves on after ``PATIENCE``).
     crons_failed: int
     #: How late the latest of the fired ones was, by the database's clock.
     crons_late_seconds: float
@@ -97,6 +97,7 @@ class SchedulerService:
         bell: Bell,
         webhooks: WebhookService,
         *,
+        priorities: PriorityService | None = None,
         item_sweep_interval: float | None = None,
     ) -> None:
         self._database = database
@@ -167,7 +168,7 @@ class SchedulerService:
                     due = await self._crons.claim_due(connection, now=now, skipped=passed)
                     if due is None:
                         break
-                    if not due.thread_free:
+                    if not due.free:
                         passed.add(due.cron.cron_id)
                         continue
                     asked = self._priorities is None or not self._priorities.active or due.cron.cron_id in places
