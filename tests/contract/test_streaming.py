@@ -21,8 +21,11 @@ import uvicorn
 from langgraph_sdk.client import LangGraphClient
 
 from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import ClaimedRun, RunStatus
+from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.http.app import create_app
+from langgraph_serverless.services import streams
 from langgraph_serverless.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("clean_database")
@@ -483,6 +486,32 @@ async def test_a_joined_run_is_cancelled_if_asked_for(client: httpx.AsyncClient,
 
     await eventually(is_cancelled)
     await worker.finish(run, None)
+
+
+async def test_what_a_client_has_left_is_cancelled_once_the_database_is_back(
+    client: httpx.AsyncClient,
+    worker: Worker,
+    container: ApiContainer,
+    database: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, run = await start(client, worker)
+    cancel, outages = container.runs.cancel, [UnavailableError("on purpose")] * 2
+
+    async def away(*arguments: Any) -> Any:
+        if outages:
+            raise outages.pop()
+        return await cancel(*arguments)
+
+    monkeypatch.setattr(container.runs, "cancel", away)
+    monkeypatch.setattr(streams, "ABANDONED_PAUSES", (0.01, 0.01))
+    await container.streams.cancel_abandoned(ANONYMOUS, run.run.thread_id, run.run.run_id)
+    cursor = await database.execute("SELECT cancel_reason FROM lgs.run WHERE run_id = %s", (run.run.run_id,))
+    assert (await cursor.fetchone()) == {"cancel_reason": "the client disconnected"}
+    await worker.finish(run, None, status=RunStatus.INTERRUPTED)
+    outages.extend([UnavailableError("on purpose")] * 3)
+    await container.streams.cancel_abandoned(ANONYMOUS, run.run.thread_id, run.run.run_id)
+    assert not outages, "it is given up after a while"
 
 
 # -- without the log

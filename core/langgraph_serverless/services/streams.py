@@ -37,6 +37,8 @@ GRACE = 1.0
 LONGEST_PAUSE = 15.0
 #: Between looks without a log: at first, and at most.
 FIRST_POLL, LONGEST_POLL = 0.05, 1.0
+#: Between attempts to cancel what a client has left, while the database is away (seconds).
+ABANDONED_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 _RUN_NOT_FOUND = {"error": "HTTPException", "message": "404: Run not found"}
 _FAULT = {"error": "InternalServerError", "message": "An internal error occurred"}
@@ -223,13 +225,24 @@ class StreamService:
     # -- leaving -------------------------------------------------------------------------------------------------
 
     async def cancel_abandoned(self, caller: Principal, thread_id: uuid.UUID, run_id: uuid.UUID) -> None:
-        """Cancel a run whose client has gone; for ``on_disconnect: cancel``."""
-        try:
-            await self._runs.cancel(caller, thread_id, [run_id], CancelAction.INTERRUPT, "the client disconnected")
-        except NotFoundError:
-            return  # it has ended by itself
-        except UnavailableError as error:
-            logger.error("an abandoned run goes on: %s", error, extra={"action": "cancel", "run_id": str(run_id)})
+        """Cancel a run whose client has gone; for ``on_disconnect: cancel``.
+
+        Nobody else will, so a database that is away is asked again for a while.
+        """
+        about = {"action": "cancel_abandoned", "run_id": str(run_id)}
+        for pause in (*ABANDONED_PAUSES, None):
+            try:
+                await self._runs.cancel(caller, thread_id, [run_id], CancelAction.INTERRUPT, "the client disconnected")
+            except NotFoundError:
+                return  # it has ended by itself
+            except UnavailableError as error:
+                if pause is None:
+                    logger.error("an abandoned run goes on: %s", error, extra=about)
+                    return
+                logger.warning("cannot cancel an abandoned run yet: %s", error, extra=about)
+                await asyncio.sleep(pause)
+            else:
+                return
 
 
 class _Looks:
