@@ -102,6 +102,33 @@ async def test_on_a_thread_with_delta_channels_an_earlier_runs_checkpoints_stay(
     assert await rows(container, "SELECT 1 FROM lgs.run WHERE run_id = %s", first.run_id) == []
 
 
+async def remember(container: WorkerContainer, run: Run) -> None:
+    """As if the run had called a subgraph with ``checkpointer=True``: it has one namespace, whatever run calls it."""
+    await rows(
+        container,
+        """INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata, lease_token)
+           SELECT thread_id, 'child', checkpoint_id, checkpoint, metadata, lease_token FROM checkpoints
+           WHERE metadata ->> 'run_id' = %s ORDER BY checkpoint_id DESC LIMIT 1""",
+        str(run.run_id),
+    )
+
+
+async def test_the_memory_of_a_subgraph_stays_with_the_run_that_called_it_last(container: WorkerContainer) -> None:
+    first, second, third = await runs_on_one_thread(container, *[{"log": ["in"], "count": 1}] * 3)
+    await remember(container, first)
+    await remember(container, second)
+    memory = "SELECT checkpoint_id FROM checkpoints WHERE checkpoint_ns = 'child' ORDER BY 1"
+    before = await rows(container, memory)
+    # the third did not call it and finds what the second left; what the first left nobody looks at any more
+    await container.runs.delete(ANONYMOUS, second.thread_id, second.run_id)
+    assert await rows(container, memory) == before
+    await container.runs.delete(ANONYMOUS, first.thread_id, first.run_id)
+    assert await rows(container, memory) == before[1:]
+    # with the last one the thread is where it was before all of them, as far as anybody can tell
+    await container.runs.delete(ANONYMOUS, third.thread_id, third.run_id)
+    assert (await state(container, first))["log"] == ["in", "step", "in", "step"]
+
+
 async def test_what_a_run_has_begun_with_stays(container: WorkerContainer) -> None:
     (first,) = await runs_on_one_thread(container, {"log": ["one"], "count": 1})
     # it saves at its end only, and of the log, which it does not write, only a reference

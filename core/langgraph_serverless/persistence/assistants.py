@@ -24,6 +24,7 @@ INSERT_ASSISTANT = _SQL["insert_assistant"]
 INSERT_DEFAULTS = _SQL["insert_defaults"]
 GET_ASSISTANT = _SQL["get_assistant"]
 LOCK_ASSISTANT = _SQL["lock_assistant"]
+LOCK_ASSISTANT_TO_DELETE = _SQL["lock_assistant_to_delete"]
 ADD_VERSION = _SQL["add_version"]
 LIST_VERSIONS = _SQL["list_versions"]
 SET_LATEST = _SQL["set_latest"]
@@ -81,6 +82,11 @@ class AssistantRepository:
     async def lock(self, connection: Connection, assistant_id: uuid.UUID) -> Assistant | None:
         row = await (await connection.execute(LOCK_ASSISTANT, {"assistant_id": assistant_id})).fetchone()
         return _assistant(row) if row else None
+
+    async def lock_to_delete(self, connection: Connection, assistant_id: uuid.UUID) -> bool:
+        """Whether it exists; until the transaction ends nobody makes a run or a cron for it."""
+        cursor = await connection.execute(LOCK_ASSISTANT_TO_DELETE, {"assistant_id": assistant_id})
+        return await cursor.fetchone() is not None
 
     async def add_version(self, connection: Connection, assistant_id: uuid.UUID, **content: Any) -> Assistant:
         """Make a new version and make it the current one. The assistant must be locked."""

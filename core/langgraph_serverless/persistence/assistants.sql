@@ -39,6 +39,10 @@ SELECT * FROM lgs.assistant WHERE assistant_id = %(assistant_id)s
 -- The same, locked: versions are numbered one after the other.
 SELECT * FROM lgs.assistant WHERE assistant_id = %(assistant_id)s FOR NO KEY UPDATE
 
+-- name: lock_assistant_to_delete
+-- The same against everybody who makes something for it: runs and crons.
+SELECT 1 AS found FROM lgs.assistant WHERE assistant_id = %(assistant_id)s FOR UPDATE
+
 -- name: add_version
 -- A new version, numbered after the highest one, which becomes the current one. The assistant must be locked.
 WITH versioned AS (

@@ -63,8 +63,8 @@ class DueCron:
     now: datetime
     #: There is a run for this time already.
     fired: bool
-    #: The thread is locked for this transaction too; if not, somebody else has it just now.
-    thread_free: bool
+    #: Its thread and its assistant are locked for this transaction too; if not, somebody else has one of them just now.
+    free: bool
 
 
 def cron_from_row(row: Mapping[str, Any]) -> Cron:
@@ -189,7 +189,7 @@ class CronRepository:
             due_at=row["next_run_date"],
             now=row["now"],
             fired=row["fired"],
-            thread_free=row["thread_free"],
+            free=row["free"],
         )
 
     async def move(self, connection: Connection, cron_id: uuid.UUID, next_run_date: datetime | None) -> None:

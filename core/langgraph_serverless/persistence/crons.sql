@@ -50,9 +50,9 @@ SELECT 1 AS found FROM lgs.assistant WHERE assistant_id = %(assistant_id)s FOR S
 
 -- name: claim_due_cron
 -- The cron that is due longest, locked until its run is made and its date moved on; other schedulers pass it by.
--- `skipped` are those that have failed in this tick. Its thread is locked too, but never waited for: whoever deletes the
--- thread holds it and waits for the cron (`thread_free` says whether it worked). `fired`: a run for this time exists,
--- because the date was set back since.
+-- `skipped` are those that have failed in this tick. Its thread and its assistant are locked too, but never waited for: whoever
+-- deletes one of them holds it and waits for the cron (`free` says whether it worked; what is gone already is nobody's).
+-- `fired`: a run for this time exists, because the date was set back since.
 WITH due AS (
     SELECT *
     FROM lgs.cron
@@ -62,12 +62,16 @@ WITH due AS (
     ORDER BY next_run_date, cron_id
     LIMIT 1
     FOR UPDATE SKIP LOCKED
-), free AS (
+), assistant AS MATERIALIZED (
+    SELECT a.assistant_id FROM lgs.assistant a JOIN due USING (assistant_id) FOR KEY SHARE OF a SKIP LOCKED
+), thread AS MATERIALIZED (
     SELECT t.thread_id FROM lgs.thread t JOIN due USING (thread_id) FOR UPDATE OF t SKIP LOCKED
 )
 SELECT due.*,
        COALESCE(%(now)s::timestamptz, clock_timestamp()) AS now,
-       due.thread_id IS NULL OR EXISTS (SELECT 1 FROM free) AS thread_free,
+       (due.thread_id IS NULL OR EXISTS (SELECT 1 FROM thread))
+           AND (EXISTS (SELECT 1 FROM assistant)
+               OR NOT EXISTS (SELECT 1 FROM lgs.assistant a WHERE a.assistant_id = due.assistant_id)) AS free,
        EXISTS (SELECT 1 FROM lgs.run r WHERE r.cron_id = due.cron_id AND r.cron_due_at = due.next_run_date) AS fired
 FROM due
 

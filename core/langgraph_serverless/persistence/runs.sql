@@ -21,7 +21,6 @@ SELECT a.assistant_id, a.graph_id, a.config, a.context, a.metadata,
        t.thread_id, t.metadata AS thread_metadata, t.status AS thread_status, t.tenant
 FROM assistant a
 LEFT JOIN thread t ON true
-WHERE a.assistant_id = %(assistant_id)s
 
 -- name: insert_run
 -- The new run, and the marks that it leaves on its thread at once: busy, and which graph it belongs to.

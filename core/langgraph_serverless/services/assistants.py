@@ -150,8 +150,8 @@ class AssistantService:
         """Remove an assistant with all versions and crons, and on demand the threads that it was used on."""
         cancelled: Sequence[uuid.UUID] = ()
         async with self._database.transaction() as connection:
-            # locked first, by a statement of its own: the next one sees the crons that were being made meanwhile
-            if await self._assistants.lock(connection, assistant_id) is None:
+            # locked first, by a statement of its own: the next ones see the crons and the threads that were being made meanwhile
+            if not await self._assistants.lock_to_delete(connection, assistant_id):
                 raise NotFoundError(f"Assistant with ID {assistant_id} not found")
             threads: Sequence[uuid.UUID] = ()
             if delete_threads:

@@ -46,8 +46,8 @@ class TickReport:
     """What one tick did."""
 
     crons_fired: int
-    #: Crons that were due and made no run: refused (their date has moved on), failed, or somebody else
-    #: had locked their thread or their assistant (the next tick tries both again; what goes on failing moves on after ``PATIENCE``).
+    #: Crons that were due and made no run: refused (their date has moved on), failed, or with a thread or an assistant that
+    #: somebody else had locked (the next tick tries both again; what goes on failing moves on after ``PATIENCE``).
     crons_failed: int
     #: How late the latest of the fired ones was, by the database's clock.
     crons_late_seconds: float
