@@ -262,12 +262,6 @@ class Settings:
         True,
         "Show the text of well-known exceptions only; others read `An internal error occurred`.",
     )
-    worker_function_name: str = _setting(
-        "WORKER_FUNCTION_NAME",
-        _text,
-        "",
-        "Lambda function that is invoked when a run waits and no worker has a free slot.",
-    )
     group_concurrency: int = _setting(
         "CONCURRENCY_LIMIT_PER_GROUP",
         _whole(0, 1_000_000),
@@ -281,6 +275,12 @@ class Settings:
         None,
         'The same for groups that are named, as a JSON object such as `{"acme": 50, "default": 0}`; wins over '
         "`CONCURRENCY_LIMIT_PER_GROUP`.",
+    )
+    worker_function_name: str = _setting(
+        "WORKER_FUNCTION_NAME",
+        _text,
+        "",
+        "Lambda function that is invoked when a run waits and no worker has a free slot.",
     )
     worker_invocations: int = _setting(
         "WORKER_INVOCATIONS_PER_RING",

@@ -343,6 +343,10 @@ def _cut(descriptor: int) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
+def _limits(groups: GroupLimits) -> dict[str, Any]:
+    return {"limits": jsonb(groups.of), "most": groups.most}
+
+
 def _cancel(row: Mapping[str, Any]) -> CancelRequest | None:
     return CancelRequest(CancelAction(row["cancel_action"]), row["cancel_reason"]) if row["cancel_action"] else None
 
@@ -352,10 +356,6 @@ def _lease(row: Mapping[str, Any]) -> Lease:
 
 
 def _claimed(row: Mapping[str, Any]) -> ClaimedRun:
-def _limits(groups: GroupLimits) -> dict[str, Any]:
-    return {"limits": jsonb(groups.of), "most": groups.most}
-
-
     return ClaimedRun(
         run=run_from_row(row),
         lease=_lease(row),

@@ -32,9 +32,9 @@ WITH inserted AS (
     VALUES (
         %(run_id)s, %(thread_id)s, %(tenant)s, %(assistant_id)s, %(graph_id)s, %(metadata)s, %(kwargs)s,
         %(multitask_strategy)s, %(webhook)s, %(cron_id)s, %(cron_due_at)s,
-        clock_timestamp() + make_interval(secs => %(after_seconds)s),
-        clock_timestamp() + make_interval(secs => %(after_seconds)s),
         %(priority)s, %(concurrency_key)s,
+        clock_timestamp() + make_interval(secs => %(after_seconds)s),
+        clock_timestamp() + make_interval(secs => %(after_seconds)s),
         clock_timestamp()
     )
     RETURNING *

@@ -105,8 +105,8 @@ class SchedulerService:
         self._queue = queue
         self._bell = bell
         self._webhooks = webhooks
-        self._crons = CronRepository()
         self._priorities = priorities
+        self._crons = CronRepository()
         self._items = StoreRepository()
         #: minutes; None: at every tick
         self._item_sweep_interval = item_sweep_interval
@@ -160,8 +160,8 @@ class SchedulerService:
     async def _fire_crons(self, now: datetime | None) -> _Crons:
         did = _Crons()
         passed: set[uuid.UUID] = set()
-        for _ in range(MOST_CRONS):
         places: dict[uuid.UUID, Place | None] = {}
+        for _ in range(MOST_CRONS):
             due: DueCron | None = None
             try:
                 async with self._database.transaction() as connection:
@@ -211,7 +211,6 @@ class SchedulerService:
         outcome = {"action": "cron_given_up", **about, "next_run_date": following and following.isoformat()}
         logger.error("cron given up: it has failed for %s", PATIENCE, extra=outcome)
 
-    async def _announce(self, created: CreatedRun) -> None:
     async def _place(self, due: DueCron) -> Place | None:
         assert self._priorities is not None
         cron = due.cron
@@ -222,6 +221,7 @@ class SchedulerService:
         (place,) = await self._priorities.places(Principal(identity=cron.user_id), [(request, cron.thread_id)])
         return place
 
+    async def _announce(self, created: CreatedRun) -> None:
         try:
             await self._runs.announce([created])
         except Exception:
@@ -254,8 +254,8 @@ class SchedulerService:
                     Principal(identity=cron.user_id),
                     run_request(cron, due.due_at),
                     thread_id=cron.thread_id,
-                )
                     place=place,
+                )
         except UnavailableError:
             raise
         except ServerError as error:
