@@ -17,6 +17,7 @@ from langgraph_serverless.event_loop import end_process
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.runner import GraphRunner
 from langgraph_serverless.persistence.checkpoints import FencedSaver
+from langgraph_serverless.persistence.progress import ProgressRepository
 from langgraph_serverless.persistence.queue import HeartbeatConnection, QueueRepository
 from langgraph_serverless.queue.bell import BellListener, SlotBoard
 from langgraph_serverless.queue.heartbeat import Heartbeat
@@ -45,7 +46,7 @@ class WorkerContainer(GraphContainer):
             saver=self._saver,
             store=self.graph_store,
             log=self.event_log,
-            last_checkpoint=queue.last_checkpoint_of_run,
+            progress=ProgressRepository(self.database).of,
             note_nodes=queue.note_nodes,
             last_attempt=self.settings.max_attempts,
             run_timeout=self.settings.run_timeout,

@@ -5,7 +5,7 @@ client means by it. A run that is resumed because its worker was lost between th
 the run means the opposite: nobody has agreed yet to what comes next. So the runner asks here first, and ends such a run
 where it stands.
 
-Looks at the graph's own breakpoints and those of the run; those that are compiled into subgraphs are not seen.
+Looks at the graph's own breakpoints and those of the run; those that are compiled into subgraphs are the part of ``control``.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ async def stopped_at_breakpoint(graph: Pregel[Any, Any, Any, Any], saver: BaseCh
     versions = newest.checkpoint["channel_versions"]
     if not any(channel not in seen or version > seen[channel] for channel, version in versions.items()):  # type: ignore[operator]
         return False  # somebody has agreed: the run goes on from a breakpoint
-    if before and _any_of((await graph.aget_state(config)).next, before):
+    if before and any_of((await graph.aget_state(config)).next, before):
         return True
     if after and newest.parent_config is not None:
-        return _any_of((await graph.aget_state(newest.parent_config)).next, after)
+        return any_of((await graph.aget_state(newest.parent_config)).next, after)
     return False
 
 
-def _any_of(nodes: Iterable[str], breakpoints: Any) -> bool:
+def any_of(nodes: Iterable[str], breakpoints: Any) -> bool:
     return any(node != START if breakpoints == "*" else node in breakpoints for node in nodes)

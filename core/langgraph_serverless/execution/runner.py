@@ -13,7 +13,6 @@ A run that had begun under an earlier lease goes on from its newest checkpoint w
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,21 +23,23 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import EmptyInputError, GraphDrained
 from langgraph.pregel import Pregel
-from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
 from langgraph.types import Command
 
 from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.events import ERROR, METADATA, Event
 from langgraph_serverless.domain.ports import EventAppender
+from langgraph_serverless.domain.progress import Progress
 from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome, RunStatus
 from langgraph_serverless.domain.serialization import dump_json, to_json
 from langgraph_serverless.domain.threads import ThreadStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.breakpoints import stopped_at_breakpoint
 from langgraph_serverless.execution.chunks import ChunkTranslator
-from langgraph_serverless.execution.graph_input import graph_config, graph_input
-from langgraph_serverless.execution.graph_output import GraphOutput, declared
+from langgraph_serverless.execution.continuing import Repeats, going_on, remaining_input
+from langgraph_serverless.execution.control import Control
+from langgraph_serverless.execution.graph_input import graph_config
+from langgraph_serverless.execution.graph_output import GraphOutput, declared, thread_interrupts
 from langgraph_serverless.execution.in_flight import with_note
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.sink import EventSink
@@ -56,7 +57,7 @@ class HandedOff(Exception):
 class RunSignals:
     """How the outside reaches a run. Only to be used on the run's own event loop."""
 
-    control: RunControl = field(default_factory=RunControl)
+    control: Control = field(default_factory=Control)
     cancel_action: CancelAction | None = None
     cancel_reason: str | None = None
     lost: bool = False
@@ -114,7 +115,7 @@ class GraphRunner:
         saver: SaverFactory,
         store: Callable[[], Awaitable[BaseStore]],
         log: EventAppender | None,
-        last_checkpoint: Callable[[uuid.UUID, uuid.UUID], Awaitable[str | None]],
+        progress: Callable[[ClaimedRun], Awaitable[Progress]],
         note_nodes: Callable[[Lease, Sequence[str]], Awaitable[None]],
         last_attempt: int,
         run_timeout: float,
@@ -124,7 +125,7 @@ class GraphRunner:
         self._saver = saver
         self._store = store
         self._log = log
-        self._last_checkpoint = last_checkpoint
+        self._progress = progress
         self._note_nodes = note_nodes
         self._last_attempt = last_attempt
         #: Seconds from the first start of a run.
@@ -175,13 +176,14 @@ class GraphRunner:
 
     async def _in_graph(self, attempt: _Attempt, signals: RunSignals, sink: EventSink) -> Execution:
         claimed, run = attempt.claimed, attempt.claimed.run
-        resuming = False
+        attempt.saver = await self._saver(claimed.lease)
         if claimed.attempt > 1 or claimed.handoffs > 0:
-            resuming = await self._last_checkpoint(run.thread_id, run.run_id) is not None
+            attempt.progress = await self._progress(claimed)
+            signals.control.continues(str(run.run_id))
+        value, resuming = remaining_input(attempt.progress, claimed, attempt.saver.serde)
         attempt.config = graph_config(claimed, resuming=resuming)
         if claimed.attempt >= self._last_attempt:
             attempt.config = with_note(attempt.config, claimed, partial(self._note_nodes, claimed.lease))
-        attempt.saver = await self._saver(claimed.lease)
         attempt.store = await self._store()
         output = GraphOutput()
         async with (
@@ -196,11 +198,10 @@ class GraphRunner:
             ) as graph,
         ):
             if signals.cancel_action is None:
-                value = None if resuming else graph_input(run.kwargs)
                 if isinstance(value, Command) and value.resume is not None:
                     await _require_state(attempt)
                 logger.info("run begun", extra=claimed.about | {"action": "run_begun", "resuming": resuming})
-                if not (resuming and await stopped_at_breakpoint(graph, attempt.saver, run)):
+                if not (attempt.progress.own and await stopped_at_breakpoint(graph, attempt.saver, run)):
                     await self._stream(graph, attempt, value, signals, sink, output)
             # from here on a cancel is only noted: the graph has ended and its outcome is being read
             signals.task = None
@@ -231,11 +232,17 @@ class GraphRunner:
         sink: EventSink,
         output: GraphOutput,
     ) -> None:
-        kwargs, config = attempt.claimed.run.kwargs, attempt.config
+        kwargs, config, claimed = attempt.claimed.run.kwargs, attempt.config, attempt.claimed
         modes = kwargs["stream_mode"]
-        translator = ChunkTranslator(
-            modes, subgraphs=kwargs["subgraphs"], temporary=attempt.claimed.temporary, mask=self._mask
-        )
+        translator = ChunkTranslator(modes, subgraphs=kwargs["subgraphs"], temporary=claimed.temporary, mask=self._mask)
+        repeats = Repeats(attempt.progress, handed_on=claimed.continued)
+        if attempt.progress.own:
+            config = going_on(config, attempt.progress, graph)
+            # it tells its state by itself only if subgraphs are resumed, and a crash may have kept this from being sent
+            output.take(declared(graph, (await graph.aget_state(config)).values))
+            if not (claimed.continued or attempt.progress.spaces):
+                for emitted in translator.events("values", (), output.values):
+                    await sink.emit(emitted)
         arguments: dict[str, Any] = {
             "context": kwargs.get("context") or None,
             # what the graph's author declared as its output, and not its whole state
@@ -257,6 +264,8 @@ class GraphRunner:
                 namespace, mode, data = chunk if kwargs["subgraphs"] else ((), *chunk)
                 if mode == "values" and not namespace:
                     output.take(data)
+                if repeats(mode, namespace, data):
+                    continue
                 for emitted in translator.events(mode, namespace, data):
                     await sink.emit(emitted)
 
@@ -360,6 +369,7 @@ class _Attempt:
     saver: BaseCheckpointSaver[Any] | None = None
     store: BaseStore | None = None
     timed_out: bool = False
+    progress: Progress = field(default_factory=Progress)
 
 
 def _require_lease(claimed: ClaimedRun, signals: RunSignals) -> None:
@@ -381,12 +391,3 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
     """Look at a task's error, so that asyncio does not complain about one that nobody is interested in."""
     if not task.cancelled():
         task.exception()
-
-
-def thread_interrupts(state: Any) -> dict[str, Any]:
-    """A thread's ``interrupts``: task id to what its interrupts ask."""
-    return {
-        task.id: [{"id": interrupt.id, "value": to_json(interrupt.value)} for interrupt in task.interrupts]
-        for task in state.tasks
-        if task.interrupts
-    }

@@ -45,7 +45,6 @@ REQUEUE_EXPIRED = _SQL["requeue_expired"]
 CLAIM_EXHAUSTED = _SQL["claim_exhausted"]
 NOTE_NODES = _SQL["note_nodes"]
 NODES_IN_FLIGHT = _SQL["nodes_in_flight"]
-LAST_CHECKPOINT_OF_RUN = _SQL["last_checkpoint_of_run"]
 
 #: For this transaction only, as everything behind a pooler.
 LIMIT_STATEMENT = "SELECT set_config('statement_timeout', %s, true)"
@@ -258,15 +257,6 @@ class QueueRepository:
         async with self._database.connection() as connection:
             cursor = await connection.execute(NODES_IN_FLIGHT, {"thread_id": str(thread_id), "run_id": str(run_id)})
             return [row["node"] for row in await cursor.fetchall()]
-
-    async def last_checkpoint_of_run(self, thread_id: uuid.UUID, run_id: uuid.UUID) -> str | None:
-        """The id of the newest root checkpoint that this run has written."""
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                LAST_CHECKPOINT_OF_RUN, {"thread_id": str(thread_id), "run_id": str(run_id)}
-            )
-            row = await cursor.fetchone()
-            return row["checkpoint_id"] if row else None
 
 
 class HeartbeatConnection:

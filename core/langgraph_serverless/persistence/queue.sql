@@ -378,11 +378,3 @@ WHERE NOT EXISTS (
     WHERE w.thread_id = a.thread_id AND w.checkpoint_ns = a.checkpoint_ns AND w.checkpoint_id = a.checkpoint_id
       AND split_part(w.task_path, ', ', 2) = a.node)
 ORDER BY node
-
--- name: last_checkpoint_of_run
--- Where a run that was interrupted by a hand-off or a crash goes on.
-SELECT checkpoint_id
-FROM checkpoints
-WHERE thread_id = %(thread_id)s AND checkpoint_ns = '' AND metadata ->> 'run_id' = %(run_id)s
-ORDER BY checkpoint_id DESC
-LIMIT 1

@@ -26,8 +26,8 @@ from langgraph_serverless.domain.serialization import to_json
 from langgraph_serverless.domain.threads import Thread, ThreadStatus
 from langgraph_serverless.errors import BadRequestError, ConflictError, GraphRefusedError, NotFoundError
 from langgraph_serverless.execution.graph_input import graph_input
+from langgraph_serverless.execution.graph_output import thread_interrupts
 from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.runner import thread_interrupts
 from langgraph_serverless.persistence.checkpoint_reads import StatefulThread, StateRepository
 from langgraph_serverless.persistence.json import storable
 from langgraph_serverless.persistence.pool import Connection, Database

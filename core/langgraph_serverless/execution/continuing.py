@@ -1,0 +1,123 @@
+"""How a run goes on that has begun under an earlier lease: with which input, and which of the graph's chunks are repeats.
+
+It goes on with input ``None`` from its newest checkpoint. What LangGraph takes that for, a client's word to resume, is right
+only where subgraphs are in flight; elsewhere it would pass a breakpoint, or skip a subgraph with a checkpointer of its
+own, which it takes for one that waits. So it is told that nothing is resumed, unless there is something. A run that has not come
+to a checkpoint of its own begins with its request again, but for what its command has brought about already: an
+update is not made twice, and an answer is not given to a second interrupt.
+
+The limit of supersteps counts from where the run began. In subgraphs, which have their own count, it begins again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph._internal._constants import CONFIG_KEY_RESUMING
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.pregel import Pregel
+from langgraph.pregel._utils import is_xxh3_128_hexdigest
+from langgraph.types import Command
+
+from langgraph_serverless.domain.progress import Progress
+from langgraph_serverless.domain.runs import ClaimedRun
+from langgraph_serverless.execution.graph_input import graph_input
+
+#: How LangGraph marks the updates of tasks that had finished before.
+_CACHED = {"cached": True}
+
+
+def remaining_input(progress: Progress, claimed: ClaimedRun, serde: SerializerProtocol) -> tuple[Any, bool]:
+    """What to give the graph, and whether the run goes on from the thread's newest checkpoint."""
+    if progress.own:
+        return None, True
+    kwargs = claimed.run.kwargs
+    value = graph_input(kwargs)
+    if not isinstance(value, Command):
+        return value, False
+    answers = value.resume if isinstance(value.resume, dict) else {}
+    by_id = bool(answers) and all(map(is_xxh3_128_hexdigest, answers))
+    # what drains with `exit` stores the part of a command that is still to be used
+    drained = claimed.continued and kwargs["durability"] == "exit" and value.resume is not None and not by_id
+    stored = progress.commanded or drained
+    if not (stored or progress.answered):
+        return value, False
+    rest: dict[str, Any] = {} if stored else {"update": value.update, "goto": value.goto}
+    if by_id:  # LangGraph does not store these
+        answered = {interrupt.id for written in progress.answered for interrupt in serde.loads_typed(written)}
+        rest["resume"] = {key: answer for key, answer in answers.items() if key not in answered}
+    rest = {key: part for key, part in rest.items() if part}
+    return (Command(**rest) if rest else None), True
+
+
+def going_on(config: RunnableConfig, progress: Progress, graph: Pregel[Any, Any, Any, Any]) -> RunnableConfig:
+    """The config of a run that goes on from a checkpoint of its own."""
+    changed: dict[str, Any] = {**config}
+    limit = config.get("recursion_limit") or (graph.config or {}).get("recursion_limit")
+    if limit is not None:
+        changed["recursion_limit"] = _Limit(limit, progress.base + 1 + limit)
+    if not progress.spaces:
+        changed["configurable"] = {**config["configurable"], CONFIG_KEY_RESUMING: False}
+    return changed  # type: ignore[return-value]
+
+
+class _Limit(int):
+    """A limit of supersteps that began to count under an earlier lease.
+
+    LangGraph adds it to the number of the superstep with which a graph begins; the first to do so is the run's own graph.
+    Afterwards, for subgraphs, and wherever it is shown, it is the number that it always was.
+    """
+
+    _last: int | None
+
+    def __new__(cls, limit: int, last: int) -> _Limit:
+        made = super().__new__(cls, limit)
+        made._last = last
+        return made
+
+    def __radd__(self, step: int) -> int:
+        if self._last is None:
+            return step + int(self)
+        last, self._last = self._last, None
+        return last
+
+
+class Repeats:
+    """Recognises what a graph streams again when it goes on where it was handed on, as clients have had it already.
+
+    Nothing is taken for a repeat after a crash: some of it may never have been sent.
+    """
+
+    def __init__(self, progress: Progress, *, handed_on: bool) -> None:
+        self._due: dict[str, set[str]] = {}
+        if handed_on and (progress.own or progress.commanded or progress.spaces):
+            # a superstep that begins has announced itself before it drained, and what is resumed tells its state first
+            self._due = {space: {"values", "checkpoints", "debug"} for space in progress.spaces}
+            self._due[""] = {"checkpoints", "debug"}
+            if progress.spaces or not progress.own:
+                self._due[""].add("values")
+        #: In the midst of a superstep: its tasks are announced once more, with the updates of those that have finished.
+        self._amid = {space for space in self._due if any(_below(other, space) for other in progress.spaces)}
+
+    def __call__(self, mode: str, namespace: Sequence[str], data: Any) -> bool:
+        """Whether a chunk is one."""
+        space = "|".join(namespace)
+        due = self._due.get(space)
+        if due is None:
+            return False
+        if mode == "updates":
+            return space in self._amid and data.get("__metadata__") == _CACHED
+        if mode == "tasks" or (mode == "debug" and data["type"] != "checkpoint"):
+            return space in self._amid and "result" not in data.get("payload", data)
+        if mode in due:
+            due.remove(mode)
+            return True
+        if mode == "values":
+            del self._due[space]  # the next superstep
+        return False
+
+
+def _below(space: str, other: str) -> bool:
+    return space != other and space.startswith(f"{other}|" if other else "")

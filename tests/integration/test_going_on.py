@@ -1,0 +1,184 @@
+"""Runs that are handed on in the midst of subgraphs, fan-outs, questions and breakpoints: as if they had not been."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dev_server import PATIENCE
+from worker_container import MakeContainer, working
+
+from langgraph_serverless.containers.worker import WorkerContainer
+from langgraph_serverless.domain.ids import new_id
+from langgraph_serverless.domain.principal import ANONYMOUS
+from langgraph_serverless.domain.runs import Durability, Run, RunRequest
+
+PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "going_on" / "langgraph.json"
+QUICK = {"heartbeat_interval": 0.1, "lease_duration": 1.5, "poll_interval": 0.2, "sweep_interval": 0.2}
+
+
+@pytest.fixture
+def journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+async def container(worker_on: MakeContainer, journal: Path) -> WorkerContainer:
+    return await worker_on(PROJECT, **QUICK)
+
+
+DURABILITIES = tuple(Durability)
+
+
+async def new_thread(container: WorkerContainer) -> uuid.UUID:
+    thread_id = new_id()
+    async with container.database.connection() as connection:
+        await connection.execute("INSERT INTO lgs.thread (thread_id) VALUES (%s)", (thread_id,))
+    return thread_id
+
+
+async def carried_out(container: WorkerContainer, request: RunRequest, thread_id: uuid.UUID) -> tuple[Run, Any]:
+    """A run and its result, with a worker that takes on what it hands on."""
+    run = await container.runs.create(ANONYMOUS, request, thread_id=thread_id)
+    async with asyncio.timeout(PATIENCE):
+        while (result := await container.runs.result(run.run_id)) is None or not result.status.is_final:
+            await asyncio.sleep(0.01)
+    return run, result
+
+
+async def handoffs(container: WorkerContainer, run: Run) -> tuple[int, int]:
+    async with container.database.connection() as connection:
+        cursor = await connection.execute("SELECT handoffs, attempt FROM lgs.run WHERE run_id = %s", (run.run_id,))
+        row = await cursor.fetchone()
+    assert row is not None
+    return row["handoffs"], row["attempt"]
+
+
+def begun(journal: Path, *runs: Run) -> list[str]:
+    """What has begun in these runs, in order."""
+    lines = [line.split() for line in journal.read_text().splitlines()]
+    return [name for run_id, name in lines if run_id in {str(run.run_id) for run in runs}]
+
+
+def given(graph: str, *drains: str, durability: Durability, **more: Any) -> RunRequest:
+    return RunRequest(assistant_id=graph, input={"log": [], "drains": drains}, durability=durability, **more)
+
+
+async def every(case: Callable[..., Awaitable[None]], *parameters: Iterable[Any]) -> None:
+    """All cases at the same time, so that they share the waiting."""
+    cases = list(itertools.product(DURABILITIES, *parameters))
+    for which, failure in zip(
+        cases, await asyncio.gather(*itertools.starmap(case, cases), return_exceptions=True), strict=True
+    ):
+        if failure is not None:
+            failure.add_note(f"in the case {which}")
+            raise failure
+
+
+async def test_a_subgraph_with_its_own_checkpointer_is_not_skipped(container: WorkerContainer, journal: Path) -> None:
+    async def case(durability: Durability, at: str) -> None:
+        thread_id = await new_thread(container)
+        # the second run finds the subgraph's checkpoints of the first
+        await carried_out(container, given("lasting", durability=durability), thread_id)
+        run, result = await carried_out(container, given("lasting", at, durability=durability), thread_id)
+        assert result.status == "success"
+        assert begun(journal, run) == ["a", "s1", "s2", "z"]
+        assert await handoffs(container, run) == (0 if at == "z" else 1, 1)
+
+    async with working(container):
+        await every(case, ["a", "s1", "s2", "z"])
+
+
+async def test_nothing_is_repeated_in_a_fan_out_of_subgraphs(container: WorkerContainer, journal: Path) -> None:
+    async def case(durability: Durability, drains: tuple[str, ...]) -> None:
+        thread_id = await new_thread(container)
+        plain, expected = await carried_out(container, given("fanned", durability=durability), thread_id)
+        thread_id = await new_thread(container)
+        run, result = await carried_out(container, given("fanned", *drains, durability=durability), thread_id)
+        assert Counter(begun(journal, run)) == Counter(begun(journal, plain))
+        assert result.output["log"] == expected.output["log"]
+        passed, attempt = await handoffs(container, run)
+        assert passed >= 2
+        assert attempt == 1
+
+    async with working(container):
+        await every(case, [("a", "i1", "n1", "i3", "z"), ("i2", "n2", "z"), ("side", "sent", "i1", "i2")])
+
+
+async def test_an_answer_is_given_to_one_question(container: WorkerContainer, journal: Path) -> None:
+    async def case(durability: Durability, at: str, by_id: bool) -> None:
+        thread_id = await new_thread(container)
+        asked, result = await carried_out(container, given("asking", at, durability=durability), thread_id)
+        [question] = result.output["__interrupt__"]
+        assert question["value"] == "one 0?"
+        answer = {question["id"]: "yes"} if by_id else "yes"
+        first = RunRequest(
+            assistant_id="asking", command={"resume": answer, "update": {"log": ["said yes"]}}, durability=durability
+        )
+        answered, result = await carried_out(container, first, thread_id)
+        assert [entry["value"] for entry in result.output["__interrupt__"]] == ["two 0?"], "nobody has answered it"
+        assert await handoffs(container, answered) == (1, 1)
+        second = RunRequest(assistant_id="asking", command={"resume": {"ok": False}}, durability=durability)
+        last, result = await carried_out(container, second, thread_id)
+        log = result.output["log"]
+        assert (log.count("one=yes"), log.count("two={'ok': False}"), log.count("said yes")) == (1, 1, 1)
+        assert max(Counter(begun(journal, asked, answered, last)).values()) == 1
+
+    async with working(container):
+        await every(case, ["one", "mid"], [False, True])
+
+
+async def test_a_breakpoint_in_a_subgraph_holds(container: WorkerContainer, journal: Path) -> None:
+    async def case(durability: Durability, graph: str, at: str) -> None:
+        thread_id = await new_thread(container)
+        run, result = await carried_out(container, given(graph, at, durability=durability), thread_id)
+        assert sorted(begun(journal, run)) == ["a", "i1", "o1", "o2", "o3", "sent", "side"], "nobody had agreed to more"
+        # beside "i1" the other branch may have begun its last superstep
+        assert at == "i1" or (await handoffs(container, run))[0] >= 1
+        on, result = await carried_out(container, RunRequest(assistant_id=graph, durability=durability), thread_id)
+        assert begun(journal, on) == ["i2", "i3", "z"]
+        assert result.status == "success"
+
+    async with working(container):
+        await every(case, ["breaking", "halting"], ["a", "i1", "o1", "o2"])
+
+
+async def test_a_question_waits_while_another_branch_is_handed_on(container: WorkerContainer, journal: Path) -> None:
+    async def case(durability: Durability) -> None:
+        thread_id = await new_thread(container)
+        run, result = await carried_out(container, given("waiting", "i1", "i2", durability=durability), thread_id)
+        assert [entry["value"] for entry in result.output["__interrupt__"]] == ["ask 0?"]
+        assert await handoffs(container, run) == (2, 1)
+        request = RunRequest(assistant_id="waiting", command={"resume": "fine"}, durability=durability)
+        on, result = await carried_out(container, request, thread_id)
+        assert "ask=fine" in result.output["log"]
+        assert max(Counter(begun(journal, run, on)).values()) == 1
+
+    async with working(container):
+        await every(case)
+
+
+async def test_the_limit_of_supersteps_counts_over_hand_offs(container: WorkerContainer) -> None:
+    async def case(durability: Durability, limit: int) -> None:
+        """Six supersteps, and those of the subgraph, which has a count of its own."""
+        ends = []
+        for drains in ((), ("a", "z", "s1")):
+            asked = {"log": [], "drains": drains, "laps": 3}
+            request = RunRequest(
+                assistant_id="lasting", input=asked, durability=durability, config={"recursion_limit": limit}
+            )
+            run, result = await carried_out(container, request, await new_thread(container))
+            assert (await handoffs(container, run))[0] == len(drains)
+            ends.append((result.status, result.error, result.output.get("log")))
+        assert ends[0] == ends[1]
+        assert ends[0][0] == ("success" if limit == 7 else "error")
+
+    async with working(container):
+        await every(case, [6, 7])
