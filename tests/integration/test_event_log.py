@@ -58,15 +58,19 @@ def log(redis: Redis) -> RedisEventLog:
 class Cut:
     """Fails calls of the append script: before Redis sees them, or after."""
 
-    def __init__(self, log: RedisEventLog, *, landed: bool) -> None:
+    def __init__(self, log: RedisEventLog, *, landed: bool, hangs: bool = False) -> None:
+        self.calls, self._hangs = 0, hangs
         self._script: Any = log._append
         self.landed = landed
         self.broken = True
         log._append = self  # type: ignore[assignment]
 
     async def __call__(self, **arguments: Any) -> Any:
+        self.calls += 1
         if not self.broken:
             return await self._script(**arguments)
+        if self._hangs:
+            await asyncio.sleep(60)
         if self.landed:
             await self._script(**arguments)
         raise RedisConnectionError("cut")
@@ -173,6 +177,25 @@ async def test_an_outage_that_outlasts_the_memory_leaves_a_gap_and_the_stream_go
     await log.append(mine, [end_marker(status="success", output={})])
     assert await stored(redis, mine) == [1, 2, "__gap__", 30, 31, "__gap__", "__end__"]
     assert log._tails == {}
+
+
+async def test_one_append_waits_for_a_log_that_hangs(
+    log: RedisEventLog, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "LONGEST_CALL", 0.2)
+    leases = [lease() for _ in range(10)]
+    cut = Cut(log, landed=False, hangs=True)
+    for mine in leases:
+        for events in (numbered(1, 2), [end_marker(status="success", output=None)]):
+            with pytest.raises(UnavailableError):
+                await log.append(mine, events)
+    assert cut.calls == 1
+    cut.broken, log._silent_until = False, 0.0
+    async with asyncio.timeout(10):
+        while log._tails:
+            await asyncio.sleep(0.01)
+    for mine in leases:
+        assert await stored(redis, mine) == [1, 2, "__end__"]
 
 
 async def test_a_redis_that_went_back_leaves_a_gap(log: RedisEventLog, redis: Redis) -> None:

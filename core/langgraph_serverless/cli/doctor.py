@@ -173,6 +173,13 @@ def _redis(seen: _Examination, uri: str) -> None:
         seen.add(
             "redis", Level.OK, f"{name} {version} answers. It may lose everything: whatever counts is in Postgres."
         )
+        if server.get("role") == "slave":
+            do = "Name the primary in REDIS_URI."
+            seen.add("redis", Level.PROBLEM, "It is a replica: it takes no bell and no events.", do)
+        most = int(server.get("maxmemory", 0))
+        if most and int(server["used_memory"]) > 0.9 * most:
+            do = "Give it more memory, or set RESUMABLE_STREAM_TTL_SECONDS lower. Until then streams end in snapshots."
+            seen.add("redis", Level.PROBLEM, f"It uses {server['used_memory_human']} of its maxmemory.", do)
         policy = server.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             do = "Set maxmemory-policy to noeviction, and maxmemory large enough for the streams of ten minutes."

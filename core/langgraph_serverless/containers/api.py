@@ -249,11 +249,11 @@ class ApiContainer:
     def system(self) -> SystemService:
         from langgraph_serverless.services.system import SystemService
 
-        return SystemService(self.database, self._redis_answers)
+        return SystemService(self.database, self._redis_trouble)
 
-    async def _redis_answers(self) -> bool:
+    async def _redis_trouble(self) -> str | None:
         # the bell is made when it is first asked, as functions that only say how they are have no other use for it
-        return await self.bell.answers()
+        return await self.bell.trouble()
 
     async def aclose(self) -> None:
         """Close what has been opened; what has not, stays so."""

@@ -15,18 +15,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import cached_property
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langgraph_serverless.event_loop import within
 
 logger = logging.getLogger("langgraph_serverless.queue")
+
+T = TypeVar("T")
 
 #: Tokens beyond this are dropped: each of the workers that take them drains the whole queue.
 MOST_TOKENS = 100
@@ -35,6 +39,11 @@ STARTING = 5000
 #: A ring, a cancel or a slot is for the moment, and its caller waits: one that Redis does not take by then (seconds), as when it
 #: hangs or the network drops what is sent to it, is dropped.
 _SOON = 1.0
+#: Whoever asks what is wrong wants to know more than that it takes long (seconds).
+_DIAGNOSIS = 3.0
+#: Once a ring had to be dropped for that, the next ones are dropped at once for this long (seconds): one request waits for a Redis
+#: that hangs, and not each of them.
+_PAUSE_AFTER_SILENCE = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 #: Between pings (seconds) on the connection that hears of cancels.
 _PING_EVERY = 10.0
@@ -119,6 +128,9 @@ def _cancel_channel(prefix: str) -> str:
     return f"{prefix}:{{queue}}:cancel"
 
 
+_REFUSED = "Redis refuses the user or password of REDIS_URI"
+
+
 class _Outage:
     """Logs the first error of an outage and its end."""
 
@@ -162,6 +174,8 @@ class RedisBell:
         self._most = most_invocations
         self._channel = _cancel_channel(prefix)
         self._keys = [_tokens_key(prefix), _slots_key(prefix), _promised_key(prefix), _free_key(prefix)]
+        self._probe_key = f"{prefix}:probe"
+        self._silent_until = 0.0
         self._script = redis.register_script(_RING) if redis is not None else None
         self._outage = _Outage("The bell")
         self._invoking = _Outage("Invoking the worker function")
@@ -171,37 +185,52 @@ class RedisBell:
             return
         jobs = self._jobs if self._function else 0
         workers = min(math.ceil(count / self._jobs), self._most) if self._function else 0
-        if self._script is not None:
-            try:
-                arguments = [count, MOST_TOKENS, jobs, STARTING, self._most, int(again)]
-                ringing = self._script(keys=self._keys, args=arguments)
-                workers = int(await within(_SOON, ringing))
-            except (RedisError, OSError) as error:
-                self._outage.begins(error)  # the worker that nobody woke finds the run when it polls
-            else:
-                self._outage.ends()
+        if (script := self._script) is not None:
+            arguments = [count, MOST_TOKENS, jobs, STARTING, self._most, int(again)]
+            # the worker that nobody woke finds the run when it polls
+            answer = await self._soon(lambda: script(keys=self._keys, args=arguments))
+            workers = workers if answer is None else int(answer)
         if workers:
             await self._invoke(workers)
 
     async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:
-        if self._redis is None or not run_ids:
+        if (redis := self._redis) is None or not run_ids:
             return
-        try:
-            await within(_SOON, self._redis.publish(self._channel, b"".join(run_id.bytes for run_id in run_ids)))
-        except (RedisError, OSError) as error:
-            self._outage.begins(error)  # the next heartbeat reads the cancel from the run's row
-        else:
-            self._outage.ends()
+        # if nobody hears it, the next heartbeat reads the cancel from the run's row
+        await self._soon(lambda: redis.publish(self._channel, b"".join(run_id.bytes for run_id in run_ids)))
 
-    async def answers(self) -> bool:
-        """Whether Redis does; also true in a deployment without one."""
-        if self._redis is None:
-            return True
+    async def _soon(self, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """The answer, unless Redis is out of order or has just shown that it hangs."""
+        if time.monotonic() < self._silent_until:
+            return None
         try:
-            await within(_SOON, self._redis.ping())
-        except (RedisError, OSError):
-            return False
-        return True
+            answer = await within(_SOON, ask())
+        except (RedisError, OSError) as error:
+            if isinstance(error, TimeoutError | RedisTimeoutError):
+                self._silent_until = time.monotonic() + _PAUSE_AFTER_SILENCE
+            self._outage.begins(error)
+            return None
+        self._outage.ends()
+        return answer
+
+    async def trouble(self) -> str | None:
+        """What keeps Redis from being used; None if nothing does, also in a deployment without one. It has to take a write."""
+        if self._redis is None:
+            return None
+        try:
+            await within(_DIAGNOSIS, self._redis.set(self._probe_key, b"", px=1000))
+        except OutOfMemoryError:
+            return "Redis is full (maxmemory)"
+        except ReadOnlyError:
+            return "Redis is a replica that takes no writes"
+        except (AuthenticationError, NoPermissionError):
+            return _REFUSED
+        except (RedisError, OSError) as error:
+            # a client without a password hears of it as early as in its greeting, as of a connection that failed
+            if "NOAUTH" in str(error) or "HELLO must be called" in str(error):
+                return _REFUSED
+            return "Redis does not answer"
+        return None
 
     async def _invoke(self, workers: int) -> None:
         try:

@@ -83,19 +83,19 @@ class Health:
 class SystemService:
     """Use cases around the server itself; nobody needs permission for them."""
 
-    def __init__(self, database: Database, redis_answers: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, database: Database, redis_trouble: Callable[[], Awaitable[str | None]]) -> None:
         self._database = database
-        self._redis_answers = redis_answers
+        self._redis_trouble = redis_trouble
         self._system = SystemRepository()
 
     async def health(self) -> Health:
         """One round trip to each database. Without Redis the server still does everything, only later."""
-        postgres, redis = await asyncio.gather(self._postgres_answers(), self._redis_answers())
+        postgres, redis = await asyncio.gather(self._postgres_answers(), self._redis_trouble())
         services = {}
         if not postgres:
             services["postgres"] = "Postgres does not answer"
-        if not redis:
-            services["redis"] = "Redis does not answer: runs are found by polling, and streams end in snapshots"
+        if redis:
+            services["redis"] = f"{redis}: runs are found by polling, and streams end in snapshots"
         return Health(ok=postgres, services=services)
 
     async def _postgres_answers(self) -> bool:

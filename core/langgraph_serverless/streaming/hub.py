@@ -31,6 +31,7 @@ from redis.exceptions import RedisError
 
 from langgraph_serverless.domain.events import Event
 from langgraph_serverless.errors import UnavailableError
+from langgraph_serverless.event_loop import within
 from langgraph_serverless.streaming.keys import END_WORD, NEW_WORD, events_key
 from langgraph_serverless.streaming.reader import Reader
 
@@ -39,7 +40,9 @@ logger = logging.getLogger("langgraph_serverless.streaming")
 #: Streams that are fetched in one round trip.
 MOST_STREAMS_PER_FETCH = 32
 #: Between pings (seconds) on the connection that hears; silence for twice as long means that it is dead.
-PING_EVERY = 5.0
+PING_EVERY = 2.5
+#: A client waits for the answer, and the run's row says as much (seconds).
+LONGEST_LOOK = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _TICK_WHILE_AWAY = 1.0
 
@@ -73,7 +76,7 @@ class EventHub:
 
     async def exists(self, run_id: uuid.UUID) -> bool:
         try:
-            return bool(await self._redis.exists(events_key(self._prefix, run_id)))
+            return bool(await within(LONGEST_LOOK, self._redis.exists(events_key(self._prefix, run_id))))
         except (RedisError, OSError) as error:
             raise UnavailableError("The event log is out of reach.") from error
 

@@ -31,6 +31,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.runs import Lease
@@ -46,7 +47,9 @@ MOST_UNSENT_BYTES = 8 * 2**20
 #: One call of the script blocks Redis for everybody, so long queues go out in pieces.
 MOST_EVENTS_PER_CALL = 500
 #: A Redis that has not answered by then (seconds) is out of reach; it may hang, and the end of a run waits for its last append.
-LONGEST_CALL = 5.0
+LONGEST_CALL = 3.0
+#: Once that has happened nobody tries for this long (seconds), not even the end of a run: it would not be heard either.
+PAUSE_AFTER_SILENCE = 5.0
 #: After a failure, appends do not try again for this long (seconds): a run must not wait for each of them.
 PAUSE_AFTER_FAILURE = 0.5
 #: It doubles up to this when events are sent again without a further append.
@@ -158,7 +161,7 @@ class RedisEventLog:
         self._forget_after = settings.run_timeout
         self._retry_for = settings.stream_retention
         self._tails: dict[uuid.UUID, _Tail] = {}
-        self._paused_until = 0.0
+        self._paused_until = self._silent_until = 0.0
 
     async def append(self, lease: Lease, events: Sequence[Event]) -> None:
         if not events:
@@ -202,7 +205,8 @@ class RedisEventLog:
             del self._tails[lease.run_id]
 
     async def _send(self, lease: Lease, tail: _Tail, *, urgent: bool) -> None:
-        if time.monotonic() < self._paused_until and not urgent:
+        now = time.monotonic()
+        if now < self._silent_until or (now < self._paused_until and not urgent):
             tail.limit()
             raise UnavailableError("The event log is out of reach; events wait for it.")
         try:
@@ -216,6 +220,8 @@ class RedisEventLog:
                 tail.remove(count)
         except (RedisError, OSError) as error:
             self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
+            if isinstance(error, TimeoutError | RedisTimeoutError):
+                self._silent_until = time.monotonic() + PAUSE_AFTER_SILENCE
             tail.limit()
             raise UnavailableError("The event log is out of reach; events wait for it.") from error
 

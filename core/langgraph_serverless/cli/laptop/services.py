@@ -14,6 +14,7 @@ from pathlib import Path
 from langgraph_serverless.cli.laptop.addresses import check_postgres, check_redis, named, variables
 from langgraph_serverless.cli.laptop.postgres import EmbeddedPostgres
 from langgraph_serverless.cli.laptop.valkey import EmbeddedValkey
+from langgraph_serverless.errors import StartupError
 from langgraph_serverless.settings import Settings
 
 #: stands where an address will be, to check all other settings before anything is started
@@ -87,7 +88,12 @@ class Services:
 
     def _start_redis(self) -> None:
         if self._own_redis is not None:
-            check_redis(*self._own_redis)
+            try:
+                check_redis(*self._own_redis)
+            except StartupError as error:
+                if isinstance(error.__cause__, ValueError):
+                    raise  # no address at all
+                self._on_progress(f"{error} Until it is there, runs are found by polling and streams end in snapshots.")
             self.redis_uri = self._own_redis[1]
         elif self._valkey is not None:
             self.redis_uri = self._valkey.start()
