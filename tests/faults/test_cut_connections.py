@@ -7,18 +7,22 @@ import asyncio
 import random
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from figures import Figures, sizes
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from tcp_proxy import TcpProxy, untouched
+from wire import through
 from worker_container import MakeContainer, working
+from workload import assert_invariants
 
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.ids import new_id
@@ -106,6 +110,70 @@ async def test_a_write_whose_connection_is_cut_is_done_or_refused(
     assert {200, 503} <= set(statuses), f"{statuses} with seed {seed}"
     with psycopg.connect(settings.database_uri, autocommit=True) as connection:
         connection.execute("DELETE FROM lgs.thread WHERE thread_id = ANY(%s::uuid[])", (threads,))
+
+
+@sizes(timeout=600, writes=(50, 1000))
+async def test_writes_with_keys_are_done_once_wherever_they_are_cut(
+    databases: Any, worker_on: MakeContainer, size: SimpleNamespace, seed: int, figures: Figures
+) -> None:
+    """Threads, runs, assistants and crons, each sent until there is an answer; connections are cut at random bytes (R7)."""
+    chance, uri = random.Random(seed), databases.create()
+    target = conninfo_to_dict(uri)
+    async with TcpProxy.to(str(target["host"]), int(target["port"])) as proxy:
+        cut = await worker_on(PROJECT, **QUICK, database_uri=through(uri, proxy.port))
+        left, tries, made = 0, 0, Counter[str]()
+
+        def once(data: bytes, _from_client: bool, _connection: int) -> int | None:
+            nonlocal left
+            left -= len(data)
+            if left > 0:
+                return None
+            proxy.rule = untouched
+            return max(0, len(data) + left)
+
+        later = {"assistant_id": "steps", "input": {}, "after_seconds": 3600, "if_not_exists": "create"}
+        requests: dict[str, Callable[[], tuple[str, dict[str, Any]]]] = {
+            "thread": lambda: ("/threads", {}),
+            "run": lambda: (f"/threads/{new_id()}/runs", later),
+            "assistant": lambda: ("/assistants", {"graph_id": "steps"}),
+            "cron": lambda: ("/runs/crons", {"assistant_id": "steps", "schedule": "0 0 1 1 *"}),
+        }
+        tables = [f"lgs.{kind}" for kind in requests]
+        before = {table: rows_of(uri, table) for table in tables}
+        answers = set[str]()
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(cut)), base_url="http://test") as http:
+            for number in range(size.writes):
+                kind = chance.choice(sorted(requests))
+                path, body = requests[kind]()
+                answer = None
+                while answer is None or answer.status_code == 503:
+                    assert answer is None or answer.headers["retry-after"]
+                    left, proxy.rule = chance.randrange(1, 12_000), once
+                    answer = await http.post(path, json=body, headers={"Idempotency-Key": f"{seed}-{number}"})
+                    tries += 1
+                proxy.rule = untouched
+                assert answer.status_code == 200, f"{path} with seed {seed}: {answer.text}"
+                made[kind] += 1
+                answers.add(answer.json()[f"{kind}_id"])
+        rows = {table: rows_of(uri, table) - before[table] for table in tables}
+        figures("R7", writes=size.writes, tries=tries, cuts=proxy.cuts, seed=seed, **made)
+        assert proxy.cuts > size.writes / 10
+        assert len(answers) == size.writes, "two writes had one answer"
+        assert rows == {
+            "lgs.thread": made["thread"] + made["run"],
+            "lgs.run": made["run"],
+            "lgs.assistant": made["assistant"],
+            "lgs.cron": made["cron"],
+        }
+        await assert_invariants(uri)
+        await cut.aclose()
+    databases.drop(uri)
+
+
+def rows_of(database_uri: str, table: str) -> int:
+    with psycopg.connect(database_uri, autocommit=True) as connection:
+        [count] = connection.execute(f"SELECT count(*) FROM {table}").fetchone() or (0,)
+    return int(count)
 
 
 #: A word of each statement that a worker sends for a run, or of two that follow each other on one connection.
