@@ -88,6 +88,37 @@ def migrate(debug: bool) -> None:
         command()
 
 
+@main.group(short_help="Look after runs that were given up.")
+def runs() -> None:
+    """Runs that ended because they had lost every worker, in the database that DATABASE_URI names."""
+
+
+@runs.command("list")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Most lines.")
+@_DEBUG
+def list_runs(limit: int, debug: bool) -> None:
+    """List the runs that were given up after their attempts, one JSON object a line, the last one first."""
+    with _sentences(debug):
+        from langgraph_serverless.cli.runs import list_runs as command  # noqa: PLC0415
+
+        command(limit=limit)
+
+
+@runs.command("replay")
+@click.argument("ids", nargs=-1, type=click.UUID, required=True)
+@_DEBUG
+def replay_runs(ids: tuple[uuid.UUID, ...], debug: bool) -> None:
+    """Let runs that were given up go on from their newest checkpoints, with all their attempts.
+
+    Refused if a run did not end because it had lost every worker, or if its thread has gone on without it. REDIS_URI, if it is
+    set, tells the workers at once.
+    """
+    with _sentences(debug):
+        from langgraph_serverless.cli.runs import replay_runs as command  # noqa: PLC0415
+
+        command(ids)
+
+
 @main.group(short_help="Look after webhooks that no receiver accepted.")
 def webhooks() -> None:
     """Webhooks that no receiver accepted, in the database that DATABASE_URI names."""

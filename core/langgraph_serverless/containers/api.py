@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from langgraph_serverless.services.assistants import AssistantService
     from langgraph_serverless.services.crons import CronService
     from langgraph_serverless.services.priorities import PriorityService
+    from langgraph_serverless.services.replays import ReplayService
     from langgraph_serverless.services.runs import RunService
     from langgraph_serverless.services.store import StoreService
     from langgraph_serverless.services.streams import StreamService
@@ -146,6 +147,13 @@ class ApiContainer:
             webhooks=self.webhook_addresses,
             priorities=self.priorities,
         )
+
+    @cached_property
+    def replays(self) -> ReplayService:
+        """For an operator's command; no route leads here."""
+        from langgraph_serverless.services.replays import ReplayService
+
+        return ReplayService(self.database, self.bell, self.event_log)
 
     @cached_property
     def priorities(self) -> PriorityService:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 MASK = "An internal error occurred"
+#: The class of the error of a run that was given up; operators and replays look for it.
+ATTEMPTS_EXHAUSTED = "RunAttemptsExhausted"
 #: Characters of a message that are kept for clients.
 LONGEST_MESSAGE = 10_000
 #: By name: the classes of LangGraph and of web frameworks must not be imported for this.
@@ -58,6 +60,6 @@ def attempts_exhausted(attempts: int, *, nodes: Sequence[str]) -> dict[str, Any]
     names = ", ".join(f"'{node}'" for node in nodes)
     where = f" while it executed {'one of the nodes' if len(nodes) > 1 else 'the node'} {names}" if nodes else ""
     return {
-        "error": "RunAttemptsExhausted",
+        "error": ATTEMPTS_EXHAUSTED,
         "message": f"The run lost its worker {attempts} times{where}; it was not tried again.",
     }

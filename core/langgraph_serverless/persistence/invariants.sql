@@ -67,6 +67,7 @@ WHERE w.lease_token IS NOT NULL AND NOT EXISTS (SELECT 1 FROM lgs.thread t WHERE
 -- A webhook was noted for a run that has not ended.
 SELECT o.outbox_id, o.run_id, o.thread_id FROM lgs.outbox o JOIN lgs.run r USING (run_id)
 WHERE r.status IN ('pending', 'running')
+  AND NOT EXISTS (SELECT 1 FROM jsonb_array_elements(r.lease_history) AS e (entry) WHERE e.entry ? 'replayed')
 
 -- name: missing_webhook
 -- A run with a webhook ended less than a week ago, and no webhook was noted.
@@ -90,7 +91,8 @@ UNION ALL
 SELECT 'cron', c.cron_id, c.thread_id FROM lgs.cron c JOIN lgs.thread t USING (thread_id) WHERE c.tenant <> t.tenant
 
 -- name: miscounted
--- Attempts, hand-offs and leases of a run do not add up: each claim is one lease, each hand-off one that ended so.
+-- Attempts, hand-offs and leases of a run do not add up: each claim is one lease, each hand-off one that ended so or
+-- was before a replay.
 SELECT run_id, thread_id, attempt, handoffs, lease_history FROM lgs.run
 WHERE jsonb_array_length(lease_history) <> attempt + handoffs
-   OR handoffs <> (SELECT count(*) FROM jsonb_array_elements(lease_history) AS entry WHERE entry ->> 'end' = 'handoff')
+   OR handoffs <> (SELECT count(*) FROM jsonb_array_elements(lease_history) AS entry WHERE entry ->> 'end' = 'handoff' OR entry ? 'replayed')
