@@ -12,6 +12,7 @@ The tree::
     ├── NotFoundError            404
     │   └── GraphNotFoundError
     ├── ConflictError            409
+    ├── GoneError                410
     ├── TooLargeError            413
     ├── BadGatewayError          502, a function of ours that was asked has failed
     │   └── EmbeddingError       502, the project's embedding has failed
@@ -117,6 +118,13 @@ class ConflictError(ServerError):
 
     code = "conflict"
     status = 409
+
+
+class GoneError(ServerError):
+    """What the request has led to before is not kept any longer."""
+
+    code = "gone"
+    status = 410
 
 
 class TooLargeError(ServerError):

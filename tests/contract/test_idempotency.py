@@ -6,6 +6,7 @@ Runs are executed by a stand-in (``worker``); kills and restarts of real servers
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import httpx
 import orjson
 import psycopg
 import pytest
+from figures import Figures, sizes
 from langgraph_sdk.client import LangGraphClient
 
 from langgraph_serverless.containers.api import ApiContainer
@@ -30,10 +32,11 @@ pytestmark = pytest.mark.usefixtures("clean_database")
 Database = psycopg.AsyncConnection[Any]
 Worker = Any  # StandInWorker of conftest.py, which cannot be imported from here
 
-KEYS = 2
+#: Keys that are used at the same time.
+WAVE = 2
 #: Requests with one key at once, for these kinds; fewer for the others, which go the same ways.
 PARALLEL, FEWER = 50, 12
-MOST = ("thread", "assistant", "run")
+MOST = ("thread", "assistant", "run", "cron")
 #: Kind -> path, body, what it makes, how many.
 CREATES: Mapping[str, tuple[str, Any, str, int]] = {
     "thread": ("/threads", {"metadata": {"a": 1}}, "lgs.thread", 1),
@@ -69,27 +72,46 @@ async def count(database: Database, table: str) -> int:
 
 
 @pytest.mark.parametrize("kind", CREATES)
-async def test_many_at_once_make_one_each(served_over_http: Any, database: Database, kind: str) -> None:
+@sizes(timeout=1800, keys=(2, 200))
+async def test_many_at_once_make_one_each(
+    served_over_http: Any, database: Database, kind: str, size: Any, seed: int, figures: Figures
+) -> None:
+    """Among those with one key there is one with another body: it is refused, or all others are if it came first."""
     path, body, table, made = CREATES[kind]
-    sent = KEYS * (PARALLEL if kind in MOST else FEWER)
+    chance = random.Random(seed)
+    parallel = PARALLEL if kind in MOST else FEWER
+    requests, strangers = 0, 0
     async with served_over_http.client() as client:
         thread = (await client.post("/threads", json={})).json()
         path = path.format(thread_id=thread["thread_id"])
-        before = await count(database, table)
+        before, content = await count(database, table), orjson.dumps(body) if body else b""
 
-        async def send(key: str) -> tuple[str, httpx.Response]:
-            return key, await client.post(path, content=body and orjson.dumps(body), headers=keyed(key))
+        async def send(key: str, sent: bytes) -> tuple[str, bytes, httpx.Response]:
+            return key, sent, await client.post(path, content=sent, headers=keyed(key))
 
-        answers = await asyncio.gather(*(send(f"key-{n % KEYS}") for n in range(sent)))
-    assert await count(database, table) == before + made * KEYS
-    assert await count(database, "lgs.idempotency") == KEYS
-    for key in {key for key, _ in answers}:
-        mine = [answer for of, answer in answers if of == key]
-        assert {answer.status_code for answer in mine} == {200}, mine[0].text
-        assert len({answer.content for answer in mine}) == 1
-        assert len({answer.headers.get("content-location") for answer in mine}) == 1
-        assert [is_repeat(answer) for answer in mine].count(False) == 1
-    assert len({answer.content for _, answer in answers}) == KEYS
+        for wave in range(0, size.keys, WAVE):
+            keys = [f"key-{number}" for number in range(wave, wave + WAVE)]
+            wanted = [(key, content) for key in keys for _ in range(parallel)]
+            wanted += [(key, content + b" ") for key in keys if body]
+            chance.shuffle(wanted)
+            answers = await asyncio.gather(*(send(*each) for each in wanted))
+            requests += len(answers)
+            for key in keys:
+                mine = [(sent, answer) for of, sent, answer in answers if of == key]
+                first = next(sent for sent, answer in mine if answer.status_code == 200)
+                same = [answer for sent, answer in mine if sent == first]
+                other = [answer for sent, answer in mine if sent != first]
+                assert {answer.status_code for answer in same} == {200}, same[0].text
+                assert {answer.status_code for answer in other} <= {409}
+                assert len({(answer.content, answer.headers.get("content-location")) for answer in same}) == 1
+                assert [is_repeat(answer) for answer in same].count(False) == 1
+                strangers += first != content
+            assert len({answer.content for _, _, answer in answers if answer.status_code == 200}) == WAVE
+    rows = await count(database, table) - before
+    assert rows == made * size.keys
+    assert await count(database, "lgs.idempotency") == size.keys
+    if size.full or kind in MOST:
+        figures(f"R17 {kind}", keys=size.keys, requests=requests, rows=rows, the_other_came_first=strangers, seed=seed)
 
 
 async def test_a_repeat_gets_the_first_answer_whatever_has_happened_since(http: httpx.AsyncClient) -> None:
@@ -220,6 +242,31 @@ async def test_a_repeated_stream_is_that_of_the_same_run_from_its_first_event(
     assert len({(answer.headers["content-location"], answer.headers["location"]) for answer in answers}) == 1
     assert [is_repeat(answer) for answer in answers] == [False, *[True] * 4]
     assert await count(database, "lgs.run") == 1
+
+
+@pytest.mark.parametrize("kind", ["wait", "stream"])
+@pytest.mark.parametrize("stateless", [False, True])
+async def test_a_repeat_of_which_nothing_is_kept_is_told_so(
+    http: httpx.AsyncClient, database: Database, worker: Worker, kind: str, stateless: bool
+) -> None:
+    """Not an empty answer, and no second run."""
+    thread = (await http.post("/threads", json={})).json()
+    path = f"/runs/{kind}" if stateless else f"/threads/{thread['thread_id']}/runs/{kind}"
+
+    async def send() -> httpx.Response:
+        return await http.post(path, json={"assistant_id": "chat"}, headers=keyed())
+
+    waiting = asyncio.create_task(send())
+    run = await worker.claim()
+    await worker.finish(run, {"answer": 42})
+    assert (await waiting).status_code == 200
+    assert is_repeat(await send())
+    # a stateless run's thread goes when its time is over, another one when somebody deletes it
+    await database.execute("DELETE FROM lgs.thread WHERE thread_id = %s", (run.run.thread_id,))
+    again = await send()
+    assert again.status_code == 410
+    assert f"carried out before, as run {run.run.run_id}" in again.json()["detail"]
+    assert await count(database, "lgs.run") == 0
 
 
 async def test_keys_are_forgotten_when_their_time_is_over(

@@ -181,7 +181,10 @@ async def test_any_origin_may_read(http: httpx.AsyncClient) -> None:
         assert response.status_code == status
         assert response.headers["access-control-allow-origin"] == "*"
         exposed = response.headers["access-control-expose-headers"].split(", ")
-        assert exposed == ["x-pagination-total", "x-pagination-next", "content-location", "location"]
+        assert exposed == [
+            *("x-pagination-total", "x-pagination-next", "content-location", "location"),
+            "idempotency-replayed",
+        ]
         assert response.headers["vary"] == "Origin"
 
 

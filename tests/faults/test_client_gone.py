@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import struct
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from api_process import api_process
 from cluster import Cluster
-from dev_server import PATIENCE, free_port, until
+from dev_server import PATIENCE, until
 from workload import assert_invariants
 
 HEARTBEAT = 1.0
@@ -43,34 +38,6 @@ FOLLOWERS = {
     "join stream": ("GET", "/threads/{thread_id}/runs/{run_id}/stream?cancel_on_disconnect=true", True),
     "join": ("GET", "/threads/{thread_id}/runs/{run_id}/join?cancel_on_disconnect=true", True),
 }
-
-
-@contextmanager
-def api_process(cluster: Cluster, **environ: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """An API that can be killed."""
-    port = free_port()
-    with (cluster.folder / "api.output").open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent.parent / "support" / "api_main.py"), str(port)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **cluster.environ, **environ},
-        )
-    url = f"http://127.0.0.1:{port}"
-
-    def serves() -> bool:
-        assert process.poll() is None, (cluster.folder / "api.output").read_text()
-        try:
-            return httpx.get(f"{url}/ok").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        until(serves, "the API")
-        yield url, process
-    finally:
-        process.kill()
-        process.wait()
 
 
 class Follower:

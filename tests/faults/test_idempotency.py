@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from cluster import PROJECT
+from api_process import api_process
+from cluster import PROJECT, Cluster
 from dev_server import SHORT_LEASES, DevServer, free_port, until
 from workload import assert_invariants
 
@@ -132,3 +133,60 @@ async def storm(server: DevServer) -> None:
     assert list(dict.fromkeys(told)) == [f'data: {{"step":{n}}}' for n in (1, 2, 3)]
     assert server.rows(made)[0]["count"] == 2
     await assert_invariants(server.database_uri)
+
+
+async def test_a_repeat_carries_out_what_its_first_sender_died_with(cluster: Cluster) -> None:
+    """Two API processes: one has claimed the keys and is killed, the repeats wait for them at the other."""
+    ids = {"thread": uuid.uuid4(), "assistant": uuid.uuid4(), "busy": uuid.uuid4()}
+    run = {"assistant_id": "steps", "after_seconds": 600}
+    requests = {
+        "thread": ("/threads", {"thread_id": str(ids["thread"])}),
+        "assistant": ("/assistants", {"graph_id": "steps", "assistant_id": str(ids["assistant"])}),
+        "run": (f"/threads/{ids['busy']}/runs", run),
+        "wait": (f"/threads/{ids['busy']}/runs/wait", run),
+    }
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    def wait_there(count: int) -> bool:
+        return len(cluster.rows(waiting)) == count
+
+    async with httpx.AsyncClient(base_url=cluster.url, timeout=PATIENCE) as there:
+        (await there.post("/threads", json={"thread_id": str(ids["busy"])})).raise_for_status()
+        with psycopg.connect(cluster.database_uri) as other, api_process(cluster) as (url, process):
+            # what each request has to wait for after it has claimed its key
+            other.execute("INSERT INTO lgs.thread (thread_id) VALUES (%s)", (ids["thread"],))
+            other.execute(
+                "INSERT INTO lgs.assistant (assistant_id, graph_id, version, name) VALUES (%s, 'steps', 1, '')",
+                (ids["assistant"],),
+            )
+            other.execute("SELECT 1 FROM lgs.thread WHERE thread_id = %s FOR UPDATE", (ids["busy"],))
+            async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as here:
+
+                def send(client: httpx.AsyncClient, key: str) -> asyncio.Task[httpx.Response]:
+                    path, body = requests[key]
+                    return asyncio.create_task(
+                        client.send(
+                            client.build_request("POST", path, json=body, headers={"Idempotency-Key": key}), stream=True
+                        )
+                    )
+
+                first = [send(here, key) for key in requests]
+                await asyncio.to_thread(until, lambda: wait_there(4), "the first senders to have claimed their keys")
+                repeats = {key: send(there, key) for key in requests}
+                await asyncio.to_thread(until, lambda: wait_there(8), "the repeats to wait for them")
+                process.kill()
+                lost = await asyncio.gather(*first, return_exceptions=True)
+                assert all(isinstance(each, httpx.TransportError) for each in lost)
+            other.rollback()
+        answers = {key: await repeat for key, repeat in repeats.items()}
+        for key, answer in answers.items():
+            assert (answer.status_code, "idempotency-replayed" in answer.headers) == (200, False), key
+            await answer.aclose()
+    for table, condition, count in (
+        ("thread", "true", 2),
+        ("assistant", f"assistant_id = '{ids['assistant']}'", 1),
+        ("run", "true", 2),
+        ("idempotency", "true", 4),
+    ):
+        assert len(cluster.rows(f"SELECT 1 FROM lgs.{table} WHERE {condition}")) == count, table
+    await assert_invariants(cluster.database_uri)

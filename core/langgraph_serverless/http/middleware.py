@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from langgraph_serverless.domain.idempotency import REPLAYED
 from langgraph_serverless.http.body import too_large
 from langgraph_serverless.http.responses import json_response
 
@@ -29,13 +30,14 @@ logger = logging.getLogger("langgraph_serverless.http")
 #: It is stored with each run.
 _LONGEST_REQUEST_ID = 256
 
-#: Any origin may call. ``location`` is exposed because clients find the run they have just made in it.
+#: Any origin may call. ``location`` is exposed because clients find the run they have just made in it, and ``idempotency-replayed``
+#: because they cannot tell a repeat otherwise.
 CORS_DEFAULTS: Mapping[str, Any] = {
     "allow_origins": ["*"],
     "allow_methods": ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY"],
     "allow_headers": ["*"],
     "allow_private_network": True,
-    "expose_headers": ["x-pagination-total", "x-pagination-next", "content-location", "location"],
+    "expose_headers": ["x-pagination-total", "x-pagination-next", "content-location", "location", REPLAYED.lower()],
     "max_age": 600,
 }
 

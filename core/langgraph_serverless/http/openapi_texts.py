@@ -295,6 +295,9 @@ _CONTEXT = "`config.configurable` and `context` are given together"
 _BUSY = "The thread has live runs, and `multitask_strategy` is `reject`"
 _NAMESPACE = "The namespace is empty or reserved"
 _CREATE_RUN = {400: _CONTEXT, 404: "There is no such thread or assistant", 409: _BUSY}
+_GONE = {
+    410: "The `Idempotency-Key` has been used for this request, and nothing is kept any longer of the run that it made"
+}
 _CREATE_STATELESS = {400: _CONTEXT, 404: _NO_ASSISTANT, 409: _BUSY}
 _STATE = {400: "The graph has refused it, or the thread has no graph", 404: _NO_THREAD}
 
@@ -328,12 +331,12 @@ ERRORS: Mapping[str, Mapping[int, str]] = {
     "get_history": _STATE,
     "search_history": _STATE,
     "create_run": _CREATE_RUN,
-    "stream_run": _CREATE_RUN,
-    "wait_run": _CREATE_RUN,
+    "stream_run": _CREATE_RUN | _GONE,
+    "wait_run": _CREATE_RUN | _GONE,
     "create_stateless_run": _CREATE_STATELESS,
     "create_run_batch": _CREATE_STATELESS,
-    "stream_stateless_run": _CREATE_STATELESS,
-    "wait_stateless_run": _CREATE_STATELESS,
+    "stream_stateless_run": _CREATE_STATELESS | _GONE,
+    "wait_stateless_run": _CREATE_STATELESS | _GONE,
     "cancel_runs": {404: "There is nothing to cancel"},
     "list_runs": {404: _NO_THREAD},
     "get_run": {404: _NO_RUN},

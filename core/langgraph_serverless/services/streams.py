@@ -23,7 +23,7 @@ from langgraph_serverless.domain.ports import EventReader
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.runs import CancelAction
 from langgraph_serverless.domain.serialization import dump_json
-from langgraph_serverless.errors import NotFoundError, UnavailableError
+from langgraph_serverless.errors import GoneError, NotFoundError, UnavailableError
 from langgraph_serverless.persistence.runs import RunResult
 from langgraph_serverless.services.runs import RunService
 from langgraph_serverless.settings import Settings
@@ -95,6 +95,18 @@ class StreamService:
         else:
             batches = self._replay(run_id, after)
         return resumable, self._told(_filtered(batches, modes))
+
+    async def require_kept(self, run_id: uuid.UUID) -> None:
+        """Refuse to follow a run, made by the same request before, of which nothing is left.
+
+        Raises:
+            GoneError: it has been deleted or rolled back, or its time is over, as a stateless run's soon is.
+        """
+        if await self._runs.result(run_id) is None:
+            raise GoneError(
+                f"This request has been carried out before, as run {run_id}, of which nothing is kept any longer."
+                " Another 'Idempotency-Key' makes a new run"
+            )
 
     async def _stream(self, run_id: uuid.UUID, after: str) -> Batches:
         """Events of a live run up to its end, and what the row says if the log does not."""

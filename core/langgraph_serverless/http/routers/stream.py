@@ -74,6 +74,7 @@ async def _create(
         run = await container.runs.create(caller, wanted, thread_id=thread_id, once=once(key, _ids))
     except AnsweredBeforeError as before:
         ids = {name: uuid.UUID(value) for name, value in orjson.loads(before.answer.body).items()}
+        await container.streams.require_kept(ids["run_id"])
         return _Followed(run_id=ids["run_id"], thread_id=ids["thread_id"], headers=AGAIN)
     return _Followed(run_id=run.run_id, thread_id=run.thread_id, headers={})
 
