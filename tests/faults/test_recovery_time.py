@@ -35,23 +35,29 @@ DEFAULTS = {
     "HEARTBEAT_INTERVAL_SECS": "10",
     "SWEEP_INTERVAL_SECS": "5",
     "QUEUE_POLL_INTERVAL_SECS": "5",
+    # What has lost its second worker is tried alone (``services/trials.py``), which takes longer on purpose.
+    "MAX_RUN_ATTEMPTS": "50",
 }
 TICK, JOBS, STEP = 60.0, 10, 1.0
+#: Of these workers, as many are kept full.
+WORKERS, FULL = 7, 3
 
 
 async def test_with_other_workers(cluster: Cluster, seed: int, figures: Figures) -> None:
     chance = random.Random(seed)
-    workers = [cluster.worker(**DEFAULTS) for _ in range(4)]
-    # more than the kills hold at once: whoever is started has something to do
-    await _made(cluster, SAMPLES + 20, steps=40)
-    until(lambda: all(worker.owner for worker in workers), "the workers to have runs")
+    workers = [cluster.worker(**DEFAULTS) for _ in range(WORKERS)]
     killed: dict[int, float] = {}
-    lost = 0
-    while lost < SAMPLES:
-        await asyncio.sleep(chance.uniform(2.0, 6.0))
-        held = {worker.owner: _held(cluster, worker) for worker in workers}
-        busy = [worker for worker in workers if held[worker.owner]]
-        if not busy:  # all that is left waits for its lease to run out
+    made = lost = 0
+    while lost < 1.25 * SAMPLES:  # some of them between two supersteps, and not to be seen in the journal
+        # Some workers are full and some are free, so that what is lost need not wait for a place as well.
+        live = sum(_held(cluster, worker) for worker in workers) + _waiting(cluster)
+        if live < FULL * JOBS:
+            await _made(cluster, FULL * JOBS - live, steps=20, first=made)
+            made += FULL * JOBS - live
+        await asyncio.sleep(chance.uniform(4.0, 8.0))
+        held = {worker.owner: _held(cluster, worker) for worker in workers if worker.owner}
+        busy = [worker for worker in workers if held.get(worker.owner)]
+        if not busy:
             continue
         victim = chance.choice(busy)
         victim.kill()
@@ -61,7 +67,7 @@ async def test_with_other_workers(cluster: Cluster, seed: int, figures: Figures)
     await _ended(cluster)
     took = _resumed(cluster, killed)
     _note(figures, "R30", took, seed)
-    assert len(took) >= SAMPLES * 0.9
+    assert len(took) >= SAMPLES
     assert percentile(took, 50) < 45
     assert percentile(took, 99) < 95
     await assert_invariants(cluster.database_uri, worker=True)
@@ -102,11 +108,18 @@ async def test_with_no_worker_left(cluster: Cluster, seed: int, figures: Figures
     await assert_invariants(cluster.database_uri, worker=True)
 
 
-async def _made(cluster: Cluster, count: int, *, steps: int) -> None:
+async def _made(cluster: Cluster, count: int, *, steps: int, first: int = 0) -> None:
     body = {"assistant_id": "steps", "durability": "sync", "on_completion": "keep"}
-    runs = [{**body, "input": {"name": f"r{number}-", "steps": steps, "seconds": STEP}} for number in range(count)]
+    runs = [
+        {**body, "input": {"name": f"r{number}-", "steps": steps, "seconds": STEP}}
+        for number in range(first, first + count)
+    ]
     async with httpx.AsyncClient(base_url=cluster.url, timeout=60) as http:
         (await http.post("/runs/batch", json=runs)).raise_for_status()
+
+
+def _waiting(cluster: Cluster) -> int:
+    return int(cluster.rows("SELECT count(*) AS waiting FROM lgs.run WHERE status = 'pending'")[0]["waiting"])
 
 
 def _held(cluster: Cluster, worker: WorkerProcess) -> int:
