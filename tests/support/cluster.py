@@ -113,12 +113,12 @@ class Cluster:
         return self.workers[-1]
 
     @asynccontextmanager
-    async def supervised(self, **environ: str) -> AsyncIterator[None]:
-        """A worker that is started again whenever it has died, as a supervisor or the platform does it."""
+    async def supervised(self, workers: int = 1, **environ: str) -> AsyncIterator[None]:
+        """Workers that are started again whenever they have died, as a supervisor or the platform does it."""
 
         async def watch() -> None:
             while True:
-                if not self.workers or not self.workers[-1].running:
+                if sum(worker.running for worker in self.workers) < workers:
                     self.worker(**environ)
                 await asyncio.sleep(0.05)
 
