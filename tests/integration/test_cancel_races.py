@@ -19,6 +19,7 @@ from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queue import HAND_OFF, QueueRepository
+from langgraph_serverless.services.taking import Taker
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
 QUICK = {"heartbeat_interval": 0.1, "lease_duration": 1.5, "poll_interval": 0.3, "shutdown_grace": 2.0}
@@ -200,3 +201,38 @@ async def test_the_thread_of_a_stateless_run_goes_with_it_however_it_ends(contai
     row = await one(container, "SELECT purge_at, status FROM lgs.thread WHERE thread_id = %s", run.thread_id)
     assert row is not None
     assert row["purge_at"] is not None, "nobody will ever delete it"
+
+
+async def test_a_cancel_that_overtakes_the_answer_to_a_claim_is_not_missed(
+    worker_on: MakeContainer, registry: GraphRegistry, thread_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message comes while the run is claimed and its worker does not know it yet; the next heartbeat is far away."""
+    container = await worker_on(registry, heartbeat_interval=60.0, lease_duration=180.0, poll_interval=0.3)
+    claim, hear, heard = QueueRepository.claim, Taker.hear, asyncio.Event()
+
+    def noticed(taker: Taker) -> None:
+        hear(taker)
+        heard.set()
+
+    async def overtaken(queue: QueueRepository, **arguments: Any) -> Any:
+        claims = await claim(queue, **arguments)
+        for claimed in claims:
+            run = claimed.run
+            async with asyncio.timeout(10):
+                while not heard.is_set():  # the worker may not listen yet
+                    await container.runs.cancel(
+                        ANONYMOUS, thread_id, [run.run_id], CancelAction.INTERRUPT, "overtaking"
+                    )
+                    await asyncio.sleep(0.02)
+        return claims
+
+    monkeypatch.setattr(Taker, "hear", noticed)
+    monkeypatch.setattr(QueueRepository, "claim", overtaken)
+    request = RunRequest(assistant_id="wait", input={"seconds": 60, "log": []})
+    run = await container.runs.create(ANONYMOUS, request, thread_id=thread_id)
+
+    async def over() -> bool:
+        result = await container.runs.result(run.run_id)
+        return result is not None and result.status is RunStatus.INTERRUPTED
+
+    await worked(container, over)

@@ -11,6 +11,7 @@ import time
 
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.jobs import Jobs
 from langgraph_serverless.services.trials import Trials
 from langgraph_serverless.settings import Settings
@@ -20,12 +21,20 @@ from langgraph_serverless.telemetry import logger
 class Taker:
     """Fills the slots of one worker."""
 
-    def __init__(self, *, worker_id: str, settings: Settings, queue: QueueRepository, jobs: Jobs) -> None:
+    def __init__(
+        self, *, worker_id: str, settings: Settings, queue: QueueRepository, jobs: Jobs, heartbeat: Heartbeat
+    ) -> None:
         self._worker_id = worker_id
         self._settings = settings
         self._queue = queue
         self._jobs = jobs
+        self._heartbeat = heartbeat
         self._trials = Trials(settings)
+        self._heard = False
+
+    def hear(self) -> None:
+        """Somebody's cancel has been recorded, perhaps that of a run which is being claimed: of it nobody here knows yet."""
+        self._heard = True
 
     @property
     def free(self) -> int:
@@ -62,7 +71,7 @@ class Taker:
             return 0  # whoever comes next looks for itself
 
     async def _claim(self, limit: int, *, on_trial: bool = False) -> int:
-        asked = time.monotonic()
+        asked, self._heard = time.monotonic(), False
         try:
             claims = await self._queue.claim(
                 owner=self._worker_id,
@@ -82,4 +91,6 @@ class Taker:
             about = {"action": "run_claimed", "worker": self._worker_id, "handoffs": claimed.handoffs}
             logger.info("run claimed", extra=claimed.about | about)
             self._jobs.begin(claimed, asked=asked)
+        if claims and self._heard:
+            self._heartbeat.nudge()
         return len(claims)

@@ -91,7 +91,9 @@ class Worker:
         self._next_look = 0.0
         settler = Settler(settings=settings, queue=queue, heartbeat=heartbeat, log=log, bell=bell, courier=courier)
         self._jobs = Jobs(runner=runner, heartbeat=heartbeat, settler=settler, report=self._report)
-        self._taker = Taker(worker_id=self.worker_id, settings=settings, queue=queue, jobs=self._jobs)
+        self._taker = Taker(
+            worker_id=self.worker_id, settings=settings, queue=queue, jobs=self._jobs, heartbeat=heartbeat
+        )
 
     def stop(self) -> None:
         """Claim nothing more, hand on what runs, and return. Call it on the worker's event loop."""
@@ -118,6 +120,8 @@ class Worker:
         listener = asyncio.create_task(self._listen_for_cancels()) if self._ears is not None else None
         sweeper = asyncio.create_task(self._sweep())
         try:
+            if remaining is not None:
+                self._jobs.watch_nodes()
             self._report.reason = await self._consume(remaining, idle_grace)
             await _ended(sweeper)  # or it would begin with webhooks that nobody waits for
             await self._leave(remaining)
@@ -133,10 +137,12 @@ class Worker:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     async def _consume(self, remaining: Callable[[], float] | None, idle_grace: float | None) -> str:
-        margin = self._settings.worker_deadline_margin
+        #: However slow its nodes are, a function works for half of its time.
+        most = remaining() / 2 if remaining is not None else 0.0
         idle_since = time.monotonic()
         while not self._stop.is_set():
             left = remaining() if remaining is not None else None
+            margin = min(most, max(self._settings.worker_deadline_margin, 2 * self._jobs.slowest_node))
             if left is not None and left < margin:
                 return "deadline"
             claimed = await self._taker.take()
@@ -211,6 +217,7 @@ class Worker:
     async def _listen_for_cancels(self) -> None:
         assert self._ears is not None
         async for run_ids in self._ears.cancels():
+            self._taker.hear()
             if any(job.claimed.run.run_id in run_ids for job in self._jobs):
                 # what counts is the column; the message only saves the wait for the next heartbeat
                 self._heartbeat.nudge()
@@ -219,6 +226,8 @@ class Worker:
 
     async def _leave(self, remaining: Callable[[], float] | None) -> None:
         await self._withdraw()
+        if self._ring is not None:
+            await _ended(self._ring)  # or it would hear what it rings itself
         if self._jobs:
             seconds = self._settings.shutdown_grace
             if remaining is not None and self._report.reason == "deadline":
