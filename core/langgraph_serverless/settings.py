@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.domain.webhook_rules import WebhookRules
 from langgraph_serverless.domain.webhooks import AllowedHosts, parse_secret, parse_url
 from langgraph_serverless.errors import InvalidInputError, ProjectError, SettingsError
@@ -378,6 +379,11 @@ class Settings:
         if problems:
             raise SettingsError(problems)
         return cls(**values)
+
+    @property
+    def group_limits(self) -> GroupLimits:
+        """How many runs of a fairness group may run at once."""
+        return GroupLimits(most=self.group_concurrency, of=self.group_concurrency_limits or {})
 
     def replace(self, **changes: Any) -> Settings:
         """A copy with other values."""

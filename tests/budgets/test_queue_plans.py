@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from langgraph_serverless.domain.priorities import GroupLimits
-from langgraph_serverless.persistence import queue
+from langgraph_serverless.persistence import priorities, queue
 
 PENDING, RUNNING, GROUPS = 50_000, 200, 100
 #: Blocks that a statement may read: for a few rows, and for a step per group on top of that.
@@ -81,7 +81,7 @@ def explained(connection: psycopg.Connection[Any], statement: Any, parameters: A
 
 
 def fairly(limits: GroupLimits) -> dict[str, Any]:
-    return {**_CLAIM, **queue._limits(limits)}
+    return {**_CLAIM, **priorities.limits(limits)}
 
 
 def test_the_next_delayed_run_is_found_in_the_index(connection: psycopg.Connection[Any]) -> None:

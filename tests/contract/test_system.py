@@ -50,6 +50,7 @@ async def test_metrics_count_requests_by_route(http: httpx.AsyncClient) -> None:
         "pending_runs_wait_time_max_secs": None,
         "pending_runs_wait_time_med_secs": None,
         "pending_unblocked_runs_wait_time_max_secs": None,
+        "n_pending_over_limit": 0,
     }
     counts = {
         (item["method"], item["path"], item["status"]): item["count"] for item in metrics["api"]["http_requests_total"]

@@ -16,8 +16,10 @@ from psycopg.rows import dict_row
 
 from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.domain.runs import ClaimedRun, RunOutcome, RunStatus
+from langgraph_serverless.persistence.doctor import DoctorRepository
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.persistence.system import SystemRepository
 from langgraph_serverless.settings import Settings
 
 FAIR = GroupLimits()
@@ -107,6 +109,13 @@ async def test_a_group_gets_no_more_than_its_limit(database: Database, queue: Qu
     assert taken == {"a": 2, "b": 3, "free": 5, NONE: 2}
     assert await claim(database, limits, 20) == []
     assert await QueueRepository(database, limits).runnable() == 0
+    # what is above waits as it should, and alarms nobody
+    async with database.connection() as connection:
+        for groups, over, nobody_takes in ((limits, 8 + 2 + 3, 0), (FAIR, 0, 13)):
+            measured = await SystemRepository().measure_queue(connection, groups)
+            assert (measured["over_limit"], measured["unblocked_wait_max_seconds"] is None) == (over, not nobody_takes)
+            waiting = await DoctorRepository().waiting_runs(connection, seconds=-60, groups=groups, limit=50)
+            assert len(waiting) == nobody_takes
     assert await QueueRepository(database, None).runnable() == 8 + 2 + 3
     ((a, *_),) = [await queue.rows("SELECT run_id FROM lgs.run WHERE concurrency_key = 'a' AND status = 'running'")]
     await queue.connection.execute(

@@ -144,6 +144,7 @@ def _databases(
                 prepared=settings.prepared_statements if settings else True,
                 wants_vectors=project is not None and project.store_settings.index is not None,
                 asleep=asleep,
+                groups=settings.group_limits if settings else None,
             )
             seen.findings += asyncio.run(_examine(service, uri))
     if own_redis is not None:

@@ -173,10 +173,7 @@ class ApiContainer:
     @property
     def groups(self) -> GroupLimits | None:
         """How the queue is shared between fairness groups; None where there are none and no limit: then it goes by age."""
-        from langgraph_serverless.domain.priorities import GroupLimits
-
-        settings = self.settings
-        limits = GroupLimits(most=settings.group_concurrency, of=settings.group_concurrency_limits or {})
+        limits = self.settings.group_limits
         return limits if limits or self.catalog.manifest.priority else None
 
     @cached_property
@@ -257,7 +254,7 @@ class ApiContainer:
     def system(self) -> SystemService:
         from langgraph_serverless.services.system import SystemService
 
-        return SystemService(self.database, self._redis_trouble)
+        return SystemService(self.database, self._redis_trouble, groups=self.settings.group_limits)
 
     async def _redis_trouble(self) -> str | None:
         # the bell is made when it is first asked, as functions that only say how they are have no other use for it

@@ -181,6 +181,7 @@ RESPONSES: Mapping[str, Any] = {
             "pending_runs_wait_time_max_secs": 0.4,
             "pending_runs_wait_time_med_secs": 0.4,
             "pending_unblocked_runs_wait_time_max_secs": 0.4,
+            "n_pending_over_limit": 0,
         },
         "leases": {
             "n_expired": 0,

@@ -7,7 +7,9 @@ from typing import Any, LiteralString
 
 from psycopg.rows import DictRow
 
+from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.persistence.pool import Connection
+from langgraph_serverless.persistence.priorities import limits
 from langgraph_serverless.persistence.queries import load_queries
 
 _SQL = load_queries(__file__)
@@ -33,8 +35,10 @@ class DoctorRepository:
     async def invalid_indexes(self, connection: Connection) -> Sequence[str]:
         return [row["index"] for row in await _rows(connection, INVALID_INDEXES)]
 
-    async def waiting_runs(self, connection: Connection, *, seconds: float, limit: int) -> Sequence[DictRow]:
-        return await _rows(connection, WAITING_RUNS, seconds=seconds, limit=limit)
+    async def waiting_runs(
+        self, connection: Connection, *, seconds: float, groups: GroupLimits, limit: int
+    ) -> Sequence[DictRow]:
+        return await _rows(connection, WAITING_RUNS, seconds=seconds, limit=limit, **limits(groups))
 
     async def overdue_crons(self, connection: Connection, *, seconds: float, limit: int) -> Sequence[DictRow]:
         return await _rows(connection, OVERDUE_CRONS, seconds=seconds, limit=limit)

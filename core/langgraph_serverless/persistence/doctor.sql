@@ -20,10 +20,18 @@ WHERE n.nspname = 'lgs' AND NOT i.indisvalid
 ORDER BY 1
 
 -- name: waiting_runs
--- Runs that have waited for this many seconds for nothing but a worker, the oldest first.
+-- Runs that have waited for this many seconds for nothing but a worker, the oldest first. `limits` and `most` are those of
+-- `claim_fairly` (queue.sql).
+WITH full_groups AS (
+    SELECT g.name
+    FROM (SELECT COALESCE(concurrency_key, 'default') AS name FROM lgs.run WHERE status = 'running') AS g
+    GROUP BY g.name
+    HAVING count(*) >= NULLIF(COALESCE((%(limits)s::jsonb ->> g.name)::int, %(most)s::int), 0)
+)
 SELECT r.run_id, r.thread_id, EXTRACT(EPOCH FROM now() - r.available_at)::bigint AS seconds FROM lgs.run r
 WHERE r.status = 'pending' AND r.available_at < now() - make_interval(secs => %(seconds)s::float8)
   AND NOT EXISTS (SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
+  AND COALESCE(r.concurrency_key, 'default') NOT IN (SELECT name FROM full_groups)
 ORDER BY r.available_at
 LIMIT %(limit)s
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from langgraph_serverless.domain.priorities import ThreadPriority
+from langgraph_serverless.domain.priorities import GroupLimits, ThreadPriority
+from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
 
@@ -52,6 +53,11 @@ async def keep(connection: Connection, thread_id: uuid.UUID, settings: ThreadPri
     }
     (row,) = await (await connection.execute(KEEP_SETTINGS, parameters)).fetchall()
     return _settings(row)
+
+
+def limits(groups: GroupLimits) -> dict[str, Any]:
+    """As parameters, for the statements that count what runs."""
+    return {"limits": jsonb(groups.of), "most": groups.most}
 
 
 def _settings(row: Mapping[str, Any]) -> ThreadPriority:

@@ -24,6 +24,7 @@ from langgraph_serverless.domain.runs import CancelAction, CancelRequest, Claime
 from langgraph_serverless.errors import LeaseLostError
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import IDLE_LIMIT, Database
+from langgraph_serverless.persistence.priorities import limits
 from langgraph_serverless.persistence.queries import load_queries
 from langgraph_serverless.persistence.runs import run_from_row
 
@@ -123,7 +124,7 @@ class QueueRepository:
                     # stands still can keep the others from their turns
                     async with connection.pipeline():
                         await connection.execute(WAIT_FOR_TURN, {"lock": TURN_LOCK})
-                        cursor = await connection.execute(CLAIM_FAIRLY, parameters | _limits(self._groups))
+                        cursor = await connection.execute(CLAIM_FAIRLY, parameters | limits(self._groups))
             except psycopg.errors.UniqueViolation:
                 # two workers took different runs of one thread at the same instant; the other one has it
                 return []
@@ -141,7 +142,7 @@ class QueueRepository:
             if self._groups is None:
                 cursor = await connection.execute(RUNNABLE)
             else:
-                cursor = await connection.execute(RUNNABLE_FAIRLY, _limits(self._groups))
+                cursor = await connection.execute(RUNNABLE_FAIRLY, limits(self._groups))
             row = await cursor.fetchone()
             return row["runnable"] if row else 0
 
@@ -331,10 +332,6 @@ def _cut(descriptor: int) -> None:
     """End a connection that another thread waits for."""
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
         connection.shutdown(socket.SHUT_RDWR)
-
-
-def _limits(groups: GroupLimits) -> dict[str, Any]:
-    return {"limits": jsonb(groups.of), "most": groups.most}
 
 
 def _cancel(row: Mapping[str, Any]) -> CancelRequest | None:

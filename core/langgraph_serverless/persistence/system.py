@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import LiteralString
+from collections.abc import Mapping
+from typing import Any, LiteralString
 
 from psycopg.rows import DictRow
 
+from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.persistence.pool import Connection
+from langgraph_serverless.persistence.priorities import limits
 from langgraph_serverless.persistence.queries import load_queries
 
 _SQL = load_queries(__file__)
@@ -19,8 +22,8 @@ MEASURE_CRONS = _SQL["measure_crons"]
 class SystemRepository:
     """The statements of ``system.sql``."""
 
-    async def measure_queue(self, connection: Connection) -> DictRow:
-        return await _only(connection, MEASURE_QUEUE)
+    async def measure_queue(self, connection: Connection, groups: GroupLimits) -> DictRow:
+        return await _only(connection, MEASURE_QUEUE, limits(groups))
 
     async def measure_moves(self, connection: Connection) -> DictRow:
         return await _only(connection, MEASURE_MOVES)
@@ -32,8 +35,8 @@ class SystemRepository:
         return await _only(connection, MEASURE_CRONS)
 
 
-async def _only(connection: Connection, sql: LiteralString) -> DictRow:
-    row = await (await connection.execute(sql)).fetchone()
+async def _only(connection: Connection, sql: LiteralString, parameters: Mapping[str, Any] | None = None) -> DictRow:
+    row = await (await connection.execute(sql, parameters)).fetchone()
     if row is None:
         raise LookupError("an aggregate gave no row")
     return row

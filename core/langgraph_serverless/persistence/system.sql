@@ -1,11 +1,19 @@
 -- name: measure_queue
 -- How many runs wait and run, and for how many seconds those that are due have been waiting. Two scans of small partial
--- indexes: the table itself may be large.
+-- indexes: the table itself may be large. `limits` and `most` are those of `claim_fairly` (queue.sql).
 WITH running AS MATERIALIZED (
-    SELECT thread_id, lease_expires_at FROM lgs.run WHERE status = 'running'
+    SELECT thread_id, lease_expires_at, COALESCE(concurrency_key, 'default') AS name FROM lgs.run WHERE status = 'running'
+), full_groups AS (
+    SELECT name
+    FROM running
+    GROUP BY name
+    HAVING count(*) >= NULLIF(COALESCE((%(limits)s::jsonb ->> name)::int, %(most)s::int), 0)
 ), waiting AS (
-    SELECT r.resuming, EXTRACT(EPOCH FROM now() - r.available_at)::float8 AS waited, o.thread_id IS NOT NULL AS blocked
-    FROM lgs.run r LEFT JOIN running o USING (thread_id)
+    SELECT r.resuming, EXTRACT(EPOCH FROM now() - r.available_at)::float8 AS waited,
+        f.name IS NOT NULL AS over_limit, o.thread_id IS NOT NULL OR f.name IS NOT NULL AS blocked
+    FROM lgs.run r
+    LEFT JOIN running o USING (thread_id)
+    LEFT JOIN full_groups f ON f.name = COALESCE(r.concurrency_key, 'default')
     WHERE r.status = 'pending'
 )
 SELECT count(*) FILTER (WHERE NOT resuming) AS pending,
@@ -13,7 +21,8 @@ SELECT count(*) FILTER (WHERE NOT resuming) AS pending,
     (SELECT count(*) FROM running WHERE lease_expires_at < now()) AS expired_leases,
     max(waited) FILTER (WHERE waited >= 0) AS wait_max_seconds,
     percentile_cont(0.5) WITHIN GROUP (ORDER BY waited) FILTER (WHERE waited >= 0) AS wait_median_seconds,
-    max(waited) FILTER (WHERE waited >= 0 AND NOT blocked) AS unblocked_wait_max_seconds
+    max(waited) FILTER (WHERE waited >= 0 AND NOT blocked) AS unblocked_wait_max_seconds,
+    count(*) FILTER (WHERE waited >= 0 AND over_limit) AS over_limit
 FROM waiting
 
 -- name: measure_moves

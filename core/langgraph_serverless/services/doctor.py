@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.persistence.doctor import DoctorRepository
 from langgraph_serverless.persistence.invariants import INVARIANTS, find_broken
 from langgraph_serverless.persistence.pool import Connection
@@ -55,11 +56,19 @@ class DoctorService:
         prepared: whether servers are told to use prepared statements.
         wants_vectors: the project has a semantic index.
         asleep: nothing serves this database at the moment, so waiting runs are no wonder.
+        groups: the limits of fairness groups, at which runs wait as they should.
     """
 
     def __init__(
-        self, *, migrations: Mapping[str, str], prepared: bool, wants_vectors: bool, asleep: bool = False
+        self,
+        *,
+        migrations: Mapping[str, str],
+        prepared: bool,
+        wants_vectors: bool,
+        asleep: bool = False,
+        groups: GroupLimits | None = None,
     ) -> None:
+        self._groups = groups or GroupLimits()
         self._expected = migrations
         self._prepared = prepared
         self._wants_vectors = wants_vectors
@@ -133,7 +142,7 @@ class DoctorService:
     async def _queue(self, connection: Connection) -> list[Finding]:
         findings = []
         stalled = Level.NOTE if self._asleep else Level.PROBLEM
-        waiting = await self._doctor.waiting_runs(connection, seconds=PATIENCE, limit=MOST_ROWS)
+        waiting = await self._doctor.waiting_runs(connection, seconds=PATIENCE, groups=self._groups, limit=MOST_ROWS)
         if waiting:
             says = f"Runs have waited for up to {waiting[0]['seconds']} s, and no worker takes them."
             do = "Start a worker, or look at its log for 'cannot claim'. If all are busy, raise N_JOBS_PER_WORKER."

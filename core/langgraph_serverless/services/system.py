@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from langgraph_serverless import __version__
+from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.system import SystemRepository
@@ -27,6 +28,8 @@ class QueueNumbers:
     unblocked_wait_max_seconds: float | None
     #: Of running runs: their workers have not been heard of, and nobody has taken them back yet.
     expired_leases: int
+    #: Due runs whose fairness group has as many running as it may have.
+    over_limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +86,15 @@ class Health:
 class SystemService:
     """Use cases around the server itself; nobody needs permission for them."""
 
-    def __init__(self, database: Database, redis_trouble: Callable[[], Awaitable[str | None]]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        redis_trouble: Callable[[], Awaitable[str | None]],
+        *,
+        groups: GroupLimits | None = None,
+    ) -> None:
         self._database = database
+        self._groups = groups or GroupLimits()
         self._redis_trouble = redis_trouble
         self._system = SystemRepository()
 
@@ -131,7 +141,7 @@ class SystemService:
         """The queue, leases, webhooks and crons, one moment after the other."""
         async with self._database.connection() as connection:
             return Numbers(
-                queue=QueueNumbers(**await self._system.measure_queue(connection)),
+                queue=QueueNumbers(**await self._system.measure_queue(connection, self._groups)),
                 moves=MoveNumbers(**await self._system.measure_moves(connection)),
                 webhooks=WebhookNumbers(**await self._system.measure_webhooks(connection)),
                 crons=CronNumbers(**await self._system.measure_crons(connection)),

@@ -53,6 +53,7 @@ def metrics_document(numbers: Numbers, requests: Requests) -> dict[str, Any]:
             "pending_runs_wait_time_max_secs": queue.wait_max_seconds,
             "pending_runs_wait_time_med_secs": queue.wait_median_seconds,
             "pending_unblocked_runs_wait_time_max_secs": queue.unblocked_wait_max_seconds,
+            "n_pending_over_limit": queue.over_limit,
         },
         "leases": {
             "n_expired": queue.expired_leases,
@@ -93,6 +94,7 @@ def _lines(numbers: Numbers, requests: Requests) -> Iterator[str]:
             "Longest wait of a run that needs nothing but a worker, in seconds.",
             queue.unblocked_wait_max_seconds,
         ),
+        ("lg_api_num_pending_runs_over_limit", "Due runs whose fairness group is at its limit.", queue.over_limit),
         ("lg_api_num_expired_leases", "Running runs whose worker is lost and not replaced yet.", queue.expired_leases),
         ("lg_api_lease_expiries_last_hour", "Attempts of the last hour that lost their worker.", moves.lease_expiries),
         ("lg_api_handoffs_last_hour", "Hand-offs from worker to worker in the last hour.", moves.handoffs),
