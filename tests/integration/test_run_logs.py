@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_container import MakeContainer
+from dev_server import PATIENCE
+from worker_container import MakeContainer, working
 
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
-from langgraph_serverless.domain.runs import RunRequest
+from langgraph_serverless.domain.runs import CancelAction, Run, RunRequest
+from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.telemetry import JsonFormatter
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
@@ -91,3 +93,80 @@ async def test_the_lines_of_a_runs_life(
     everything = "\n".join(lines.lines)
     assert SECRET not in everything
     assert lease["token"] not in everything
+
+
+FIELDS = {"run_id", "thread_id", "graph_id", "attempt", "lease"}
+
+
+async def test_every_line_about_a_run_names_all_of_it_however_the_run_goes(
+    worker_on: MakeContainer, lines: Lines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Timed out, cancelled, failed without a state, handed on, lost, given up, given up for a cancel."""
+    monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
+    faults = Path(__file__).parent.parent / "faults" / "project" / "langgraph.json"
+    container = await worker_on(faults, poll_interval=0.1, max_attempts=1, run_timeout=1.0, heartbeat_interval=0.1)
+    queue = QueueRepository(container.database)
+
+    async def create(graph: str = "steps", **given: Any) -> Run:
+        request = RunRequest(assistant_id=graph, input={"name": "a", "steps": 1, "seconds": 60, **given})
+        return await container.runs.create(ANONYMOUS, request, thread_id=None)
+
+    async def cancel(run: Run) -> None:
+        await container.runs.cancel(ANONYMOUS, run.thread_id, [run.run_id], CancelAction.INTERRUPT, "taken")
+
+    async def over(*runs: Run) -> None:
+        async with asyncio.timeout(PATIENCE), container.database.connection() as connection:
+            while True:
+                cursor = await connection.execute(
+                    "SELECT count(*) AS ended FROM lgs.run WHERE run_id = ANY(%s) AND finished_at IS NOT NULL",
+                    ([run.run_id for run in runs],),
+                )
+                row = await cursor.fetchone()
+                if row is not None and row["ended"] == len(runs):
+                    return
+                await asyncio.sleep(0.02)
+
+    given_up, for_a_cancel = await create(), await create()
+    await queue.claim(owner="dies", limit=2, lease=30)
+    await cancel(for_a_cancel)
+    for _ in range(2):  # the cancelled one has an attempt more
+        async with container.database.connection() as connection:
+            await connection.execute("UPDATE lgs.run SET lease_expires_at = now() WHERE status = 'running'")
+        await container.queue.sweep()
+        await queue.claim(owner="dies", limit=1, lease=30)
+    await over(given_up, for_a_cancel)
+    handed_on = await create()
+    async with working(container):
+        async with asyncio.timeout(PATIENCE):
+            while "run_begun" not in {line["action"] for line in lines.about(handed_on.run_id)}:
+                await asyncio.sleep(0.02)
+    timed_out, cancelled, broken = await create(), await create(), await create()
+    lost = await create()
+    async with container.database.connection() as connection:
+        await connection.execute("UPDATE lgs.run SET graph_id = 'gone' WHERE run_id = %s", (broken.run_id,))
+    async with working(container):
+        async with asyncio.timeout(PATIENCE):
+            while not all(
+                "run_begun" in {line["action"] for line in lines.about(run.run_id)} for run in (cancelled, lost)
+            ):
+                await asyncio.sleep(0.02)
+        await cancel(cancelled)
+        async with container.database.connection() as connection:
+            await connection.execute("DELETE FROM lgs.run WHERE run_id = %s", (lost.run_id,))
+            await connection.execute("UPDATE lgs.thread SET status = 'idle' WHERE thread_id = %s", (lost.thread_id,))
+        await over(handed_on, timed_out, cancelled, broken)
+    expected: list[tuple[Run, set[str]]] = [
+        (given_up, {"run_buried"}),
+        (for_a_cancel, {"run_buried"}),
+        (handed_on, {"run_handed_off", "run_timeout"}),
+        (timed_out, {"run_failed", "run_timeout"}),
+        (cancelled, {"run_interrupted"}),
+        (broken, {"no_state", "run_failed", "run_error"}),
+        (lost, {"lease_lost", "run_lost"}),
+    ]
+    for run, actions in expected:
+        told = lines.about(run.run_id)
+        assert actions <= {line["action"] for line in told}, told
+        for line in told:
+            assert line.keys() >= FIELDS, line
+            assert line["thread_id"] == str(run.thread_id)
