@@ -1,5 +1,7 @@
 """Lists of 100,000 threads and 500,000 runs: what every search reads, looked at in the plan of the statement that it sends.
 
+The same goes for what sweeps look for: a batch costs what it removes, however much there is beside it.
+
 A search must find its page through an index, read no more than a page of rows (skipped ones cost index entries) and leave
 what was not selected where it is. Plans depend on data and statistics, so this needs the rows: about 15 s to make them.
 
@@ -25,7 +27,7 @@ from langgraph_serverless.domain.crons import CronField
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.threads import ThreadField, ThreadStatus
-from langgraph_serverless.persistence import system
+from langgraph_serverless.persistence import crons, queue, store, sweeps, system, webhooks
 from langgraph_serverless.persistence.crons import CronFilter
 from langgraph_serverless.settings import Settings
 
@@ -122,7 +124,7 @@ class Plan:
     def of(cls, explained: dict[str, Any]) -> Plan:
         root = explained["Plan"]
         plan = cls(
-            output=[name.rpartition(".")[2] for name in root["Output"]],
+            output=[name.rpartition(".")[2] for name in root.get("Output", ())],
             buffers=root["Shared Hit Blocks"] + root["Shared Read Blocks"],
             milliseconds=explained["Planning Time"] + explained["Execution Time"],
         )
@@ -369,7 +371,82 @@ async def test_a_search_of_crons_uses_an_index(container: ApiContainer, explain:
 async def test_the_numbers_of_metrics_read_no_whole_table(large_database: str, name: str) -> None:
     explain: Any = f"EXPLAIN (ANALYZE, BUFFERS, VERBOSE, FORMAT JSON) {getattr(system, name)}"
     async with await psycopg.AsyncConnection.connect(large_database, autocommit=True) as connection:
-        rows = await (await connection.execute(explain)).fetchall()
+        rows = await (await connection.execute(explain, {"limits": '{"default": 5}', "most": 10})).fetchall()
     plan = Plan.of(rows[0][0][0])
     assert not plan.scanned & {"run", "cron"}, plan
     assert plan.buffers <= FEW_BLOCKS, plan
+
+
+#: What sweeps find among much that they must leave: rows made in a transaction that is rolled back.
+_SWEPT = (
+    f"""UPDATE lgs.thread SET ttl_strategy = CASE WHEN random() < 0.5 THEN 'delete' ELSE 'keep_latest' END, ttl_minutes = 60,
+        expires_at = now() + make_interval(secs => 3600 * random() - 36)
+    WHERE thread_id IN (SELECT thread_id FROM lgs.thread WHERE thread_id <> '{BUSY_THREAD}' LIMIT 3000)""",
+    """UPDATE lgs.thread SET temporary = true, purge_at = now() - interval '1 s'
+    WHERE thread_id IN (SELECT thread_id FROM lgs.thread WHERE ttl_minutes IS NULL OFFSET 1 LIMIT 100)""",
+    """INSERT INTO lgs.outbox (outbox_id, run_id, thread_id, url, payload, available_at, delivered_at, dead_at, attempt)
+    SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'https://example.com/hook', '{}', now() - interval '1 h',
+        CASE WHEN n % 100 > 1 THEN now() - make_interval(secs => n * 90) END,
+        CASE WHEN n % 100 = 1 THEN now() - make_interval(secs => n * 90) END, 1
+    FROM generate_series(1, 10000) n""",
+    """INSERT INTO lgs.idempotency (route, key, fingerprint, status, response, expires_at)
+    SELECT 'POST /threads', n::text, '', 200, '', now() + make_interval(secs => n * 10 - 600) FROM generate_series(1, 10000) n""",
+    """INSERT INTO store (prefix, key, value, expires_at, ttl_minutes)
+    SELECT 'a.b', n::text, '{}', now() + make_interval(secs => n * 10 - 600), 60 FROM generate_series(1, 10000) n""",
+    """UPDATE lgs.run SET status = 'running', attempt = 1, finished_at = NULL, lease_history = '[{}]',
+        lease_token = gen_random_uuid(), lease_expires_at = now() + make_interval(secs => (row_number % 100)::int - 3)
+    FROM (SELECT run_id AS chosen, row_number() OVER () FROM (
+        SELECT DISTINCT ON (thread_id) run_id FROM lgs.run WHERE thread_id IN (SELECT thread_id FROM lgs.thread LIMIT 1000)
+    ) AS each_thread) AS picked WHERE run_id = chosen""",
+    """INSERT INTO checkpoints (thread_id, checkpoint_id, checkpoint, metadata)
+    SELECT t.thread_id::text, lpad(k::text, 6, '0'),
+        '{"v": 4, "channel_versions": {"log": "1"}, "channel_values": {}}', '{"step": 1, "parents": {}}'
+    FROM (SELECT thread_id FROM lgs.thread LIMIT 1000) t, generate_series(1, 10) k""",
+    """INSERT INTO checkpoint_blobs (thread_id, channel, version, type, blob)
+    SELECT DISTINCT thread_id, 'log', v::text, 'msgpack', ''::bytea FROM checkpoints, generate_series(1, 3) v""",
+    """INSERT INTO checkpoint_writes (thread_id, checkpoint_id, task_id, idx, channel, blob)
+    SELECT thread_id, checkpoint_id, 't', 0, 'log', '' FROM checkpoints""",
+    "ANALYZE lgs.thread, lgs.run, lgs.outbox, lgs.idempotency, store, checkpoints, checkpoint_blobs, checkpoint_writes",
+)
+#: Statements of sweeps with their parameters, and blocks that a batch of them may touch.
+SWEEPS: dict[str, tuple[Any, dict[str, Any], int]] = {
+    "purge_threads": (sweeps.PURGE_THREADS, {"limit": 50}, 10_000),
+    "claim_expired_histories": (sweeps.CLAIM_EXPIRED_HISTORIES, {"limit": 20}, 2_000),
+    "forget_webhooks": (sweeps.FORGET_WEBHOOKS, {"limit": 100}, 1_500),
+    "forget_keys": (sweeps.FORGET_KEYS, {"limit": 50}, 1_000),
+    "sweep_expired_items": (store.SWEEP_EXPIRED_ITEMS, {"limit": 50, "interval": None}, 1_500),
+    "sweep_expired_items of an interval": (store.SWEEP_EXPIRED_ITEMS, {"limit": 50, "interval": 60}, 1_500),
+    "requeue_expired": (queue.REQUEUE_EXPIRED, {"max_attempts": 3, "limit": 100}, 8_000),
+    "bury_webhooks": (webhooks.BURY_WEBHOOKS, {"most_tries": 1}, 2_000),
+    "claim_webhooks": (webhooks.CLAIM_WEBHOOKS, {"most_tries": 8, "outbox_id": None, "limit": 10, "lease": 30}, 1_000),
+    "claim_due_cron": (crons.CLAIM_DUE_CRON, {"now": None, "skipped": []}, 200),
+}
+
+
+@pytest.fixture(scope="module")
+def swept(large_database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(large_database) as connection:
+        for statement in _SWEPT:
+            connection.execute(statement)
+        connection.execute(
+            "UPDATE lgs.cron SET next_run_date = now() - interval '1 s' WHERE metadata -> 'n' IN ('4', '6')"
+        )
+        yield connection
+        connection.rollback()
+
+
+@pytest.mark.parametrize("name", [*SWEEPS, "keep_latest"])
+def test_a_sweep_uses_indexes(swept: psycopg.Connection[Any], name: str) -> None:
+    statement, parameters, most = SWEEPS.get(name, (sweeps.KEEP_LATEST, {}, 15_000))
+    if name == "keep_latest":
+        rows = swept.execute("SELECT DISTINCT thread_id FROM checkpoints LIMIT 20").fetchall()
+        parameters = {"names": [row[0] for row in rows]}
+    with swept.transaction(force_rollback=True):
+        assert swept.execute(statement, parameters).rowcount > 0
+    with swept.transaction(force_rollback=True):
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, VERBOSE, FORMAT JSON) {statement}"
+        plan = Plan.of(swept.execute(explain, parameters).fetchall()[0][0][0])
+    # all crons of this database are on one thread: in one that has any, reading them all is the quickest
+    assert plan.scanned <= ({"cron"} if name == "purge_threads" else set()), plan
+    assert plan.buffers < most, plan
+    print(f"\n{name}: {plan.milliseconds:.1f} ms, {plan.buffers} blocks, {sorted(plan.indexes)}")

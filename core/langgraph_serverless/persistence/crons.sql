@@ -52,12 +52,13 @@ SELECT 1 AS found FROM lgs.assistant WHERE assistant_id = %(assistant_id)s FOR S
 -- The cron that is due longest, locked until its run is made and its date moved on; other schedulers pass it by.
 -- `skipped` are those that have failed in this tick. Its thread and its assistant are locked too, but never waited for: whoever
 -- deletes one of them holds it and waits for the cron (`free` says whether it worked; what is gone already is nobody's).
--- `fired`: a run for this time exists, because the date was set back since.
+-- `fired`: a run for this time exists, because the date was set back since. now() and not clock_timestamp(), which may change
+-- from row to row, so that no index could be searched with it.
 WITH due AS (
     SELECT *
     FROM lgs.cron
     WHERE enabled
-      AND next_run_date <= COALESCE(%(now)s::timestamptz, clock_timestamp())
+      AND next_run_date <= COALESCE(%(now)s::timestamptz, now())
       AND NOT cron_id = ANY(%(skipped)s::uuid[])
     ORDER BY next_run_date, cron_id
     LIMIT 1
@@ -68,7 +69,7 @@ WITH due AS (
     SELECT t.thread_id FROM lgs.thread t JOIN due USING (thread_id) FOR UPDATE OF t SKIP LOCKED
 )
 SELECT due.*,
-       COALESCE(%(now)s::timestamptz, clock_timestamp()) AS now,
+       COALESCE(%(now)s::timestamptz, now()) AS now,
        (due.thread_id IS NULL OR EXISTS (SELECT 1 FROM thread))
            AND (EXISTS (SELECT 1 FROM assistant)
                OR NOT EXISTS (SELECT 1 FROM lgs.assistant a WHERE a.assistant_id = due.assistant_id)) AS free,

@@ -153,10 +153,10 @@ LIMIT %(limit)s OFFSET %(offset)s
 -- Removes expired items with their vectors, a batch at a time; readers do not see them anyway. With an interval, only what had
 -- expired when the present one began, so that however often somebody sweeps, rows go once per interval.
 DELETE FROM store
-WHERE (prefix, key) IN (
-    SELECT prefix, key
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid  -- where they are: they are locked, and stay there
     FROM store
     WHERE expires_at <= COALESCE(date_bin(make_interval(secs => %(interval)s::float8), now(), 'epoch'), now())
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
-)
+))

@@ -1,3 +1,6 @@
+-- What is over is compared with now() and not with clock_timestamp(): that may change from row to row, so that no index could be
+-- searched with it. What is swept is named in arrays: joined, it would be looked for in the whole table if that is not large.
+
 -- name: purge_threads
 -- Removes threads whose time is over, with everything that belongs to them, a batch at a time: hidden threads of stateless
 -- runs, and threads with a time to live. Busy ones stay until their runs have ended; the status is looked at again once
@@ -7,21 +10,21 @@ WITH over AS MATERIALIZED (
     SELECT thread_id
     FROM lgs.thread
     WHERE status <> 'busy'
-      AND (purge_at <= clock_timestamp() OR (expires_at <= clock_timestamp() AND ttl_strategy = 'delete'))
+      AND (purge_at <= now() OR (expires_at <= now() AND ttl_strategy = 'delete'))
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ), crons AS MATERIALIZED (
-    SELECT cron_id FROM lgs.cron WHERE thread_id IN (SELECT thread_id FROM over) ORDER BY cron_id FOR UPDATE
+    SELECT cron_id FROM lgs.cron WHERE thread_id = ANY(ARRAY(SELECT thread_id FROM over)) ORDER BY cron_id FOR UPDATE
 ), gone AS (
     DELETE FROM lgs.thread
-    WHERE thread_id IN (SELECT thread_id FROM over) AND (SELECT count(*) FROM crons) >= 0
+    WHERE thread_id = ANY(ARRAY(SELECT thread_id FROM over)) AND (SELECT count(*) FROM crons) >= 0
     RETURNING thread_id::text AS thread_id
 ), checkpoints_gone AS (
-    DELETE FROM checkpoints c USING gone WHERE c.thread_id = gone.thread_id
+    DELETE FROM checkpoints WHERE thread_id = ANY(ARRAY(SELECT thread_id FROM gone))
 ), blobs_gone AS (
-    DELETE FROM checkpoint_blobs b USING gone WHERE b.thread_id = gone.thread_id
+    DELETE FROM checkpoint_blobs WHERE thread_id = ANY(ARRAY(SELECT thread_id FROM gone))
 ), writes_gone AS (
-    DELETE FROM checkpoint_writes w USING gone WHERE w.thread_id = gone.thread_id
+    DELETE FROM checkpoint_writes WHERE thread_id = ANY(ARRAY(SELECT thread_id FROM gone))
 )
 SELECT count(*) AS count FROM gone
 
@@ -29,13 +32,13 @@ SELECT count(*) AS count FROM gone
 -- Threads whose history is due to be cut down to the newest checkpoints, locked; their time starts anew.
 UPDATE lgs.thread
 SET expires_at = clock_timestamp() + make_interval(secs => ttl_minutes * 60)
-WHERE thread_id IN (
+WHERE thread_id = ANY(ARRAY(
     SELECT thread_id
     FROM lgs.thread
-    WHERE status <> 'busy' AND expires_at <= clock_timestamp() AND ttl_strategy = 'keep_latest' AND purge_at IS NULL
+    WHERE status <> 'busy' AND expires_at <= now() AND ttl_strategy = 'keep_latest' AND purge_at IS NULL
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
-)
+))
 RETURNING thread_id
 
 -- name: lock_settled_threads
@@ -49,25 +52,25 @@ FOR UPDATE
 -- Removes webhooks that came to an end a week ago: delivered ones are kept so that somebody can look them up, and those that
 -- were given up so that they can be sent again by hand.
 DELETE FROM lgs.outbox
-WHERE outbox_id IN (
+WHERE outbox_id = ANY(ARRAY(
     SELECT outbox_id
     FROM lgs.outbox
     WHERE (delivered_at IS NOT NULL OR dead_at IS NOT NULL)
       AND COALESCE(delivered_at, dead_at) < now() - interval '7 days'
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
-)
+))
 
 -- name: forget_keys
 -- Removes idempotency keys whose time is over, with their answers.
 DELETE FROM lgs.idempotency
-WHERE (tenant, route, scope, key) IN (
-    SELECT tenant, route, scope, key
+WHERE ctid = ANY(ARRAY(
+    SELECT ctid  -- where they are: they are locked, and stay there
     FROM lgs.idempotency
-    WHERE expires_at <= clock_timestamp()
+    WHERE expires_at <= now()
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
-)
+))
 
 -- name: keep_latest
 -- Cuts these threads' histories down to what their newest states need. The threads must be locked and have no live run: then
@@ -117,15 +120,16 @@ WITH RECURSIVE head AS MATERIALIZED (
     UNION
     SELECT h.thread_id, h.checkpoint_ns, c.parent_checkpoint_id
     FROM head h JOIN checkpoints c USING (thread_id, checkpoint_ns, checkpoint_id)
-    WHERE (c.checkpoint ->> 'v')::int < 4 AND c.parent_checkpoint_id IS NOT NULL
+    WHERE c.thread_id = ANY(%(names)s) AND (c.checkpoint ->> 'v')::int < 4 AND c.parent_checkpoint_id IS NOT NULL
     UNION
     SELECT c.thread_id, c.checkpoint_ns, c.checkpoint_id FROM checkpoints c JOIN uncounted USING (thread_id)
+    WHERE c.thread_id = ANY(%(names)s)
 ), past_call AS MATERIALIZED (
     SELECT h.thread_id, h.checkpoint_ns
     FROM head h JOIN checkpoints c USING (thread_id, checkpoint_ns, checkpoint_id)
     JOIN checkpoints root ON root.thread_id = h.thread_id AND root.checkpoint_ns = ''
         AND root.checkpoint_id = c.metadata -> 'parents' ->> ''
-    WHERE strpos(h.checkpoint_ns, ':') > 0 AND NOT EXISTS (
+    WHERE c.thread_id = ANY(%(names)s) AND root.thread_id = ANY(%(names)s) AND strpos(h.checkpoint_ns, ':') > 0 AND NOT EXISTS (
         SELECT 1 FROM needed n
         WHERE n.thread_id = h.thread_id AND n.checkpoint_ns = '' AND n.checkpoint_id = root.checkpoint_id
     )
@@ -136,6 +140,7 @@ WITH RECURSIVE head AS MATERIALIZED (
     SELECT DISTINCT thread_id, checkpoint_ns, v.key AS channel, v.value AS version
     FROM kept JOIN checkpoints c USING (thread_id, checkpoint_ns, checkpoint_id),
         LATERAL jsonb_each_text(c.checkpoint -> 'channel_versions') AS v
+    WHERE c.thread_id = ANY(%(names)s)
 ), checkpoints_gone AS (
     DELETE FROM checkpoints c
     WHERE thread_id = ANY(%(names)s) AND NOT EXISTS (
@@ -146,7 +151,7 @@ WITH RECURSIVE head AS MATERIALIZED (
     UPDATE checkpoints c SET parent_checkpoint_id = NULL
     FROM kept k
     WHERE k.thread_id = c.thread_id AND k.checkpoint_ns = c.checkpoint_ns AND k.checkpoint_id = c.checkpoint_id
-      AND c.parent_checkpoint_id IS NOT NULL AND NOT EXISTS (
+      AND c.thread_id = ANY(%(names)s) AND c.parent_checkpoint_id IS NOT NULL AND NOT EXISTS (
         SELECT 1 FROM kept p
         WHERE p.thread_id = c.thread_id AND p.checkpoint_ns = c.checkpoint_ns
           AND p.checkpoint_id = c.parent_checkpoint_id

@@ -5,7 +5,7 @@
 WITH due AS (
     SELECT outbox_id
     FROM lgs.outbox
-    WHERE delivered_at IS NULL AND dead_at IS NULL AND available_at <= clock_timestamp() AND attempt < %(most_tries)s
+    WHERE delivered_at IS NULL AND dead_at IS NULL AND available_at <= now() AND attempt < %(most_tries)s
       AND (%(outbox_id)s::uuid IS NULL OR outbox_id = %(outbox_id)s)
     ORDER BY available_at
     LIMIT %(limit)s
@@ -36,7 +36,7 @@ WHERE outbox_id = %(outbox_id)s AND attempt = %(attempt)s AND delivered_at IS NU
 -- The last try was claimed and nothing was heard of it.
 UPDATE lgs.outbox
 SET dead_at = clock_timestamp(), last_error = COALESCE(last_error, 'the sender was lost')
-WHERE delivered_at IS NULL AND dead_at IS NULL AND available_at <= clock_timestamp() AND attempt >= %(most_tries)s
+WHERE delivered_at IS NULL AND dead_at IS NULL AND available_at <= now() AND attempt >= %(most_tries)s
 RETURNING outbox_id, run_id, thread_id
 
 -- name: list_dead_webhooks
