@@ -147,7 +147,8 @@ async def test_runs_of_crons_are_asked_about_without_their_locks(container: Work
 
 async def test_without_the_project_the_state_function_is_asked(container: WorkerContainer, asked: list[Any]) -> None:
     events: list[Any] = []
-    answers: list[Any] = [None, UnavailableError("throttled"), {"errorMessage": "another version"}]
+    wrong = [UnavailableError("throttled"), {"errorMessage": "another version"}, {"priorities": []}]
+    answers: list[Any] = [None, *wrong]
 
     class StateFunction:
         async def call(self, event: Any) -> Any:
@@ -165,7 +166,7 @@ async def test_without_the_project_the_state_function_is_asked(container: Worker
         assert [await place(api, run) for run in batch] == [(1, None), (2, None), (3, None)]
         assert len(events) == 1  # for all of them
         # what goes wrong with it keeps no run from being made
-        for _ in range(2):
+        for _ in wrong:
             run = await api.runs.create(ANONYMOUS, wants(priority=4), thread_id=None)
             assert await place(api, run) == (0, None)
         run = await alone.runs.create(ANONYMOUS, wants(priority=4), thread_id=None)

@@ -147,3 +147,19 @@ def test_log_lines_carry_the_request_and_errors_are_counted(capsys: pytest.Captu
     assert logged["service"] == "system-with-errors"
     published = next(line for line in lines if "ServerErrors" in line)
     assert published["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "LangGraphServerless"
+
+
+def test_questions_of_other_functions_are_no_requests() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def answer(question: Any) -> dict[str, Any]:
+        return {"double": question * 2}
+
+    with closing(FunctionRuntime("state-with-questions", ENVIRON)) as runtime:
+        handler = in_a_thread(lambda: runtime.serve(app, {"how_much": answer}))
+        assert in_a_thread(lambda: handler({"how_much": 21}, Context())) == {"double": 42}
+        # what a client sends is inside API Gateway's event
+        sent = {**EVENT, "body": '{"how_much": 21}', "queryStringParameters": {"how_much": "21"}}
+        assert in_a_thread(lambda: handler(sent, Context()))["statusCode"] == 404

@@ -24,8 +24,9 @@ from langgraph_serverless.execution.project import ProjectConfig
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for one answer; a client waits for it.
+#: Seconds for one answer, and for those to all runs of a request in relation to it; a client waits for them.
 TIMEOUT = 5.0
+ALL_TIMEOUTS = 2
 #: Runs of one request that the handler is asked about at once.
 AT_ONCE = 10
 
@@ -67,20 +68,22 @@ class PriorityHandler:
 
     async def __call__(self, runs: Sequence[FirstRun]) -> list[ThreadPriority | None]:
         places = asyncio.Semaphore(AT_ONCE)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + ALL_TIMEOUTS * self._timeout
 
         async def ask(run: FirstRun) -> ThreadPriority | None:
             async with places:
-                return await self._ask(run)
+                return await self._ask(run, min(end, loop.time() + self._timeout))
 
         return list(await asyncio.gather(*map(ask, runs)))
 
-    async def _ask(self, run: FirstRun) -> ThreadPriority | None:
+    async def _ask(self, run: FirstRun, until: float) -> ThreadPriority | None:
         about = {"action": "priority_failed", "thread_id": run.thread_id, "graph_id": run.graph_id}
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout_at(until):
                 answer = await self._handler(_context(run))
         except TimeoutError:
-            logger.error("the priority handler has not answered within %g seconds", self._timeout, extra=about)
+            logger.error("the priority handler has not answered in time, within %g seconds", self._timeout, extra=about)
             return None
         # the user's code
         except Exception:

@@ -42,6 +42,8 @@ class HandlerInFunction:
 
     async def __call__(self, runs: Sequence[FirstRun]) -> list[ThreadPriority | None]:
         answers = (await self._function.call({ASK: [run.to_json() for run in runs]}))["priorities"]
+        if len(answers) != len(runs):
+            raise ValueError(f"{len(answers)} answers for {len(runs)} runs")
         return [ThreadPriority.of(answer) if answer is not None else None for answer in answers]
 
 
