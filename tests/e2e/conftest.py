@@ -71,9 +71,10 @@ class Stack:
     database_uri: str
     redis_uri: str
 
-    def invoke(self, function: str) -> Any:
-        """Calls a background function, named as its folder, and waits for what it returns."""
-        answer = self.aws.client("lambda").invoke(FunctionName=self.functions[function], Payload=b"{}")
+    def invoke(self, function: str, event: Any = None) -> Any:
+        """Calls a function, named as its folder, past the API, and waits for what it returns."""
+        payload = json.dumps(event or {}).encode()
+        answer = self.aws.client("lambda").invoke(FunctionName=self.functions[function], Payload=payload)
         payload = json.loads(answer["Payload"].read())
         assert "FunctionError" not in answer, payload
         return payload

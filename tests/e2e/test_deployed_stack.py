@@ -110,6 +110,12 @@ async def test_supersteps_reach_the_function_that_has_the_graphs(client: LangGra
     assert (await client.threads.get_state(thread["thread_id"]))["values"] == REPLY
 
 
+async def test_the_state_function_answers_questions_of_others(stack: Any) -> None:
+    """This project has no priority handler, so it has nothing to say of any run."""
+    answer = await asyncio.to_thread(stack.invoke, "state", {"ask_priority_handler": [{}, {}]})
+    assert answer == {"priorities": [None, None]}
+
+
 async def test_store_items(client: LangGraphClient) -> None:
     await client.store.put_item(["e2e", "notes"], key="one", value={"text": "kept"})
     assert (await client.store.get_item(["e2e", "notes"], key="one"))["value"] == {"text": "kept"}
