@@ -16,10 +16,13 @@ from typing import Any
 
 import httpx
 import psycopg
+import pytest
 from cluster import Cluster, WorkerProcess
 from dev_server import PATIENCE
 from figures import Figures, percentile, sizes
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
+from tcp_proxy import TcpProxy
 from workload import assert_invariants
 
 #: Runs that are made and cancelled together.
@@ -254,3 +257,41 @@ async def test_an_acknowledged_cancel_ends_its_run(cluster: Cluster, size: Any, 
         **{f"was_{state}": number for state, number in sorted(states.items())},
         seed=seed,
     )
+
+
+@pytest.mark.parametrize("heals", ["before its lease runs out", "afterwards"])
+async def test_a_cancel_outlives_a_partition(cluster: Cluster, heals: str) -> None:
+    """The worker is cut off from Postgres when the cancel is recorded: it hears of it later, or whoever comes next does."""
+    target = conninfo_to_dict(cluster.database_uri)
+    async with (
+        TcpProxy.to(str(target["host"]), int(target["port"])) as proxy,
+        httpx.AsyncClient(base_url=cluster.url, timeout=PATIENCE) as client,
+        await psycopg.AsyncConnection.connect(cluster.database_uri, autocommit=True, row_factory=dict_row) as database,
+    ):
+        behind = f"postgresql://{target['user']}@127.0.0.1:{proxy.port}/{target['dbname']}?sslmode=disable"
+        lease = "3" if heals == "afterwards" else "60"
+        cut_off = cluster.worker(DATABASE_URI=behind, LEASE_DURATION_SECS=lease, **QUICK, **NO_REDIS)
+        one = Round(cluster, client, database, random.Random(heals))
+        for _ in range(6):
+            await one._make()
+        async with asyncio.timeout(PATIENCE):
+            while not cluster.journal.exists() or len(journal(cluster)) < len(one.runs):
+                assert cut_off.running, cut_off.output
+                await asyncio.sleep(0.05)
+        proxy.flowing.clear()
+        actions = ["interrupt", "rollback"] * 3
+        for run, action in zip(one.runs, actions, strict=True):
+            await one._cancel([run], f"/threads/{run.thread_id}/runs/{run.run_id}/cancel", action)
+        if heals == "afterwards":
+            cluster.worker(**QUICK, **NO_REDIS)
+            await one._until_over()
+        proxy.flowing.set()
+        await one._until_over()
+        assert not await one.wrong()
+        for run in one.runs:
+            begun = journal(cluster)[run.run_id]
+            assert {pid for pid, _ in begun} == {cut_off.process.pid}, "another worker has begun a node"
+            # cut off, it gives a run up after half its lease, and then stops at the next await
+            assert run.at is not None
+            assert sum(at > run.at + 3 for _, at in begun) <= 1, begun
+    await assert_invariants(cluster.database_uri)
