@@ -236,3 +236,33 @@ async def test_a_cancel_that_overtakes_the_answer_to_a_claim_is_not_missed(
         return result is not None and result.status is RunStatus.INTERRUPTED
 
     await worked(container, over)
+
+
+@pytest.mark.parametrize("action", [CancelAction.INTERRUPT, CancelAction.ROLLBACK])
+async def test_a_run_that_is_cancelled_between_its_claim_and_its_first_node_starts_none(
+    container: WorkerContainer, thread_id: uuid.UUID, action: CancelAction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = asyncio.Event()
+
+    async def for_ever() -> Any:
+        opening.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(container.runner, "_store", for_ever)
+    run = await container.runs.create(ANONYMOUS, LONG, thread_id=thread_id)
+
+    async def cancel() -> None:
+        await opening.wait()
+        await container.runs.cancel(ANONYMOUS, thread_id, [run.run_id], action, "test")
+
+    async def over() -> bool:
+        row = await one(container, "SELECT status FROM lgs.run WHERE run_id = %s", run.run_id)
+        return row is None or row["status"] == "interrupted"
+
+    cancelling = asyncio.create_task(cancel())
+    await worked(container, over)
+    await cancelling
+    written = await one(container, "SELECT 1 FROM checkpoints WHERE thread_id = %s", str(thread_id))
+    assert written is None
+    thread = await one(container, "SELECT status FROM lgs.thread WHERE thread_id = %s", thread_id)
+    assert thread == {"status": "idle"}
