@@ -121,6 +121,24 @@ def test_a_database_that_is_away_loses_the_lease_after_half_its_duration(back_in
             assert time.monotonic() - began > DURATION / 2
 
 
+def test_a_database_that_hangs_is_not_asked_again_when_half_the_lease_is_over() -> None:
+    """The answer to another question might come when somebody else has the run."""
+    database = Database()
+    run = Run(database)
+
+    def hang(_leases: Sequence[Lease], _duration: float) -> Mapping[uuid.UUID, CancelRequest | None]:
+        database.beats += 1
+        time.sleep(DURATION * 0.6)
+        raise TimeoutError("no answer")
+
+    heartbeat = Heartbeat(hang, interval=INTERVAL, duration=DURATION)
+    hold(heartbeat, run)
+    heartbeat.start()
+    assert run.lost.wait(5)
+    assert database.beats == 1
+    heartbeat.stop()
+
+
 def test_a_released_lease_is_not_lost() -> None:
     database = Database()
     run = Run(database)

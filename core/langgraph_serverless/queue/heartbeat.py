@@ -151,8 +151,10 @@ class Heartbeat:
             answers = self._beat([entry.lease for entry in held], self._duration)
         except Exception as error:
             logger.warning("heartbeat failed: %s", error, extra={"action": "heartbeat_failed", "leases": len(held)})
+            # as it is now: what has hung for so long that the lease may be over after another try is not tried again
+            failed = time.monotonic()
             for entry in held:
-                if began - entry.confirmed_at > self._duration / 2:
+                if failed - entry.confirmed_at > self._duration / 2:
                     self._lose(entry)
             return min(RETRY_S, self._interval)
         for entry in held:
