@@ -42,6 +42,7 @@ from langgraph_serverless.execution.graph_input import graph_config
 from langgraph_serverless.execution.graph_output import GraphOutput, declared, thread_interrupts
 from langgraph_serverless.execution.in_flight import with_note
 from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.node_clock import NodeClock
 from langgraph_serverless.execution.sink import EventSink
 from langgraph_serverless.telemetry import logger
 
@@ -63,6 +64,8 @@ class RunSignals:
     lost: bool = False
     released: bool = False
     task: asyncio.Task[Any] | None = None
+    #: Takes the time of the run's nodes, if somebody wants to know.
+    clock: NodeClock | None = None
 
     def drain(self) -> None:
         self.control.request_drain("hand-off")
@@ -184,6 +187,8 @@ class GraphRunner:
         attempt.config = graph_config(claimed, resuming=resuming)
         if claimed.attempt >= self._last_attempt:
             attempt.config = with_note(attempt.config, claimed, partial(self._note_nodes, claimed.lease))
+        if signals.clock is not None:
+            attempt.config = signals.clock.in_config(attempt.config)
         attempt.store = await self._store()
         output = GraphOutput()
         async with (

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from langgraph_serverless.domain.runs import CancelRequest, ClaimedRun, RunOutcome, RunStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.execution.node_clock import NodeClock
 from langgraph_serverless.execution.runner import GraphRunner, HandedOff, RunSignals
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.settling import Settler
@@ -59,12 +60,22 @@ class Jobs:
         self._settler = settler
         self._report = report
         self._jobs: dict[asyncio.Task[None], Job] = {}
+        self._clock: NodeClock | None = None
 
     def __len__(self) -> int:
         return len(self._jobs)
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
+
+    def watch_nodes(self) -> None:
+        """From now on take the time of nodes."""
+        self._clock = NodeClock()
+
+    @property
+    def slowest_node(self) -> float:
+        """Seconds that the slowest node has taken, ended or not; 0 if nobody takes the time."""
+        return self._clock.slowest if self._clock is not None else 0.0
 
     @property
     def tasks(self) -> Set[asyncio.Task[None]]:
@@ -73,7 +84,7 @@ class Jobs:
 
     def begin(self, claimed: ClaimedRun, *, asked: float) -> None:
         """Execute a run that has been claimed; ``asked`` is the monotonic time when the claim was sent."""
-        job = Job(claimed)
+        job = Job(claimed, RunSignals(clock=self._clock))
         self._hold(job, asked)
         task = asyncio.create_task(self._carry_out(job), name=f"run-{claimed.run.run_id}")
         self._jobs[task] = job

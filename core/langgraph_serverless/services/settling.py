@@ -84,7 +84,7 @@ class Settler:
         )
 
     async def hand_off(self, claimed: ClaimedRun, signals: RunSignals) -> None:
-        """Give a run back to the queue at a superstep boundary.
+        """Give a run back to the queue at a superstep boundary, and ring for it.
 
         Raises:
             LeaseLostError: somebody else has the run, nothing was written.
@@ -94,6 +94,8 @@ class Settler:
         if self._log is not None and not signals.released:
             await self._log.seal(claimed.lease)
         await self._until_written(claimed, signals, lambda: self._queue.hand_off(claimed.lease))
+        # at once: others that are to drain may take as long as their worker has
+        await self._bell.ring()
 
     async def _close_stream(self, claimed: ClaimedRun, execution: Execution) -> None:
         if self._log is None:

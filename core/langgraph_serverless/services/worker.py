@@ -137,12 +137,15 @@ class Worker:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     async def _consume(self, remaining: Callable[[], float] | None, idle_grace: float | None) -> str:
-        #: However slow its nodes are, a function works for half of its time.
-        most = remaining() / 2 if remaining is not None else 0.0
+        half = remaining() / 2 if remaining is not None else 0.0
+        floor = self._settings.worker_deadline_margin
+        if floor >= 2 * half:
+            floor = half  # it would leave at once, and invoke itself for ever
         idle_since = time.monotonic()
         while not self._stop.is_set():
             left = remaining() if remaining is not None else None
-            margin = min(most, max(self._settings.worker_deadline_margin, 2 * self._jobs.slowest_node))
+            # however slow its nodes are, a function works for half of its time
+            margin = max(floor, min(half, 2 * self._jobs.slowest_node))
             if left is not None and left < margin:
                 return "deadline"
             claimed = await self._taker.take()
