@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -196,3 +198,19 @@ def test_settings_report_wrong_values_without_showing_secrets() -> None:
     assert settings.webhook_allowed_hosts == ("127.0.0.1", "::1", "hooks.corp")
     assert AllowedHosts.parse(settings.webhook_allowed_hosts).address(ipaddress.ip_address("::1"))
     assert settings.webhook_signing_secrets == (bytes(24),)
+
+
+async def test_names_are_looked_up_while_nodes_hold_every_thread() -> None:
+    over = threading.Event()
+    loop = asyncio.get_running_loop()
+    before = loop._default_executor  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(1) as nodes:
+        loop.set_default_executor(nodes)
+        blocked = loop.run_in_executor(None, over.wait)
+        try:
+            async with asyncio.timeout(10):
+                await AddressBook(AllowedHosts.parse(["localhost"])).check("http://localhost:9/hook")
+        finally:
+            over.set()
+            await blocked
+            loop._default_executor = before  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib import import_module
 from typing import Any, TypeVar
@@ -234,7 +235,7 @@ class RedisBell:
 
     async def _invoke(self, workers: int) -> None:
         try:
-            await asyncio.to_thread(self._invoke_now, workers)
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._invoke_now, workers)
         except Exception as error:  # noqa: BLE001, RUF100 - boto3 has no common base; the scheduler's tick finds the run
             self._invoking.begins(error)
         else:
@@ -243,6 +244,11 @@ class RedisBell:
     def _invoke_now(self, workers: int) -> None:
         for _ in range(workers):
             self._lambda.invoke(FunctionName=self._function, InvocationType="Event", Payload=b'{"reason":"bell"}')
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        # the event loop's own threads are for synchronous nodes, which may hold all of them; a full worker rings too
+        return ThreadPoolExecutor(2, thread_name_prefix="invoke")
 
     @cached_property
     def _lambda(self) -> Any:

@@ -10,6 +10,8 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 
 from langgraph_serverless.domain.webhook_rules import WebhookRules
 from langgraph_serverless.domain.webhooks import AllowedHosts, WebhookTarget, refusal, refused_name
@@ -21,10 +23,25 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 PATIENCE = 5.0
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a name, as this machine's resolver knows them."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+#: Threads that wait for name servers.
+MOST_LOOKUPS = 4
+
+
+class Resolver:
+    """The addresses of a name, as this machine's resolver knows them.
+
+    On threads of its own: the event loop's are for the synchronous nodes of graphs, which may hold all of them for as long as
+    they like; and a name server that does not answer must not take theirs.
+    """
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(MOST_LOOKUPS, thread_name_prefix="names")
 
 
 class AddressBook:
@@ -36,12 +53,12 @@ class AddressBook:
         *,
         rules: WebhookRules | None = None,
         own_address: str = "",
-        resolver: Resolve = resolve,
+        resolver: Resolve | None = None,
     ) -> None:
         self._allowed = allowed
         self._rules = rules or WebhookRules()
         self._own_address = own_address
-        self._resolve = resolver
+        self._resolve = resolver or Resolver()
 
     @property
     def sends(self) -> bool:
