@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import RunRequest
 
 GOOD, WORKERS = int(os.environ.get("GOOD", "100")), int(os.environ.get("WORKERS", "3"))
+#: Of a superstep; runs have four to six. A lease is as long as one of them.
+SECONDS = 2.0
 #: What kills a process, of those that ``project/dying.py`` knows.
 DEATHS = ("exit", "out_of_memory", "segfault", "abort", "recursion")
 #: Where the node is, and its name in the error.
@@ -63,16 +66,17 @@ async def test_every_kind_of_death_among_good_runs(
     chance = random.Random(seed)
     deaths = [(kind, chance.choice([*PLACES]), chance.choice(["sync", "async", "exit"])) for kind in DEATHS]
     async with cluster.supervised(WORKERS):
-        alone = workload_on(cluster, seconds=1.0)
+        alone = workload_on(cluster, seconds=SECONDS)
         await alone.start(single=GOOD)
         await alone.all_right(patience=300)
         baseline = delays(alone)
-        workload = workload_on(cluster, seconds=1.0)
-        await workload.start(single=GOOD)
+        workload = workload_on(cluster, seconds=SECONDS)
+        await workload.start(single=GOOD // 2)
         poison = {}
         for kind, graph, durability in deaths:
             made = await workload.client.runs.create(None, graph, input={"name": kind}, durability=durability)
             poison[made["run_id"]] = (kind, graph, durability)
+        await workload.start(single=GOOD - GOOD // 2)
         await workload.all_right(patience=600)
         async with asyncio.timeout(300):
             while cluster.rows("SELECT 1 FROM lgs.run WHERE status IN ('pending', 'running')"):
@@ -81,7 +85,9 @@ async def test_every_kind_of_death_among_good_runs(
         (row,) = cluster.rows("SELECT * FROM lgs.run WHERE run_id = %s", (run_id,))
         assert (row["status"], row["last_node"]) == ("error", PLACES[how[1]]), (how, row["error"])
         assert row["error"]["error"] == "RunAttemptsExhausted", how
-        assert f"lost its worker 3 times while it executed the node '{PLACES[how[1]]}'" in row["error"]["message"], how
+        # one that lost its first worker to another's death, before its first checkpoint, may seem to have got on once
+        given_up = rf"lost its worker [34] times while it executed the node '{re.escape(PLACES[how[1]])}'"
+        assert re.search(given_up, row["error"]["message"]), (how, row["error"], row["lease_history"])
     good = delays(workload)
     worst = max(row["attempt"] for row in workload.rows().values())
     figures(

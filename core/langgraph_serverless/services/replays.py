@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from langgraph_serverless.domain.ports import Bell, EventAppender
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.run_errors import ATTEMPTS_EXHAUSTED
+from langgraph_serverless.domain.runs import RunStatus
 from langgraph_serverless.errors import ConflictError, NotFoundError, UnavailableError
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.replays import GivenUp, ReplayRepository, Standing
@@ -75,7 +76,8 @@ def _refusal(run: Standing) -> str | None:
     if not run.status.is_final:
         return f"it is {run.status.value}"
     if run.error != ATTEMPTS_EXHAUSTED:
-        return f"it ended in {run.status.value}, and not because it had lost every worker"
+        other = ", but not because it had lost every worker" if run.status is RunStatus.ERROR else ""
+        return f"it ended in {run.status.value}{other}"
     if run.passed:
         return "another run of its thread is running or has begun since"
     if run.written:
