@@ -34,7 +34,16 @@ from langgraph_serverless.settings import Settings
 # what several folders of tests share; the folders themselves are no packages
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 sys.path.insert(0, str(Path(__file__).parent / "contract" / "differential"))
-pytest_plugins = ["dev_server", "cluster", "worker_container", "workload", "hostile", "javascript", "figures"]
+pytest_plugins = [
+    "dev_server",
+    "cluster",
+    "worker_container",
+    "workload",
+    "hostile",
+    "javascript",
+    "figures",
+    "lambda_service",
+]
 
 ROOT = Path(__file__).parent.parent
 #: Numbers per vector of the store's index, for all projects of the tests that have one.

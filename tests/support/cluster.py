@@ -153,7 +153,7 @@ def cluster(request: pytest.FixtureRequest, databases: Any, redis_uri: str, tmp_
     }
     cluster = Cluster(environ, tmp_path)
     try:
-        with _served(cluster.settings()) as cluster.url:
+        with served(cluster.settings()) as cluster.url:
             yield cluster
             cluster.close()
     finally:
@@ -161,7 +161,7 @@ def cluster(request: pytest.FixtureRequest, databases: Any, redis_uri: str, tmp_
         databases.drop(cluster.database_uri)
 
 
-class _served:
+class served:
     """The API on a thread and an event loop of its own."""
 
     def __init__(self, settings: Settings) -> None:
