@@ -1,12 +1,11 @@
 """Schedulers that are killed: between any two statements of a tick, and again and again while others tick beside them (R16).
 
-Real processes, SIGKILL, and the database's own time. `SCHEDULERS`, `KILLS`, `SECONDS` and `SEED` in the environment.
+Real processes, SIGKILL, and the database's own time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import time
@@ -14,10 +13,12 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
+from figures import Figures, sizes
 from psycopg.rows import dict_row
 from scheduler_main import processes, tick_and_die, tick_for_ever
 
@@ -57,7 +58,7 @@ async def cron(container: SchedulerContainer, schedule: str, *, on_thread: bool 
 
 
 async def test_killed_between_any_two_statements(
-    container: SchedulerContainer, database: psycopg.AsyncConnection[Any]
+    container: SchedulerContainer, database: psycopg.AsyncConnection[Any], figures: Figures
 ) -> None:
     """A run exists exactly if its cron has moved on, and the next tick makes what is missing."""
     crons = [await cron(container, "0 5 * * *"), await cron(container, "0 5 * * *", on_thread=True)]
@@ -90,7 +91,7 @@ async def test_killed_between_any_two_statements(
         await database.execute("UPDATE lgs.thread SET status = settled_status")
         if outcomes["2 made"] == 3:  # what follows has nothing to do with crons
             break
-    print(f"R16: steps={step} {dict(outcomes)}")
+    figures("R16 statements", killed_at=step, **{name.replace(" ", "_"): count for name, count in outcomes.items()})
     # before the first run, between the two, and after both
     assert outcomes["0 made"] > 5
     assert outcomes["1 made"] > 5
@@ -104,29 +105,13 @@ async def runs(database: psycopg.AsyncConnection[Any]) -> dict[tuple[Any, dateti
     return {(row["cron_id"], row["cron_due_at"]): row["n"] for row in rows}
 
 
-async def test_killed_while_others_tick(container: SchedulerContainer, database: psycopg.AsyncConnection[Any]) -> None:
-    await many_kills(container, database, schedulers=3, kills=4, seconds=2.5, seed=int(os.environ.get("SEED", "5")))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-async def test_killed_while_others_tick_for_minutes(
-    container: SchedulerContainer, database: psycopg.AsyncConnection[Any]
-) -> None:
-    schedulers, kills = int(os.environ.get("SCHEDULERS", "10")), int(os.environ.get("KILLS", "100"))
-    seed, seconds = int(os.environ.get("SEED", random.randrange(10**6))), float(os.environ.get("SECONDS", "180"))
-    print(f"seed {seed}")  # a failing one is repeated with SEED=…
-    await many_kills(container, database, schedulers=schedulers, kills=kills, seconds=seconds, seed=seed)
-
-
-async def many_kills(
+@sizes(timeout=1800, schedulers=(3, 10), kills=(4, 100), seconds=(2.5, 180.0))
+async def test_killed_while_others_tick(
     container: SchedulerContainer,
     database: psycopg.AsyncConnection[Any],
-    *,
-    schedulers: int,
-    kills: int,
-    seconds: float,
+    size: SimpleNamespace,
     seed: int,
+    figures: Figures,
 ) -> None:
     chance = random.Random(seed)
     crons = [await cron(container, "* * * * * *", on_thread=number % 4 == 0) for number in range(8)]
@@ -136,13 +121,13 @@ async def many_kills(
         process.start()
         return process
 
-    running = [start() for _ in range(schedulers)]
+    running = [start() for _ in range(size.schedulers)]
     try:
         await until(database, "SELECT count(*) > 8 AS yes FROM lgs.run")
-        deadlines = sorted(time.monotonic() + chance.uniform(0, seconds) for _ in range(kills))
-        for deadline in [*deadlines, time.monotonic() + seconds]:
+        deadlines = sorted(time.monotonic() + chance.uniform(0, size.seconds) for _ in range(size.kills))
+        for deadline in [*deadlines, time.monotonic() + size.seconds]:
             await asyncio.sleep(max(0.0, deadline - time.monotonic()))
-            victim = chance.randrange(schedulers)
+            victim = chance.randrange(size.schedulers)
             assert all(process.is_alive() for process in running)
             running[victim].kill()
             running[victim].join(PATIENCE)
@@ -166,9 +151,16 @@ async def many_kills(
             missed += later["cron_due_at"] > following
             late += later["cron_due_at"] > run["cron_due_at"] + SECOND
     left = await (await database.execute("SELECT count(*) AS n FROM lgs.cron WHERE next_run_date IS NULL")).fetchone()
-    print(
-        f"R16: processes={schedulers} kills={kills + 1} crons={len(crons)} fired={len(made)} duplicated={duplicated} "
-        f"missed={missed} collapsed={late} seed={seed}"
+    figures(
+        "R16 kills",
+        schedulers=size.schedulers,
+        kills=size.kills + 1,
+        crons=len(crons),
+        fired=len(made),
+        duplicated=duplicated,
+        missed=missed,
+        collapsed=late,
+        seed=seed,
     )
     assert (duplicated, missed, left) == (0, 0, {"n": 0})
 

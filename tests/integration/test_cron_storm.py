@@ -1,25 +1,25 @@
 """Crons in 22 zones over a year, ticked by ten schedulers at once, late, twice and after gaps of hours (R16, P9).
 
 What has to fire comes from a reference that looks at every minute (``tests/support/cron_reference.py``), and a model of four
-lines: what is due fires once, and goes on with its next time after the tick. `SCHEDULERS`, `TICKS` and `SEED` in the
-environment; a round is one tick of every scheduler.
+lines: what is due fires once, and goes on with its next time after the tick. A round is one tick of every scheduler.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 from cron_reference import MINUTE, ZONES, Reference, changes
+from figures import Figures, sizes
 
 from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
@@ -65,26 +65,13 @@ def moments(chance: random.Random, count: int) -> list[datetime]:
     return sorted(found)
 
 
-async def storm(settings: Settings, *, schedulers: int, ticks: int, per_zone: int, seed: int) -> str:
-    chance = random.Random(seed)
-    containers = [SchedulerContainer(settings.replace(pool_max_size=2), manifest=MANIFEST) for _ in range(schedulers)]
-    await containers[0].assistants.ensure_defaults()
-    connecting = psycopg.AsyncConnection.connect(settings.database_uri, autocommit=True)
-    async with await connecting as database:
-        try:
-            return await _storm(containers, database, chance, ticks, per_zone) + f" seed={seed}"
-        finally:
-            for container in containers:
-                await container.aclose()
-
-
 async def _storm(
     containers: Sequence[SchedulerContainer],
     database: psycopg.AsyncConnection[Any],
     chance: random.Random,
     ticks: int,
     per_zone: int,
-) -> str:
+) -> dict[str, int]:
     times = moments(chance, ticks)
     models = []
     for number, zone in enumerate(ZONES):
@@ -120,24 +107,34 @@ async def _storm(
             fired.update((cron_id, date) for cron_id, date in await cursor.fetchall())
             await database.execute("DELETE FROM lgs.thread WHERE temporary")
             await database.execute("UPDATE lgs.thread SET status = settled_status")
-    duplicated, missed, surplus = (fired - Counter(set(fired))).total(), expected - fired, fired - expected
     cursor = await database.execute("SELECT cron_id, next_run_date FROM lgs.cron")
     assert dict(await cursor.fetchall()) == {model.cron_id: model.due for model in models}
-    assert (duplicated, missed, surplus, failed) == (0, Counter(), Counter(), 0)
-    return (
-        f"R16: schedulers={len(containers)} ticks={ticks * len(containers)} crons={len(models)} zones={len(ZONES)} "
-        f"due={expected.total()} fired={fired.total()} duplicated={duplicated} missed={missed.total()}"
-    )
+    return {
+        "crons": len(models),
+        "zones": len(ZONES),
+        "due": expected.total(),
+        "fired": fired.total(),
+        "duplicated": fired.total() - len(fired),
+        "missed": (expected - fired).total(),
+        "surplus": (fired - expected).total(),
+        "failed": failed,
+    }
 
 
-async def test_ten_schedulers_over_a_year_of_changing_clocks(settings: Settings) -> None:
-    print(await storm(settings, schedulers=10, ticks=8, per_zone=1, seed=int(os.environ.get("SEED", "7"))))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-async def test_ten_schedulers_and_a_thousand_ticks_each(settings: Settings) -> None:
-    schedulers, ticks = int(os.environ.get("SCHEDULERS", "10")), int(os.environ.get("TICKS", "1000"))
-    seed = int(os.environ.get("SEED", random.randrange(10**6)))
-    print(f"seed {seed}")  # a failing one is repeated with SEED=…
-    print(await storm(settings, schedulers=schedulers, ticks=ticks, per_zone=2, seed=seed))
+@sizes(timeout=3600, schedulers=(10, 10), ticks=(8, 1000), per_zone=(1, 2))
+async def test_ten_schedulers_over_a_year_of_changing_clocks(
+    settings: Settings, size: SimpleNamespace, seed: int, figures: Figures
+) -> None:
+    containers = [
+        SchedulerContainer(settings.replace(pool_max_size=2), manifest=MANIFEST) for _ in range(size.schedulers)
+    ]
+    await containers[0].assistants.ensure_defaults()
+    connecting = psycopg.AsyncConnection.connect(settings.database_uri, autocommit=True)
+    async with await connecting as database:
+        try:
+            counted = await _storm(containers, database, random.Random(seed), size.ticks, size.per_zone)
+        finally:
+            for container in containers:
+                await container.aclose()
+    figures("R16", schedulers=size.schedulers, ticks=size.ticks * size.schedulers, **counted, seed=seed)
+    assert (counted["duplicated"], counted["missed"], counted["surplus"], counted["failed"]) == (0, 0, 0, 0)

@@ -1,23 +1,24 @@
 """Sweeps in the midst of live runs: what goes on finds all that it needs, and nothing that lives is touched (R29).
 
 Threads of graphs that need more than their newest checkpoint are used by runs while schedulers tick as fast as they can and
-every thread's time is over before each tick. `THREADS`, `RUNS` and `SEED` in the environment make it larger.
+every thread's time is over before each tick.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
+from figures import Figures, sizes
 from worker_container import working
 from workload import assert_invariants
 
@@ -207,8 +208,11 @@ class User:
             await self.compare(log)
 
 
-async def live(bench: Bench, *, threads: int, rounds: int, seed: int) -> str:
-    chance = random.Random(seed)
+@sizes(timeout=3600, threads=(2, 10), runs=(3, 40))
+async def test_sweeps_touch_nothing_that_lives(
+    bench: Bench, size: SimpleNamespace, seed: int, figures: Figures
+) -> None:
+    chance, threads, rounds = random.Random(seed), size.threads, size.runs
     users = [User(bench, random.Random(chance.random()), await bench.thread()) for _ in range(threads * 3)]
     uses = ("deltas", "remembering", "asking")
     # with their runs from the start: a thread that nobody uses goes as soon as its time is over
@@ -237,27 +241,20 @@ async def live(bench: Bench, *, threads: int, rounds: int, seed: int) -> str:
             await bench.container.threads.get(ANONYMOUS, thread_id)
     touched = await bench.rows("SELECT DISTINCT thread_id, place FROM public.touched")
     made = (await bench.rows("SELECT count(*) AS n FROM lgs.run"))[0]["n"] + len(resting) + len(stateless)
-    figures = (
-        f"R29: threads={len(users) + len(slow)} runs={made} ticks={bench.ticks} pruned={bench.pruned} "
-        f"purged={bench.purged} different=0 live_touched={len(touched)} seed={seed}"
+    figures(
+        "R29",
+        threads=len(users) + len(slow),
+        runs=made,
+        ticks=bench.ticks,
+        pruned=bench.pruned,
+        purged=bench.purged,
+        different=sum(user.different for user in users),
+        live_touched=len(touched),
+        seed=seed,
     )
     assert touched == []
     assert bench.purged == len(resting) + len(stateless)
     assert bench.pruned > len(users)
-    return figures
-
-
-async def test_sweeps_touch_nothing_that_lives(bench: Bench) -> None:
-    print(await live(bench, threads=2, rounds=3, seed=int(os.environ.get("SEED", "3"))))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-async def test_sweeps_touch_nothing_that_lives_for_many_runs(bench: Bench) -> None:
-    threads, rounds = int(os.environ.get("THREADS", "10")), int(os.environ.get("RUNS", "40"))
-    seed = int(os.environ.get("SEED", random.randrange(10**6)))
-    print(f"seed {seed}")  # a failing one is repeated with SEED=…
-    print(await live(bench, threads=threads, rounds=rounds, seed=seed))
 
 
 async def test_an_item_that_is_read_while_it_is_swept_stays(bench: Bench) -> None:

@@ -18,9 +18,14 @@ from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.settings import Settings
 
+#: What the container imports when it is asked.
+SERVICES = ("runs", "crons", "threads", "assistants", "store", "webhooks", "courier")
 #: ``processes.Process(target=tick_for_ever, args=...)``
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["scheduler_main"])
+#: Not this module: the server does not know the path of it.
+processes.set_forkserver_preload(
+    ["langgraph_serverless.containers.scheduler", *(f"langgraph_serverless.services.{name}" for name in SERVICES)]
+)
 
 
 def tick_for_ever(settings: Settings, manifest: Manifest) -> None:
