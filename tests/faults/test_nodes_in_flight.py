@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from dev_server import PATIENCE
 
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import Durability, RunRequest
+from langgraph_serverless.errors import LeaseLostError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
@@ -56,7 +58,7 @@ async def test_the_nodes_of_the_last_attempt_are_named(
     (claimed,) = await queue.claim(owner="dies", limit=1, lease=30)
     executing = asyncio.create_task(container.runner.execute(claimed, signals := RunSignals()))
     async with container.database.connection() as connection:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 cursor = await connection.execute(
                     "SELECT lease_history -> -1 -> 'nodes' AS nodes FROM lgs.run WHERE run_id = %s", (run.run_id,)
@@ -67,7 +69,8 @@ async def test_the_nodes_of_the_last_attempt_are_named(
                     break
                 await asyncio.sleep(0.02)
         signals.lose()
-        await asyncio.wait([executing])
+        with pytest.raises(LeaseLostError):
+            await executing
         await connection.execute(
             "UPDATE lgs.run SET lease_expires_at = now() - interval '1 second' WHERE run_id = %s", (run.run_id,)
         )
