@@ -10,7 +10,6 @@ import asyncio
 import json
 import socket
 import struct
-import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +24,7 @@ HEARTBEAT = 1.0
 NO_REDIS = {"REDIS_URI": "redis://127.0.0.1:9/0"}
 RUN = {
     "assistant_id": "steps",
-    "input": {"name": "s", "steps": 60, "seconds": 0.4},
+    "input": {"name": "s", "steps": 60, "seconds": 0.5},
     "stream_mode": "custom",
     "on_disconnect": "cancel",
 }
@@ -129,13 +128,13 @@ async def leave_everything(cluster: Cluster, url: str) -> None:
         await asyncio.to_thread(until, lambda: unnamed(cluster, run_ids, waiting), "the first of them to be made")
         for number, follower in enumerate([*hasty, *(follower for follower, _ in followed + waiting)]):
             follower.leave(reset=number % 2 == 0)
-        left = time.time()
         run_ids += [run_id for _, run_id in waiting]
         over = ["interrupted"] * len(run_ids)
         await asyncio.to_thread(until, lambda: statuses(cluster, run_ids) == over, "the runs to stop")
         live = "SELECT 1 FROM lgs.run WHERE status IN ('pending', 'running')"
         await asyncio.to_thread(until, lambda: not cluster.rows(live), "those of the hasty to stop as well")
-    late = [sum(at > left + HEARTBEAT for at in nodes(cluster, run_id)) for run_id in run_ids]
+    recorded = "SELECT run_id::text, extract(epoch FROM cancel_requested_at)::float8 AS at FROM lgs.run"
+    late = [sum(at > row["at"] + HEARTBEAT for at in nodes(cluster, row["run_id"])) for row in cluster.rows(recorded)]
     assert max(late) <= 1, late
     reasons = cluster.rows("SELECT DISTINCT cancel_reason FROM lgs.run")
     assert reasons == [{"cancel_reason": "the client disconnected"}]
