@@ -115,7 +115,21 @@ async def test_a_process_that_stands_still_keeps_no_lock(
 
 @pytest.mark.parametrize(
     "state",
-    ["25006", "25P03", "57P01", "57P02", "57P03", "57P05", "08000", "08006", "53300", "40001", "40P01", "57014"],
+    [
+        "25006",
+        "25P03",
+        "57P01",
+        "57P02",
+        "57P03",
+        "57P05",
+        "08000",
+        "08006",
+        "53100",
+        "53300",
+        "40001",
+        "40P01",
+        "57014",
+    ],
 )
 async def test_what_the_server_says_when_it_is_not_there_is_503(database: Database, state: str) -> None:
     raising = f"DO $$ BEGIN RAISE EXCEPTION 'as it says' USING ERRCODE = '{state}'; END $$"
