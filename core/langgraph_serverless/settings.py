@@ -305,7 +305,8 @@ class Settings:
         "WORKER_DEADLINE_MARGIN_SECS",
         _seconds(1),
         60.0,
-        "A worker function hands its runs on when less time than this is left.",
+        "A worker function hands its runs on when less time than this is left, or less than twice what its slowest node has taken, "
+        "but not before half of its time is over.",
     )
     webhook_allowed_hosts: tuple[str, ...] = _setting(
         "WEBHOOK_ALLOWED_HOSTS",

@@ -18,6 +18,8 @@ from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import Durability, Run, RunRequest
+from langgraph_serverless.execution.runner import RunSignals
+from langgraph_serverless.persistence.queue import QueueRepository
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "going_on" / "langgraph.json"
 QUICK = {"heartbeat_interval": 0.1, "lease_duration": 1.5, "poll_interval": 0.2, "sweep_interval": 0.2}
@@ -182,3 +184,43 @@ async def test_the_limit_of_supersteps_counts_over_hand_offs(container: WorkerCo
 
     async with working(container):
         await every(case, [6, 7])
+
+
+async def test_finished_tasks_of_a_function_are_not_repeated(worker_on: MakeContainer, journal: Path) -> None:
+    """An entrypoint is one superstep: it does not drain, but is released, and goes on behind what is finished."""
+    container = await worker_on(PROJECT, **QUICK, shutdown_grace=0.05)
+    runs = []
+    for durability in (Durability.SYNC, Durability.ASYNC):
+        request = RunRequest(assistant_id="calling", input=5, durability=durability)
+        runs.append(await container.runs.create(ANONYMOUS, request, thread_id=await new_thread(container)))
+    async with working(container), asyncio.timeout(PATIENCE):
+        while not journal.exists() or min(begun(journal, run).count("t2") for run in runs) < 1:
+            await asyncio.sleep(0.01)
+    async with working(container), asyncio.timeout(PATIENCE):
+        for run in runs:
+            while (result := await container.runs.result(run.run_id)) is None or not result.status.is_final:
+                await asyncio.sleep(0.01)
+            assert (result.status, result.output) == ("success", [0, 1, 2, 3, 4])
+            again = Counter(begun(journal, run))
+            assert (again["t0"], again["t1"], again["t4"]) == (1, 1, 1)
+            assert sum(again.values()) <= 6, "the one that was in flight"
+            assert await handoffs(container, run) == (1, 1)
+
+
+async def test_a_second_question_of_a_node_is_asked_after_a_crash(container: WorkerContainer, journal: Path) -> None:
+    """Its first answer is stored with the thread as well as with the node: it must not be taken for the second."""
+    thread_id = await new_thread(container)
+    async with working(container):
+        asked, result = await carried_out(container, given("twice", durability=Durability.SYNC), thread_id)
+    assert [entry["value"] for entry in result.output["__interrupt__"]] == ["ask 0?"]
+    answer = RunRequest(assistant_id="twice", command={"resume": "yes"}, durability=Durability.SYNC)
+    run = await container.runs.create(ANONYMOUS, answer, thread_id=thread_id)
+    [claimed] = await QueueRepository(container.database).claim(owner="lost", limit=1, lease=30)
+    await container.runner.execute(claimed, RunSignals())  # and dies before it can say that it came to a question
+    async with container.database.connection() as connection:
+        await connection.execute("UPDATE lgs.run SET lease_expires_at = now() WHERE run_id = %s", (run.run_id,))
+    async with working(container), asyncio.timeout(PATIENCE):
+        while (result := await container.runs.result(run.run_id)) is None or not result.status.is_final:
+            await asyncio.sleep(0.01)
+    assert [entry["value"] for entry in result.output["__interrupt__"]] == ["ask 1?"]
+    assert not journal.exists() or begun(journal, asked, run) == []
