@@ -28,7 +28,9 @@ from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import RunRequest, RunStatus
+from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.http.app import create_app
+from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.settings import Settings
 
 PROJECT = Path(__file__).parent / "project" / "langgraph.json"
@@ -176,13 +178,12 @@ def rows_of(database_uri: str, table: str) -> int:
     return int(count)
 
 
-#: A word of each statement that a worker sends for a run, or of two that follow each other on one connection.
+#: A word of each message that a worker sends for a run.
 STATEMENTS = {
     "claim": [b"WITH candidate AS"],
     "checkpoint": [b"INSERT INTO checkpoint_blobs"],
     "writes": [b"INSERT INTO checkpoint_writes"],
     "settle": [b"WITH settled AS"],
-    "commit": [b"WITH settled AS", b"COMMIT"],
     "hand-off": [b"'{-1,end}', '\"handoff\"'"],
 }
 
@@ -225,3 +226,63 @@ async def test_a_run_outlives_a_cut_at_each_statement(
     assert proxy.cuts == 1, "nothing was broken"
     assert ended["status"] == "success"
     assert ended["output"]["log"] == ["c1", "c2"]
+
+
+async def test_a_worker_that_stands_still_while_it_settles_keeps_no_locks(
+    container: WorkerContainer, proxy: TcpProxy, settings: Settings
+) -> None:
+    """Nothing more than the message with the statement reaches the server, and it needs nothing more."""
+
+    def rule(data: bytes, from_client: bool, connection: int) -> int | None:
+        if from_client and b"WITH settled AS" in data:
+            proxy.flowing.clear()
+        return None
+
+    proxy.rule = rule
+    thread = await container.threads.create(ANONYMOUS)
+    given = RunRequest(assistant_id="steps", input={"name": "s", "steps": 1, "seconds": 0})
+    run = await container.runs.create(ANONYMOUS, given, thread_id=thread.thread_id)
+    async with working(container):
+        try:
+            async with asyncio.timeout(10):
+                while not RunStatus(the_run(settings, run.run_id)["status"]).is_final:
+                    await asyncio.sleep(0.02)
+            rows(settings, "SELECT 1 FROM lgs.thread WHERE thread_id = %s FOR UPDATE NOWAIT", run.thread_id)
+            assert not proxy.flowing.is_set()
+        finally:
+            proxy.rule = untouched
+            proxy.flowing.set()
+
+
+async def test_what_was_written_is_looked_for_until_the_database_is_back(
+    container: WorkerContainer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the end of a run is lost, and the look at what has become of it meets an outage too."""
+    settle, look = QueueRepository.settle, QueueRepository.already_settled
+    said: list[str] = []
+
+    async def settle_unheard(self: QueueRepository, *args: Any, **options: Any) -> Any:
+        said.append("settle")
+        written = await settle(self, *args, **options)
+        if said.count("settle") == 1:
+            raise UnavailableError("the answer was lost")
+        return written
+
+    async def look_again(self: QueueRepository, *args: Any, **options: Any) -> Any:
+        said.append("look")
+        if said.count("look") == 1:
+            raise UnavailableError("away")
+        return await look(self, *args, **options)
+
+    monkeypatch.setattr(QueueRepository, "settle", settle_unheard)
+    monkeypatch.setattr(QueueRepository, "already_settled", look_again)
+    thread = await container.threads.create(ANONYMOUS)
+    given = RunRequest(assistant_id="steps", input={"name": "l", "steps": 1, "seconds": 0})
+    run = await container.runs.create(ANONYMOUS, given, thread_id=thread.thread_id)
+    assert container.event_hub is not None
+    async with working(container), asyncio.timeout(20), aclosing(container.event_hub.end(run.run_id)) as batches:
+        async for batch in batches:
+            if any(event.is_end for event in batch):
+                break
+    assert said == ["settle", "settle", "look", "settle", "look"]
+    assert the_run(settings, run.run_id)["status"] == "success"

@@ -54,10 +54,14 @@ class TcpProxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = self._target
-        if host.startswith("/"):
-            there = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
-        else:
-            there = await asyncio.open_connection(host, port)
+        try:
+            if host.startswith("/"):
+                there = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+            else:
+                there = await asyncio.open_connection(host, port)
+        except OSError:  # nobody is there: nor are we
+            writer.transport.abort()
+            return
         self._connections += 1
         number, pair = self._connections, (writer, there[1])
         self._writers.update(pair)

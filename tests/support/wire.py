@@ -41,6 +41,11 @@ def _placeholders(sql: str) -> str:
     return " ".join(re.sub(r"\$\d+|%\(\w+\)s", "$", sql.replace("%%", "%")).split())
 
 
+def _beginnings(names: dict[str, str]) -> dict[str, str]:
+    """Of each statement, what comes before its first parameter; the longest first."""
+    return {sql.split("$")[0]: names[sql] for sql in sorted(names, key=lambda sql: -len(sql.split("$")[0]))}
+
+
 def _names() -> dict[str, str]:
     names = {}
     for path in Path(persistence.__file__).parent.glob("*.sql"):
@@ -53,6 +58,7 @@ class Wire:
     """One connection, from its first byte on."""
 
     _NAMES = _names()
+    _BEGINNINGS = _beginnings(_NAMES)
 
     def __init__(self) -> None:
         self._rest = b""
@@ -99,7 +105,13 @@ class Wire:
 
     def _name(self, sql: bytes) -> str:
         text = sql.decode()
-        name = self._NAMES.get(_placeholders(text)) or " ".join(text.split()[:3])
+        # several statements in one message are named by the last one, and have their parameters in them
+        last = " ".join(text.split("\n;\n")[-1].split())
+        name = self._NAMES.get(_placeholders(text)) or (
+            next(name for begin, name in self._BEGINNINGS.items() if last.startswith(begin))
+            if "\n;\n" in text
+            else " ".join(text.split()[:3])
+        )
         if name == "COMMIT":
             name = f"COMMIT of {self._last}"
         self._last = name

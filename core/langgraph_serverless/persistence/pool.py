@@ -16,9 +16,9 @@ from __future__ import annotations
 import asyncio
 import select
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
@@ -132,6 +132,21 @@ class Database:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             await pool.close(timeout=5)
+
+
+async def in_one_message(
+    connection: Connection, statements: Sequence[LiteralString], parameters: Mapping[str, Any]
+) -> psycopg.AsyncCursor[DictRow]:
+    """Several statements as one transaction; the cursor has the rows of the last one.
+
+    The server has all of it before it begins, so it needs nothing more of a process that is stopped meanwhile. In a pipeline
+    it would wait for the pipeline's end with all locks, and no timeout of Postgres counts that.
+    """
+    cursor = psycopg.AsyncClientCursor(connection)
+    await cursor.execute("\n;\n".join(statements), parameters)
+    while cursor.nextset():
+        pass
+    return cursor
 
 
 def is_outage(error: psycopg.Error) -> bool:

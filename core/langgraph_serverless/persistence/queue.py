@@ -23,7 +23,7 @@ from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome
 from langgraph_serverless.errors import LeaseLostError
 from langgraph_serverless.persistence.json import jsonb
-from langgraph_serverless.persistence.pool import IDLE_LIMIT, Database
+from langgraph_serverless.persistence.pool import Database, in_one_message
 from langgraph_serverless.persistence.priorities import limits
 from langgraph_serverless.persistence.queries import load_queries
 from langgraph_serverless.persistence.runs import run_from_row
@@ -120,11 +120,12 @@ class QueueRepository:
                 if self._groups is None:
                     cursor = await connection.execute(CLAIM, parameters)
                 else:
-                    # one transaction, as a pipeline is until its end, which needs nothing more of us: no process that
-                    # stands still can keep the others from their turns
-                    async with connection.pipeline():
-                        await connection.execute(WAIT_FOR_TURN, {"lock": TURN_LOCK})
-                        cursor = await connection.execute(CLAIM_FAIRLY, parameters | limits(self._groups))
+                    # no process that stands still can keep the others from their turns
+                    cursor = await in_one_message(
+                        connection,
+                        (WAIT_FOR_TURN, CLAIM_FAIRLY),
+                        {**parameters, **limits(self._groups), "lock": TURN_LOCK},
+                    )
             except psycopg.errors.UniqueViolation:
                 # two workers took different runs of one thread at the same instant; the other one has it
                 return []
@@ -182,16 +183,9 @@ class QueueRepository:
                 "interrupts": jsonb(outcome.interrupts) if outcome.interrupts is not None else None,
             }
         statement = SETTLE_ROLLBACK if outcome.rollback else SETTLE
-        # the lock is a statement of its own: what waits for it must look at the thread's runs afterwards. A pipeline
-        # sends all of it in one round trip.
-        async with (
-            self._database.connection() as connection,
-            connection.pipeline(),
-            connection.transaction(),
-        ):
-            await connection.execute(IDLE_LIMIT)
-            await connection.execute(LOCK_THREAD_OF_RUN, {"thread_id": thread_id})
-            cursor = await connection.execute(statement, parameters)
+        # the lock is a statement of its own: what waits for it must look at the thread's runs afterwards
+        async with self._database.connection() as connection:
+            cursor = await in_one_message(connection, (LOCK_THREAD_OF_RUN, statement), parameters)
             row = await cursor.fetchone()
             if row is None:
                 cancel = await (await connection.execute(RECORDED_CANCEL, parameters)).fetchone()
