@@ -107,6 +107,12 @@ class FunctionRuntime:
         for name, value in numbers.items():
             self.metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
 
+    def measure(self, **seconds: Sequence[float]) -> None:
+        """The same for times; CloudWatch makes percentiles of many values of one name."""
+        for name, values in seconds.items():
+            for value in values:
+                self.metrics.add_metric(name=name, unit=MetricUnit.Seconds, value=round(value, 4))
+
     def instrument(self, handler: LambdaHandler, *, correlation_id_path: str | None = None) -> LambdaHandler:
         """The handler with its request id in every log line and its metrics, cold starts among them, published."""
         logged = self.logger.inject_lambda_context(handler, correlation_id_path=correlation_id_path, clear_state=True)

@@ -24,7 +24,18 @@ def consume_queue(event: dict[str, Any], context: Any) -> dict[str, Any]:
         )
     )
     outcome = asdict(report)
-    runtime.count(RunsSucceeded=report.succeeded, RunsFailed=report.failed, RunsHandedOff=report.handed_off)
+    del outcome["seconds"]  # one for each run
+    runtime.count(
+        RunsSucceeded=report.succeeded,
+        RunsFailed=report.failed,
+        RunsInterrupted=report.interrupted,
+        RunsHandedOff=report.handed_off,
+        RunsLost=report.lost,
+        RunsRepeated=report.repeated,
+        WebhooksDelivered=report.webhooks_delivered,
+        WebhooksFailed=report.webhooks_failed,
+    )
+    runtime.measure(**{f"RunSeconds{status.title()}": seconds for status, seconds in report.seconds.items()})
     runtime.logger.info("The worker leaves", extra=outcome)
     return outcome
 

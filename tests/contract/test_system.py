@@ -57,7 +57,9 @@ async def test_metrics_count_requests_by_route(http: httpx.AsyncClient) -> None:
     }
     assert counts["GET", "/threads/{thread_id}", 422] >= 2
     assert counts["GET", "unmatched", 404] >= 1
+    assert metrics["workers"] == {"max": 10, "active": 0, "available": 10}
     text = await http.get("/metrics")
+    assert "\nlg_api_workers_available 10\n" in text.text
     assert text.headers["content-type"].startswith("text/plain")
     assert 'lg_api_http_requests_total{method="GET",path="/threads/{thread_id}",status="422"}' in text.text
     assert "\nlg_api_num_pending_runs 0\n" in text.text
@@ -78,6 +80,23 @@ async def test_metrics_measure_the_queue(http: httpx.AsyncClient, sdk: LangGraph
     assert 30 <= queue["pending_runs_wait_time_max_secs"] < 40
     assert 20 <= queue["pending_runs_wait_time_med_secs"] < 30
     await sdk.threads.delete(thread["thread_id"])
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_metrics_count_the_slots_of_workers(http: httpx.AsyncClient, sdk: LangGraphClient, database: Any) -> None:
+    owners = [*["one"] * 3, *["two"] * 11, "lost"]
+    for owner in owners:
+        thread = await sdk.threads.create()
+        await database.execute(
+            "INSERT INTO lgs.run (run_id, thread_id, assistant_id, graph_id, kwargs, status, attempt, lease_token, lease_owner,"
+            " lease_expires_at) VALUES (gen_random_uuid(), %s, gen_random_uuid(), 'chat', '{}', 'running', 1,"
+            " gen_random_uuid(), %s, now() + make_interval(secs => %s))",
+            (thread["thread_id"], owner, -5 if owner == "lost" else 20),
+        )
+    metrics = (await http.get("/metrics", params={"format": "json"})).json()
+    assert metrics["workers"] == {"max": 20, "active": 14, "available": 6}
+    assert metrics["leases"]["n_expired"] == 1
+    await database.execute("TRUNCATE lgs.thread CASCADE")
 
 
 async def test_health_names_what_is_down(settings: Settings, tmp_path: Path) -> None:

@@ -254,7 +254,13 @@ class ApiContainer:
     def system(self) -> SystemService:
         from langgraph_serverless.services.system import SystemService
 
-        return SystemService(self.database, self._redis_trouble, groups=self.settings.group_limits)
+        settings = self.settings
+        return SystemService(
+            self.database,
+            self._redis_trouble,
+            groups=settings.group_limits,
+            jobs_per_worker=settings.n_jobs_per_worker,
+        )
 
     async def _redis_trouble(self) -> str | None:
         # the bell is made when it is first asked, as functions that only say how they are have no other use for it

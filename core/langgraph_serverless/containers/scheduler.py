@@ -9,10 +9,13 @@ from functools import cached_property
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.domain.priorities import AskHandler
+from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.scheduler import SchedulerService, TickReport
+from langgraph_serverless.services.system import Numbers
 from langgraph_serverless.settings import Settings
+from langgraph_serverless.telemetry import logger
 
 
 class SchedulerContainer(ApiContainer):
@@ -55,8 +58,18 @@ class SchedulerContainer(ApiContainer):
 
 async def tick(settings: Settings) -> TickReport:
     """One tick with a container of its own, which is closed afterwards: a minute later nothing of it would be fresh."""
+    return (await tick_and_measure(settings))[0]
+
+
+async def tick_and_measure(settings: Settings) -> tuple[TickReport, Numbers | None]:
+    """The same, and what the deployment looks like afterwards; None if that could not be found out."""
     container = SchedulerContainer(settings)
     try:
-        return await container.scheduler.tick()
+        report = await container.scheduler.tick()
+        try:
+            return report, await container.system.numbers()
+        except UnavailableError as error:
+            logger.warning("no numbers: %s", error, extra={"action": "measure_failed"})
+            return report, None
     finally:
         await container.aclose()

@@ -109,7 +109,10 @@ async def consume(
     container = WorkerContainer(settings, registry=registry, **options)
     threads = use_threads_for(settings)
     try:
-        return await container.worker().work(remaining=deadline, idle_grace=idle_grace)
+        report = await container.worker().work(remaining=deadline, idle_grace=idle_grace)
+        sent = container.webhooks.sent
+        report.webhooks_delivered, report.webhooks_failed = sent.delivered, sent.failed + sent.dead
+        return report
     finally:
         await container.aclose()
         # a node that still blocks is left behind with its thread; the next invocation gets threads of its own

@@ -192,6 +192,7 @@ RESPONSES: Mapping[str, Any] = {
         },
         "webhooks": {"n_undelivered": 1, "lag_max_secs": 0.2, "n_dead": 0},
         "crons": {"n_overdue": 0, "lag_max_secs": None},
+        "workers": {"max": 10, "active": 1, "available": 9},
         "api": {"http_requests_total": [{"method": "GET", "path": "/ok", "status": 200, "count": 12}]},
     },
     "ErrorResponse": {"detail": f"Thread with ID {_THREAD} not found"},

@@ -228,6 +228,7 @@ FIELDS: Mapping[str, str] = {
     "Metrics.leases": "Running runs whose worker is lost, and what became of the leases of the last hour.",
     "Metrics.webhooks": "Webhooks that are still to be delivered, for how long the longest due one is due, and given up ones.",
     "Metrics.crons": "Crons whose time has come and that have not fired, and how late the latest is, in seconds.",
+    "Metrics.workers": "Runs that the workers which have one could execute at once, that they execute, and the difference.",
     "recursion_limit": "The most supersteps of a run.",
     "refresh_ttl": "Whether reading restarts the items' time to live. By default, as the store is configured.",
     "result": "What the task has written, if it is over.",

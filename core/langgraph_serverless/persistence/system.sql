@@ -2,7 +2,7 @@
 -- How many runs wait and run, and for how many seconds those that are due have been waiting. Two scans of small partial
 -- indexes: the table itself may be large. `limits` and `most` are those of `claim_fairly` (queue.sql).
 WITH running AS MATERIALIZED (
-    SELECT thread_id, lease_expires_at, COALESCE(concurrency_key, 'default') AS name FROM lgs.run WHERE status = 'running'
+    SELECT thread_id, lease_owner, lease_expires_at, COALESCE(concurrency_key, 'default') AS name FROM lgs.run WHERE status = 'running'
 ), full_groups AS (
     SELECT name
     FROM running
@@ -19,6 +19,8 @@ WITH running AS MATERIALIZED (
 SELECT count(*) FILTER (WHERE NOT resuming) AS pending,
     count(*) FILTER (WHERE resuming) + (SELECT count(*) FROM running) AS running,
     (SELECT count(*) FROM running WHERE lease_expires_at < now()) AS expired_leases,
+    (SELECT count(*) FROM running WHERE lease_expires_at >= now()) AS executing,
+    (SELECT count(DISTINCT lease_owner) FROM running WHERE lease_expires_at >= now()) AS workers,
     max(waited) FILTER (WHERE waited >= 0) AS wait_max_seconds,
     percentile_cont(0.5) WITHIN GROUP (ORDER BY waited) FILTER (WHERE waited >= 0) AS wait_median_seconds,
     max(waited) FILTER (WHERE waited >= 0 AND NOT blocked) AS unblocked_wait_max_seconds,

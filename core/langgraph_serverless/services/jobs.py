@@ -32,6 +32,13 @@ class WorkReport:
     interrupted: int = 0
     handed_off: int = 0
     lost: int = 0
+    #: Of all these: runs that had been taken from a lost worker.
+    repeated: int = 0
+    webhooks_delivered: int = 0
+    #: To be tried again, or given up.
+    webhooks_failed: int = 0
+    #: How long runs took that ended here, by status, from their first attempt on.
+    seconds: dict[str, list[float]] = field(default_factory=dict)
     #: ``stopped``, ``deadline`` or ``idle``.
     reason: str = ""
     #: Runs were still waiting when it left.
@@ -133,6 +140,7 @@ class Jobs:
     async def _carry_out(self, job: Job) -> None:
         claimed = job.claimed
         began = time.monotonic()
+        self._report.repeated += claimed.attempt > 1
         how = "crashed"
         try:
             try:
@@ -142,7 +150,7 @@ class Jobs:
                 self._report.handed_off += 1
                 how = "handed_off"
             else:
-                how = self._count(await self._settler.settle(claimed, job.signals, execution))
+                how = self._count(claimed, await self._settler.settle(claimed, job.signals, execution), began)
         except LeaseLostError:
             self._report.lost += 1
             how = "lost"
@@ -159,8 +167,9 @@ class Jobs:
             seconds = round(time.monotonic() - began, 4)
             logger.info("run %s", how, extra=claimed.about | {"action": f"run_{how}", "seconds": seconds})
 
-    def _count(self, outcome: RunOutcome) -> str:
+    def _count(self, claimed: ClaimedRun, outcome: RunOutcome, began: float) -> str:
         """What to call this end."""
+        self._report.seconds.setdefault(outcome.status.value, []).append(claimed.age + time.monotonic() - began)
         if outcome.status is RunStatus.SUCCESS:
             self._report.succeeded += 1
         elif outcome.status is RunStatus.INTERRUPTED:

@@ -28,6 +28,9 @@ class QueueNumbers:
     unblocked_wait_max_seconds: float | None
     #: Of running runs: their workers have not been heard of, and nobody has taken them back yet.
     expired_leases: int
+    #: Running runs whose worker has been heard of, and how many workers have them.
+    executing: int
+    workers: int
     #: Due runs whose fairness group has as many running as it may have.
     over_limit: int
 
@@ -71,6 +74,12 @@ class Numbers:
     moves: MoveNumbers
     webhooks: WebhookNumbers
     crons: CronNumbers
+    jobs_per_worker: int
+
+    @property
+    def slots(self) -> int:
+        """Runs that the workers could execute at once. One that has none is not seen here; there is or comes one at least."""
+        return max(self.jobs_per_worker * max(1, self.queue.workers), self.queue.executing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +101,9 @@ class SystemService:
         redis_trouble: Callable[[], Awaitable[str | None]],
         *,
         groups: GroupLimits | None = None,
+        jobs_per_worker: int = 1,
     ) -> None:
+        self._jobs_per_worker = jobs_per_worker
         self._database = database
         self._groups = groups or GroupLimits()
         self._redis_trouble = redis_trouble
@@ -145,6 +156,7 @@ class SystemService:
                 moves=MoveNumbers(**await self._system.measure_moves(connection)),
                 webhooks=WebhookNumbers(**await self._system.measure_webhooks(connection)),
                 crons=CronNumbers(**await self._system.measure_crons(connection)),
+                jobs_per_worker=self._jobs_per_worker,
             )
 
 

@@ -56,6 +56,8 @@ class WebhookService:
         self._database = database
         self._sender = sender
         self._webhooks = WebhookRepository()
+        #: What this process has come to with its webhooks so far.
+        self.sent = DeliveryReport()
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def deliver(self, outbox_id: uuid.UUID) -> None:
@@ -123,8 +125,9 @@ class WebhookService:
             async with self._database.connection() as connection:
                 await self._webhooks.failed(connection, delivery, str(error), delay=delay)
             dead = delay is None
-            report.dead += dead
-            report.failed += not dead
+            for each in (report, self.sent):
+                each.dead += dead
+                each.failed += not dead
             logger.warning(
                 "webhook %s: %s",
                 "given up" if dead else "not delivered",
@@ -135,6 +138,7 @@ class WebhookService:
         async with self._database.connection() as connection:
             await self._webhooks.delivered(connection, delivery)
         report.delivered += 1
+        self.sent.delivered += 1
         logger.info("webhook delivered", extra=about | {"action": "webhook_delivered"})
 
 

@@ -32,6 +32,7 @@ class Metrics(ResponseModel):
     leases: JsonObject
     webhooks: JsonObject
     crons: JsonObject
+    workers: JsonObject
     api: JsonObject
 
 
@@ -44,7 +45,7 @@ def health_response(report: HealthReport) -> Response:
 
 
 def metrics_document(numbers: Numbers, requests: Requests) -> dict[str, Any]:
-    """Metrics as JSON. Requests are those of this process; workers are other processes, which report themselves."""
+    """Metrics as JSON. Requests are those of this process; all else is about the whole deployment."""
     queue, moves = numbers.queue, numbers.moves
     return {
         "queue": {
@@ -66,6 +67,11 @@ def metrics_document(numbers: Numbers, requests: Requests) -> dict[str, Any]:
             "n_undelivered": numbers.webhooks.undelivered,
             "lag_max_secs": numbers.webhooks.lag_seconds,
             "n_dead": numbers.webhooks.dead,
+        },
+        "workers": {
+            "max": numbers.slots,
+            "active": queue.executing,
+            "available": numbers.slots - queue.executing,
         },
         "crons": {"n_overdue": numbers.crons.overdue, "lag_max_secs": numbers.crons.lag_seconds},
         "api": {
@@ -95,6 +101,9 @@ def _lines(numbers: Numbers, requests: Requests) -> Iterator[str]:
             queue.unblocked_wait_max_seconds,
         ),
         ("lg_api_num_pending_runs_over_limit", "Due runs whose fairness group is at its limit.", queue.over_limit),
+        ("lg_api_workers_max", "Runs that the workers with a run could execute at once.", numbers.slots),
+        ("lg_api_workers_active", "Runs that workers execute.", queue.executing),
+        ("lg_api_workers_available", "Free slots of these workers.", numbers.slots - queue.executing),
         ("lg_api_num_expired_leases", "Running runs whose worker is lost and not replaced yet.", queue.expired_leases),
         ("lg_api_lease_expiries_last_hour", "Attempts of the last hour that lost their worker.", moves.lease_expiries),
         ("lg_api_handoffs_last_hour", "Hand-offs from worker to worker in the last hour.", moves.handoffs),
