@@ -36,6 +36,8 @@ from langgraph_serverless.telemetry import logger
 
 #: How long a published free slot counts without being published again (seconds).
 SLOT_TTL = 15.0
+#: Before a task that has been cancelled and goes on is cancelled again (seconds).
+CANCEL_AGAIN = 2.0
 #: Before its deadline a function stops waiting for graphs that do not drain (seconds).
 LAST_MOMENT = 2.0
 #: A worker that leaves because nothing is left to do lets the webhooks that it is sending end (seconds).
@@ -253,6 +255,11 @@ class Worker:
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait until it has cleaned up after itself."""
-    task.cancel()
-    await asyncio.wait([task])
+    """Cancel a task and wait until it has cleaned up after itself.
+
+    Again after a while: what a task waits for may swallow a cancellation, and a loop would then go on for ever, and a worker
+    that is to leave wait for it.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN)
