@@ -88,6 +88,27 @@ async def test_a_node_longer_than_the_function_ends_in_an_error_that_names_it(co
     assert time.monotonic() - began < 15
 
 
+async def test_a_sweep_that_dies_while_it_ends_a_run_is_no_worker_that_the_run_has_lost(
+    container: WorkerContainer,
+) -> None:
+    run = await begin(container, seconds=60)
+    queue = QueueRepository(container.database)
+    for number in (1, 2, 3):
+        (claimed,) = await queue.claim(owner="dies", limit=1, lease=30)
+        await queue.note_nodes(claimed.lease, [f"node {number}"])
+        async with container.database.connection() as connection:
+            await connection.execute("UPDATE lgs.run SET lease_expires_at = now() WHERE lease_owner = 'dies'")
+        if number < 3:
+            await queue.requeue_expired(max_attempts=3)
+    (taken,) = await queue.claim_exhausted(owner="dies", lease=30, max_attempts=3)
+    assert (taken.attempts, taken.nodes) == (3, ["node 3"])
+    async with container.database.connection() as connection:
+        await connection.execute("UPDATE lgs.run SET lease_expires_at = now() WHERE lease_owner = 'dies'")
+    assert (await container.queue.sweep()).buried == 1
+    ended = await row(container, run)
+    assert "lost its worker 3 times while it executed the node 'node 3'" in ended["error"]["message"]
+
+
 @pytest.mark.parametrize("action", list(CancelAction))
 @pytest.mark.parametrize("begun", [False, True])
 async def test_a_cancel_that_takes_its_workers_along_ends_as_well(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import re
 from pathlib import Path
 
 import pytest
@@ -85,9 +84,7 @@ async def test_every_kind_of_death_among_good_runs(
         (row,) = cluster.rows("SELECT * FROM lgs.run WHERE run_id = %s", (run_id,))
         assert (row["status"], row["last_node"]) == ("error", PLACES[how[1]]), (how, row["error"])
         assert row["error"]["error"] == "RunAttemptsExhausted", how
-        # one that lost its first worker to another's death, before its first checkpoint, may seem to have got on once
-        given_up = rf"lost its worker [34] times while it executed the node '{re.escape(PLACES[how[1]])}'"
-        assert re.search(given_up, row["error"]["message"]), (how, row["error"], row["lease_history"])
+        assert f"lost its worker 3 times while it executed the node '{PLACES[how[1]]}'" in row["error"]["message"], how
     good = delays(workload)
     worst = max(row["attempt"] for row in workload.rows().values())
     figures(

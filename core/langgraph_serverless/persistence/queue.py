@@ -228,7 +228,7 @@ class QueueRepository:
                     lease=_lease(row),
                     thread_id=row["thread_id"],
                     graph_id=row["graph_id"],
-                    attempts=row["attempt"] - 1,
+                    attempts=row["lost"],
                     last_error=row["last_error"],
                     nodes=row["nodes"] or (),
                     cancel=_cancel(row),

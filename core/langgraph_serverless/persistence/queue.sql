@@ -328,7 +328,8 @@ WHERE run_id IN (
 RETURNING run_id, thread_id
 
 -- name: claim_exhausted
--- Takes over runs whose last attempt has expired without getting on, in order to end them.
+-- Takes over runs whose last attempt has expired without getting on, in order to end them. Whoever did so before and died of
+-- something else is no worker that the run has lost.
 WITH exhausted AS (
     SELECT run_id, gen_random_uuid() AS token FROM lgs.run r
     WHERE status = 'running' AND lease_expires_at < now()
@@ -346,7 +347,11 @@ SET attempt = r.attempt + 1, lease_token = e.token, lease_owner = %(owner)s,
 FROM exhausted e
 WHERE r.run_id = e.run_id
 RETURNING r.run_id, r.thread_id, r.graph_id, r.lease_token, r.attempt, r.handoffs, r.last_error, r.cancel_action,
-    r.cancel_reason, r.lease_history -> -2 -> 'nodes' AS nodes
+    r.cancel_reason,
+    (SELECT count(*) FROM jsonb_array_elements(r.lease_history) AS l (entry)
+     WHERE entry ->> 'end' = 'expired' AND NOT entry ?| ARRAY['kind', 'replayed']) AS lost,
+    (SELECT entry -> 'nodes' FROM jsonb_array_elements(r.lease_history) WITH ORDINALITY AS l (entry, place)
+     WHERE NOT entry ? 'kind' ORDER BY place DESC LIMIT 1) AS nodes
 
 -- name: note_nodes
 -- What a run is about to execute under its lease, in case that it is the end of its worker.
