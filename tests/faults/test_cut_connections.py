@@ -255,9 +255,12 @@ async def test_a_worker_that_stands_still_while_it_settles_keeps_no_locks(
 
 
 async def test_what_was_written_is_looked_for_until_the_database_is_back(
-    container: WorkerContainer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    worker_on: MakeContainer, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The answer to the end of a run is lost, and the look at what has become of it meets an outage too."""
+    monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
+    # a heartbeat that comes later: with the row's lease gone, it would call the run lost
+    container = await worker_on(PROJECT, **{**QUICK, "heartbeat_interval": 10.0, "lease_duration": 30.0})
     settle, look = QueueRepository.settle, QueueRepository.already_settled
     said: list[str] = []
 

@@ -121,21 +121,25 @@ class Settler:
         ``recall`` looks for what was written although its answer never came: then the lease is gone, but not lost.
         """
         unsure = False
+
+        async def once() -> _Written:
+            try:
+                return await write()
+            except LeaseLostError:
+                before = await recall() if unsure and recall is not None else None
+                if before is None:
+                    raise
+                return before
+
         while True:
             try:
-                written = await asyncio.shield(asyncio.ensure_future(write()))
+                written = await asyncio.shield(asyncio.ensure_future(once()))
             except UnavailableError as error:
                 unsure = True
                 logger.warning("cannot settle yet: %s", error, extra=claimed.about | {"action": "settle_retry"})
                 if signals.lost:
                     raise LeaseLostError(f"run {claimed.run.run_id} was lost while the database was away") from error
                 await asyncio.sleep(SETTLE_RETRY)
-            except LeaseLostError:
-                before = await recall() if unsure and recall is not None else None
-                if before is None:
-                    raise
-                self._heartbeat.release(claimed.lease)
-                return before
             else:
                 if isinstance(written, CancelRequest):
                     return written  # nothing was, so the lease must be kept
