@@ -61,8 +61,24 @@ test-of-answers:
 test-of-the-rest:
 	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,unit security e2e)) -m "not slow"
 
-test-slow: setup ## The tests that take minutes
+test-slow: setup ## The tests that take minutes, at full size: about an hour (ARGS="-k name" takes some); figures in .data
+ifeq ($(strip $(ARGS)),)
+	$(MAKE) --no-print-directory --keep-going --jobs 3 --output-sync=target slow-soak slow-waiting slow-rest; \
+	status=$$?; cat .data/figures.txt; exit $$status
+else
 	$(BIN)/python -m pytest $(TESTS) -m slow $(ARGS)
+endif
+
+# Three sessions at once on servers of their own: the soak, which takes its hour whatever happens, what waits most of the time,
+# and what works most of the time.
+SLOW_WAITING := $(addprefix tests/faults/test_,postgres_restarts.py recovery_time.py hand_off.py history.py redis_lost.py black_hole.py)
+.PHONY: slow-soak slow-waiting slow-rest
+slow-soak:
+	$(BIN)/python -m pytest tests/faults/test_soak.py -m slow
+slow-waiting:
+	TEST_DATA=test-waiting $(BIN)/python -m pytest $(SLOW_WAITING) -m slow
+slow-rest:
+	$(BIN)/python -m pytest $(TESTS) -m slow $(addprefix --ignore=,tests/faults/test_soak.py $(SLOW_WAITING))
 
 model: ## Check the model of leases and fences with Spin (ARGS=--quick takes seconds)
 	@$(PYTHON) docs/design/protocol/check.py $(ARGS)

@@ -1,8 +1,9 @@
 """Servers, databases and settings for all tests.
 
 ``database_uri`` and ``redis_uri`` start real servers out of wheels under ``.data/test`` (or use ``TEST_DATABASE_URI`` and
-``TEST_REDIS_URI``). Several test sessions may run at once: they share the servers, the last one to leave stops them. Each
-session gets a database of its own, copied from a migrated template, so a second session starts in about a second.
+``TEST_REDIS_URI``; ``TEST_DATA`` names another folder in ``.data``). Several test sessions may run at once: they share the
+servers, the last one to leave stops them. Each session gets a database of its own, copied from a migrated template, so a
+second session starts in about a second.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ pytest_plugins = [
 ROOT = Path(__file__).parent.parent
 #: Numbers per vector of the store's index, for all projects of the tests that have one.
 STORE_DIMS = 8
-DATA = ROOT / ".data" / "test"
+DATA = ROOT / ".data" / os.environ.get("TEST_DATA", "test")
 #: Tests under these folders leave nothing behind that breaks an invariant.
 GUARDED = ("integration", "contract", "faults", "e2e")
 
