@@ -110,7 +110,7 @@ async def play(container: WorkerContainer, runs: int, made: list[uuid.UUID]) -> 
     results: Results = {}
     took = []
     for name, (_, run_id) in names.items():
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(5 * PATIENCE):
             while (result := await service.result(run_id)) is not None and not result.status.is_final:
                 await asyncio.sleep(0.01)
         took.append(time.monotonic() - began[name])

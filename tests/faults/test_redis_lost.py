@@ -317,7 +317,8 @@ async def test_a_client_from_before_a_flush_goes_on_and_gets_the_state(
     assert (only.event, only.data["log"]) == ("values", log)
 
 
-@pytest.mark.parametrize("how", ["handed on", pytest.param("killed", marks=pytest.mark.slow)])
+@pytest.mark.slow  # the fast form is in tests/integration/test_event_log.py
+@pytest.mark.parametrize("how", ["handed on", "killed"])
 async def test_events_that_a_worker_held_back_when_it_left_are_made_good_by_the_state(
     server: DevServer, valkey: EmbeddedValkey, workload_on: MakeWorkload, how: str
 ) -> None:
