@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import httpx
 import pytest
 from cluster import PROJECT
 from dev_server import SHORT_LEASES, DevServer, MakeServer
+from tolls import leases_lost
 from workload import RECONNECTING, MakeWorkload, assert_invariants
 
 from langgraph_serverless.cli.laptop.postgres import EmbeddedPostgres
@@ -77,7 +77,12 @@ async def test_requests_are_refused_while_it_is_away_and_work_afterwards(
         assert answer.json()["log"] == ["p1"]
 
 
-async def test_runs_outlive_restarts(server: DevServer, postgres: EmbeddedPostgres, workload_on: MakeWorkload) -> None:
+async def test_runs_outlive_restarts(
+    dev_servers: MakeServer, postgres: EmbeddedPostgres, workload_on: MakeWorkload, tmp_path: Path
+) -> None:
+    # leases that outlast a restart, also of a machine that is busy with others: three lost ones would end a run
+    times = {**SHORT_LEASES, "LEASE_DURATION_SECS": "10"}
+    server = dev_servers(PROJECT, JOURNAL=str(tmp_path / "journal"), DATABASE_URI=postgres.start(), **times)
     workload = workload_on(server, seconds=0.4)
     await workload.start(single=3, queued=2, stateless=1, waits=2, streams=2)
     await workload.under_way(10)
@@ -86,9 +91,8 @@ async def test_runs_outlive_restarts(server: DevServer, postgres: EmbeddedPostgr
         await asyncio.to_thread(postgres.start)
         await asyncio.sleep(0.5)  # some time in which the server is there
     await workload.all_right()
-    repeats: Counter[str] = workload.repeats()
-    assert max(repeats.values()) <= 2, "a superstep for each restart at most"
-    assert max(row["attempt"] for row in workload.rows().values()) <= 3
+    repeated, lost = workload.repeats(), leases_lost(server)
+    assert all(repeated[run.run_id] <= lost[run.run_id] for run in workload.runs), (repeated, lost)
     await assert_invariants(server.database_uri, worker=True)
 
 
@@ -102,5 +106,6 @@ async def test_runs_outlive_an_outage_longer_than_their_leases(
     await asyncio.sleep(5)  # leases last three
     await asyncio.to_thread(postgres.start)
     await workload.all_right()
-    assert max(workload.repeats().values()) <= 1
+    repeated, lost = workload.repeats(), leases_lost(server)
+    assert all(repeated[run.run_id] <= lost[run.run_id] for run in workload.runs), (repeated, lost)
     await assert_invariants(server.database_uri, worker=True)
