@@ -185,7 +185,7 @@ class Race:
         return self.cluster.rows("SELECT * FROM lgs.run WHERE run_id = ANY(%s::uuid[])", (ids,))
 
 
-@sizes(timeout=1800, limit=(6, 20), margin=(3.5, 6), seconds=(0.1, 1.0), race=(3, 300))
+@sizes(timeout=1800, limit=(5.5, 20), margin=(3.5, 6), seconds=(0.1, 1.0), race=(6, 300))
 async def test_r4_a_marathon_of_hand_offs(size: SimpleNamespace, deployed: Deploy, figures: Figures, seed: int) -> None:
     """R4: many times the limit, in every durability, with every kind of client; nothing is repeated, nobody notices."""
     laps = max(4, round(size.race / size.seconds / SUPERSTEPS))
@@ -217,7 +217,8 @@ async def test_r4_a_marathon_of_hand_offs(size: SimpleNamespace, deployed: Deplo
     assert not repeats, repeats
     assert handoffs >= 15
     assert service.invocations[-1].report is not None
-    assert service.invocations[-1].report["reason"] == "idle"
+    # idle, unless its time was over just then
+    assert not service.invocations[-1].report["work_left"]
     invocations = len(service.invocations)
     report = await ticked(cluster)
     assert (report.bells_rung, len(service.invocations)) == (0, invocations), "it is over"
@@ -229,10 +230,10 @@ async def test_r4_a_marathon_of_hand_offs(size: SimpleNamespace, deployed: Deplo
 async def test_the_chain_of_invocations_does_not_break(deployed: Deploy) -> None:
     """A function that cannot invoke itself leaves its runs to the scheduler's tick."""
     cluster, service = deployed(
-        limit=6, WORKER_DEADLINE_MARGIN_SECS="3.5", WORKER_IDLE_GRACE_SECS="0.3", QUEUE_POLL_INTERVAL_SECS="30"
+        limit=5, WORKER_DEADLINE_MARGIN_SECS="3.5", WORKER_IDLE_GRACE_SECS="0.3", QUEUE_POLL_INTERVAL_SECS="30"
     )
     async with cluster.client() as client, asyncio.timeout(3 * PATIENCE):
-        race = Race(cluster, client, 8, 0.1)
+        race = Race(cluster, client, 4, 0.1)
         joined = asyncio.create_task(race.join("joined", "sync"))
         while not service.running:
             await asyncio.sleep(0.02)
