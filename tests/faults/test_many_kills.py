@@ -17,6 +17,8 @@ from tolls import doubled_checkpoints, leases_lost, recoveries, repeats
 from workload import RECONNECTING, assert_invariants
 
 STEPS, WORKERS = 10, 3
+#: The backends of those that were killed stay for a while.
+FEW_CONNECTIONS = {"DATABASE_POOL_MAX_SIZE": "8"}
 FINAL = {"success", "error", "timeout", "interrupted"}
 
 pytestmark = [*map(pytest.mark.filterwarnings, RECONNECTING)]
@@ -39,18 +41,18 @@ async def _many_kills(
     # new ones all the time, so that there is always something to kill
     batch = size.runs // (size.kills + 2)
     runs = dict([await _made(client, name, given) for name in islice(names, 2 * batch)])
-    workers = [cluster.worker() for _ in range(WORKERS)]
+    workers = [cluster.worker(**FEW_CONNECTIONS) for _ in range(WORKERS)]
     killed_at: dict[str, float] = {}
     for _ in range(size.kills):
         victim = chance.choice(await asyncio.to_thread(until, lambda: _at_work(cluster, workers), "a worker at work"))
         await asyncio.sleep(chance.uniform(0.0, 0.5 if size.full else 0.2))
         workers[victim].kill()
         killed_at[workers[victim].owner] = time.time()
-        workers[victim] = cluster.worker()
+        workers[victim] = cluster.worker(**FEW_CONNECTIONS)
         runs |= dict([await _made(client, name, given) for name in islice(names, batch)])
     runs |= dict([await _made(client, name, given) for name in names])
 
-    outcomes = await _outcomes(client, runs, patience=600 if size.full else 60)
+    outcomes = await _outcomes(client, runs, patience=1000 if size.full else 100)
     wrong = 0
     for name, thread_id in runs.values():
         thread = await client.threads.get(thread_id)

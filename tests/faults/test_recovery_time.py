@@ -37,6 +37,7 @@ DEFAULTS = {
     "QUEUE_POLL_INTERVAL_SECS": "5",
     # What has lost its second worker is tried alone (``services/trials.py``), which takes longer on purpose.
     "MAX_RUN_ATTEMPTS": "50",
+    "DATABASE_POOL_MAX_SIZE": "8",
 }
 TICK, JOBS, STEP = 60.0, 10, 1.0
 #: Of these workers, as many are kept full.
