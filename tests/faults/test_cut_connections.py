@@ -208,14 +208,15 @@ async def test_a_run_outlives_a_cut_at_each_statement(
 
     proxy.cuts, proxy.rule = 0, rule
     thread = await container.threads.create(ANONYMOUS)
-    given = RunRequest(assistant_id="steps", input={"name": "c", "steps": 2, "seconds": 0.1})
+    steps = 15 if statement == "hand-off" else 2  # so that it is not over before its worker leaves
+    given = RunRequest(assistant_id="steps", input={"name": "c", "steps": steps, "seconds": 0.1})
     run = await container.runs.create(ANONYMOUS, given, thread_id=thread.thread_id)
     if statement == "hand-off":
         async with working(container) as worker, asyncio.timeout(10):
             while not worker.active:
                 await asyncio.sleep(0.01)
     assert container.event_hub is not None
-    async with working(container), asyncio.timeout(10):
+    async with working(container), asyncio.timeout(20):
         while not RunStatus((ended := the_run(settings, run.run_id))["status"]).is_final:
             await asyncio.sleep(0.02)
         # the end is in the stream as well, and not only found by those who look at the row
@@ -225,7 +226,7 @@ async def test_a_run_outlives_a_cut_at_each_statement(
                     break
     assert proxy.cuts == 1, "nothing was broken"
     assert ended["status"] == "success"
-    assert ended["output"]["log"] == ["c1", "c2"]
+    assert ended["output"]["log"] == [f"c{number}" for number in range(1, steps + 1)]
 
 
 async def test_a_worker_that_stands_still_while_it_settles_keeps_no_locks(
