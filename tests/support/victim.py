@@ -15,7 +15,6 @@ from multiprocessing.process import BaseProcess
 from langgraph_serverless.containers.worker import WorkerContainer, use_threads_for
 from langgraph_serverless.settings import Settings
 
-
 #: Imported before the fork: what the child would need, and what it imports of the parent's.
 IMPORTED = ["pytest", "langgraph.graph", "langgraph_serverless.containers.worker"]
 
