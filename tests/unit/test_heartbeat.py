@@ -70,6 +70,17 @@ def test_a_held_lease_is_extended_and_nothing_else_happens() -> None:
     assert set(database.seconds) == {DURATION}
 
 
+def test_who_has_stood_still_knows_that_its_lease_may_be_over_before_it_has_asked() -> None:
+    heartbeat = Heartbeat(Database().beat, interval=INTERVAL, duration=DURATION)
+    new, old, gone = (Run(Database()) for _ in range(3))
+    now = time.monotonic()
+    for run in (new, old, gone):
+        assert heartbeat.hold(run.lease, since=now, on_lost=run.lost.set, on_cancel=run.on_cancel)
+    heartbeat.release(gone.lease)
+    heartbeat._held[old.lease.token].confirmed_at -= DURATION
+    assert [heartbeat.holds(run.lease) for run in (new, old, gone)] == [True, False, False]
+
+
 def test_a_lease_without_an_answer_is_lost_and_the_others_are_not() -> None:
     database = Database()
     run, other = Run(database), Run(database)

@@ -56,6 +56,18 @@ async def test_the_first_event_goes_at_once_and_the_rest_in_batches_in_order() -
     assert len(log.batches) == 3
 
 
+async def test_nothing_is_sent_for_a_lease_that_may_be_over() -> None:
+    log, lost, held = Log(), asyncio.Event(), True
+    sink = EventSink(log, LEASE, on_lost=lost.set, held=lambda: held)
+    await sink.emit(Event("0", b"{}"))
+    await sink.drain()
+    held = False
+    await sink.emit(Event("1", b"{}"))
+    await sink.drain()
+    assert log.batches == [["0"]]
+    assert lost.is_set()
+
+
 async def test_a_graph_that_is_faster_than_the_log_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PENDING", 10)
     monkeypatch.setattr(module, "MAX_BATCH", 4)

@@ -66,6 +66,8 @@ class RunSignals:
     task: asyncio.Task[Any] | None = None
     #: Takes the time of the run's nodes, if somebody wants to know.
     clock: NodeClock | None = None
+    #: Whether the run's lease cannot have run out yet.
+    held: Callable[[], bool] = lambda: True
 
     def drain(self) -> None:
         self.control.request_drain("hand-off")
@@ -143,7 +145,7 @@ class GraphRunner:
             LeaseLostError: the run belongs to somebody else.
             UnavailableError: the database is out of reach; the run's lease will expire.
         """
-        sink = EventSink(self._log, claimed.lease, on_lost=signals.lose, about=claimed.about)
+        sink = EventSink(self._log, claimed.lease, on_lost=signals.lose, held=signals.held, about=claimed.about)
         if not claimed.continued:
             opening = {"run_id": str(claimed.run.run_id), "attempt": claimed.attempt}
             await sink.emit(Event(METADATA, dump_json(opening)))

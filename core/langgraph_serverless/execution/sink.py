@@ -37,11 +37,20 @@ class EventSink:
         lease: Lease,
         *,
         on_lost: Callable[[], None],
+        held: Callable[[], bool] = lambda: True,
         about: Mapping[str, Any] | None = None,
     ) -> None:
+        """
+        Args:
+            on_lost: called when the log refuses events, or ``held`` does.
+            held: whether the lease can still be ours. The log knows a new owner only by its first event, so whoever has
+                stood still asks before each batch.
+            about: what the process's log says about the run.
+        """
         self._log = log
         self._lease = lease
         self._on_lost = on_lost
+        self._held = held
         #: What the log says about the run.
         self._about = {"action": "append", **(about or {"run_id": str(lease.run_id), "lease": lease.name})}
         self._pending: deque[Event] = deque()
@@ -89,6 +98,10 @@ class EventSink:
             batch = self._next_batch()
             if not self._full:
                 self._room.set()
+            if not self._held():
+                self._give_up()
+                self._on_lost()
+                return
             try:
                 await log.append(self._lease, batch)
             except LeaseLostError:

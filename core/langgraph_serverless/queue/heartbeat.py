@@ -124,6 +124,16 @@ class Heartbeat:
             self._held[lease.token] = _Held(lease, since, on_lost, on_cancel, about, ends_at)
         return True
 
+    def holds(self, lease: Lease) -> bool:
+        """Whether the lease cannot have run out yet, as far as this process knows.
+
+        For writes that the database does not judge: a worker that has stood still is told the truth by its own clock before
+        its heartbeat has asked anybody.
+        """
+        with self._lock:
+            entry = self._held.get(lease.token)
+        return entry is not None and time.monotonic() - entry.confirmed_at < self._duration
+
     def release(self, lease: Lease) -> None:
         """Stop extending a lease; its run was settled, handed on or lost."""
         with self._lock:

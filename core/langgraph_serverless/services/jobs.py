@@ -10,6 +10,7 @@ It never executes a run whose lease it has lost, and never writes for one: the f
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
@@ -126,7 +127,7 @@ class Jobs:
             loop.call_soon_threadsafe(job.signals.cancel, request)
 
         claimed = job.claimed
-        if not self._heartbeat.hold(
+        if self._heartbeat.hold(
             claimed.lease,
             since=asked,
             on_lost=on_lost,
@@ -134,6 +135,8 @@ class Jobs:
             about=claimed.about,
             time_left=self._runner.run_timeout - claimed.age,
         ):
+            job.signals.held = functools.partial(self._heartbeat.holds, claimed.lease)
+        else:
             # a node kept the event loop from seeing the answer: the run goes back before it begins, if it is still ours
             job.signals.release()
 
