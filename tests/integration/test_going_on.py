@@ -98,6 +98,19 @@ async def test_a_subgraph_with_its_own_checkpointer_is_not_skipped(container: Wo
         await every(case, ["a", "s1", "s2", "z"])
 
 
+async def test_nor_is_one_within_another_subgraph(container: WorkerContainer, journal: Path) -> None:
+    async def case(durability: Durability, at: str) -> None:
+        thread_id = await new_thread(container)
+        await carried_out(container, given("within", durability=durability), thread_id)
+        run, result = await carried_out(container, given("within", at, durability=durability), thread_id)
+        assert result.status == "success"
+        assert begun(journal, run) == ["a", "m1", "s1", "s2", "m2", "z"]
+        assert await handoffs(container, run) == (0 if at == "z" else 1, 1)
+
+    async with working(container):
+        await every(case, ["a", "m1", "s1", "s2", "m2", "z"])
+
+
 async def test_nothing_is_repeated_in_a_fan_out_of_subgraphs(container: WorkerContainer, journal: Path) -> None:
     async def case(durability: Durability, drains: tuple[str, ...]) -> None:
         thread_id = await new_thread(container)

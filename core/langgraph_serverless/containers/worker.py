@@ -14,6 +14,7 @@ from typing import Any
 from langgraph_serverless.containers.graphs import GraphContainer
 from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.event_loop import end_process
+from langgraph_serverless.execution.continuing import resume_only_begun
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.runner import GraphRunner
 from langgraph_serverless.persistence.checkpoints import FencedSaver
@@ -54,7 +55,9 @@ class WorkerContainer(GraphContainer):
         )
 
     async def _saver(self, lease: Lease) -> FencedSaver:
-        return FencedSaver(await self.database.pool(), lease)
+        # a run's first lease has nothing to go on from
+        on_read = resume_only_begun if lease.epoch > 1 else None
+        return FencedSaver(await self.database.pool(), lease, on_read=on_read)
 
     def worker(self) -> Worker:
         """A new worker; its heartbeat has a connection of its own."""

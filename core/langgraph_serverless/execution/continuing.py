@@ -2,7 +2,8 @@
 
 It goes on with input ``None`` from its newest checkpoint. What LangGraph takes that for, a client's word to resume, is right
 only where subgraphs are in flight; elsewhere it would pass a breakpoint, or skip a subgraph with a checkpointer of its
-own, which it takes for one that waits. So it is told that nothing is resumed, unless there is something. A run that has not come
+own, which it takes for one that waits. So it is told that nothing is resumed, unless there is something; and then each
+subgraph is judged by itself, when it looks for its checkpoint (``resume_only_begun``). A run that has not come
 to a checkpoint of its own begins with its request again, but for what its command has brought about already: an
 update is not made twice, and an answer is not given to a second interrupt.
 
@@ -15,7 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import CONFIG_KEY_RESUMING
+from langgraph._internal._constants import CONFIG_KEY_CHECKPOINT_MAP, CONFIG_KEY_RESUMING
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.pregel import Pregel
 from langgraph.pregel._utils import is_xxh3_128_hexdigest
@@ -61,6 +63,21 @@ def going_on(config: RunnableConfig, progress: Progress, graph: Pregel[Any, Any,
     if not progress.spaces:
         changed["configurable"] = {**config["configurable"], CONFIG_KEY_RESUMING: False}
     return changed  # type: ignore[return-value]
+
+
+def resume_only_begun(config: RunnableConfig, found: CheckpointTuple) -> None:
+    """Of a run that goes on: keeps a subgraph from being resumed at a checkpoint of an earlier superstep of its parents.
+
+    One with a checkpointer of its own has such checkpoints. It would be taken for one that has ended, and be skipped. To be
+    called with what a graph has looked for and found, before it begins: its config says whether it is to resume, and where
+    its parents stand.
+    """
+    configurable = config["configurable"]
+    # only subgraphs are told so, by the graph that they are in
+    if configurable.get(CONFIG_KEY_RESUMING) and found.metadata.get("parents") != configurable.get(
+        CONFIG_KEY_CHECKPOINT_MAP
+    ):
+        configurable[CONFIG_KEY_RESUMING] = False
 
 
 class _Limit(int):

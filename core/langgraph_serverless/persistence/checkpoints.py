@@ -10,7 +10,7 @@ One saver per run: the stock class holds a lock around each query, which runs mu
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -75,11 +75,24 @@ class FencedSaver(Saver):
     """``Saver`` that writes only while ``lease`` is held."""
 
     def __init__(
-        self, pool: AsyncConnectionPool[Connection], lease: Lease, serde: SerializerProtocol | None = None
+        self,
+        pool: AsyncConnectionPool[Connection],
+        lease: Lease,
+        serde: SerializerProtocol | None = None,
+        *,
+        on_read: Callable[[RunnableConfig, CheckpointTuple], None] | None = None,
     ) -> None:
+        """With ``on_read``, whoever reads a checkpoint is looked at before it gets it: what it has asked with, and what was found."""
         super().__init__(pool, serde=serde)
         self._pool = pool
         self._lease = lease
+        self._on_read = on_read
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        found = await super().aget_tuple(config)
+        if found is not None and self._on_read is not None:
+            self._on_read(config, found)
+        return found
 
     async def aput(
         self,
