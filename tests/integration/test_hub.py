@@ -302,6 +302,28 @@ async def test_a_log_that_begins_anew_with_lower_ids_is_read_from_its_start(
     assert [event.data for event in events[-4:-2]] == [b"4", b"5"]
 
 
+async def test_a_switch_to_an_older_copy_repeats_nothing(hub: EventHub, log: RedisEventLog, redis: Redis) -> None:
+    """As after a failover to a replica that lagged: the log ends before the reader's position, and has not begun anew."""
+    mine = lease()
+    key, fence = (f"{PREFIX}:run:{{{mine.run_id}}}:{name}" for name in ("events", "fence"))
+    found: list[Event] = []
+    reading = asyncio.create_task(collect(hub.read(mine.run_id, "0-0"), found))
+    await log.append(mine, numbered(1, 5))
+    await until(lambda: len(found) == 5)
+    await redis.xdel(key, found[3].id, found[4].id)
+    await redis.hset(fence, "next", "3")
+    (reader,) = hub._readers[key.encode()]
+    for entry in await redis.client_list():
+        if entry["name"] == "hub":
+            await redis.client_kill_filter(_id=entry["id"])
+    await until(lambda: reader._position == found[2].id)
+    await log.append(mine, numbered(6, 7))
+    await log.append(mine, [END])
+    events = await reading
+    assert numbers([event for event in events if not is_gap(event)]) == [1, 2, 3, 4, 5, 6, 7]
+    assert [at for at, event in enumerate(events) if is_gap(event)] == [5, 8]
+
+
 async def test_a_connection_that_is_killed_loses_nothing(hub: EventHub, log: RedisEventLog, redis: Redis) -> None:
     mine = lease()
     reading = asyncio.create_task(collect(hub.read(mine.run_id, "0-0")))

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from langgraph_serverless.domain.events import Event
+from langgraph_serverless.domain.events import GAP, Event
 
 #: What a batch should not much exceed.
 BATCH_BYTES = 256 * 1024
@@ -28,7 +28,19 @@ class Reader:
         end_only: wants the end marker and nothing else.
     """
 
-    __slots__ = ("_batch", "_checks", "_count", "_doubts", "_position", "_waiter", "behind", "end_only", "ended", "key")
+    __slots__ = (
+        "_batch",
+        "_checks",
+        "_count",
+        "_doubts",
+        "_last",
+        "_position",
+        "_waiter",
+        "behind",
+        "end_only",
+        "ended",
+        "key",
+    )
 
     def __init__(self, key: bytes, after: str, *, end_only: bool = False) -> None:
         self.key = key
@@ -38,10 +50,13 @@ class Reader:
         #: There may be entries after the batch.
         self.behind = False
         self._position = None if after == "$" else after
-        #: The stream may have begun anew, with ids that are lower than the position: a Redis whose clock is behind the last one's.
+        #: The position may be after all that there is: the stream has begun anew at a Redis whose clock is behind, or this Redis
+        #: has an older copy of it.
         self._doubts = False
         #: The command under way is to find that out.
         self._checks = False
+        #: It is: after this id, the stream's last one. What the stream begins with says which of the two it is.
+        self._last: str | None = None
         self._batch: Sequence[Event] = ()
         self._count = FIRST_EVENTS
         self._waiter: asyncio.Future[None] | None = None
@@ -59,7 +74,10 @@ class Reader:
 
     def command(self) -> tuple[Any, ...]:
         """The command that fetches what comes next."""
-        self._checks = self._doubts
+        # a doubt that comes while the answer is under way is a new one; an answer that never comes leaves it
+        self._checks, self._doubts = self._checks or self._doubts, False
+        if self._checks and self._last is not None:
+            return ("XRANGE", self.key, "-", "+", "COUNT", 1)
         if self.end_only or self._position is None or self._checks:
             return ("XREVRANGE", self.key, "+", "-", "COUNT", 1)
         return ("XRANGE", self.key, f"({self._position}", "+", "COUNT", self._count)
@@ -67,10 +85,8 @@ class Reader:
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Take the answer to ``command``."""
         if self._checks:
-            self._checks = self._doubts = False
             self.behind = True  # whatever it says, nothing has been fetched yet
-            if entries and self._position is not None and _place(entries[0][0]) < _place(self._position.encode()):
-                self._position = "0-0"
+            self._check(entries)
             return
         events = [Event(fields[b"n"].decode(), fields[b"d"], entry_id.decode()) for entry_id, fields in entries]
         if self.end_only:
@@ -89,6 +105,16 @@ class Reader:
         if events:
             self._batch = events
             self.wake()
+
+    def _check(self, entries: Sequence[Entry]) -> None:
+        """Take the stream's last entry, and its first one if all of it is before the position."""
+        self._checks = False
+        if self._last is not None:
+            # One that begins after others were lost says so first. What an older copy has, has been delivered.
+            anew = bool(entries) and entries[0][1][b"n"] == GAP.encode()
+            self._position, self._last = ("0-0" if anew else self._last), None
+        elif entries and self._position is not None and _place(entries[0][0]) < _place(self._position.encode()):
+            self._last, self._doubts = entries[0][0].decode(), True
 
     def take(self) -> Sequence[Event]:
         """The batch, if there is one."""
