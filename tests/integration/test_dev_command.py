@@ -281,6 +281,20 @@ def test_a_server_that_dies_is_started_again(start: Start) -> None:
     assert "Error: The server ended by itself 3 times in 30 seconds (SIGKILL).\n" in command.output
 
 
+def test_a_server_that_dies_again_and_again_is_started_again_after_a_pause(start: Start) -> None:
+    """Or a few poison runs would end everybody's service, and never their own attempts."""
+    command = start()
+
+    def killed_too_often() -> bool:
+        if pid := command.where().get("pid"):
+            os.kill(pid, signal.SIGKILL)
+        return "Waiting for an edit of the project, or 10 s\n" in command.output
+
+    command.until(killed_too_often)
+    command.until(command.where)
+    assert command.end(signal.SIGINT) == 0
+
+
 def test_a_second_command_on_the_same_data_is_one_sentence(start: Start, data_dir: Path) -> None:
     first = start()
     assert first.where()

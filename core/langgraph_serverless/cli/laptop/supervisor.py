@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -43,6 +44,8 @@ _SHUTDOWN_GRACE = 2.0
 _STOP_MARGIN = 5.0
 _CRASHES = 3
 _CRASH_WINDOW = 30.0
+# Runs that take the server along would otherwise stop it for everybody, and never come to their own last attempt.
+_CRASH_PAUSE = 10.0
 _QUIET_END = 130
 
 
@@ -125,6 +128,7 @@ class Supervisor:
         while True:
             edits.forget()
             began = time.monotonic()
+            pause = math.inf  # what the project does wrong, only an edit changes
             self._check_stop()
             self._server = await ServerProcess.start(command, listener)
             try:
@@ -153,15 +157,15 @@ class Supervisor:
                 )
                 if not self._options.reload:
                     raise happened
+                pause = _CRASH_PAUSE
             if isinstance(happened, ServerError):
                 self._say(f"Error: {happened}")
-                self._say("Waiting for an edit of the project")
+                self._say(f"Waiting for an edit of the project{'' if pause == math.inf else f', or {pause:.0f} s'}")
                 async with answering(listener, str(happened)):
-                    happened = await self._first(edits.wait())
+                    happened = await self._first(edits.wait(), asyncio.sleep(pause, result=()))
             names = sorted(path.name for path in happened)
-            self._say(
-                f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''} changed, starting the server again"
-            )
+            changed = f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''} changed, " if names else ""
+            self._say(f"{changed}starting the server again")
 
     async def _first(self, *events: Coroutine[Any, Any, Any]) -> Any:
         """The result of whichever comes first; a stop comes before all."""
