@@ -234,8 +234,9 @@ class Settings:
     cron_least_interval: int = _setting(
         "CRON_LEAST_INTERVAL_SECS",
         _whole(0, 3600),
-        5,
-        "A cron whose schedule fires more often is refused with 422. 60 allows schedules of minutes, 0 every schedule.",
+        1,
+        "A cron whose schedule fires more often is refused with 422. Schedules of seconds are allowed as long as it is 1; the "
+        "template says 60, because its scheduler looks once a minute.",
     )
     max_crons: int = _setting(
         "MAX_CRONS_PER_TENANT",

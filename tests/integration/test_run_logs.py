@@ -104,7 +104,7 @@ async def test_every_line_about_a_run_names_all_of_it_however_the_run_goes(
     """Timed out, cancelled, failed without a state, handed on, lost, given up, given up for a cancel."""
     monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
     faults = Path(__file__).parent.parent / "faults" / "project" / "langgraph.json"
-    container = await worker_on(faults, poll_interval=0.1, max_attempts=1, run_timeout=1.0, heartbeat_interval=0.1)
+    container = await worker_on(faults, poll_interval=0.1, max_attempts=1, heartbeat_interval=0.1)
     queue = QueueRepository(container.database)
 
     async def create(graph: str = "steps", **given: Any) -> Run:
@@ -140,6 +140,7 @@ async def test_every_line_about_a_run_names_all_of_it_however_the_run_goes(
         async with asyncio.timeout(PATIENCE):
             while "run_begun" not in {line["action"] for line in lines.about(handed_on.run_id)}:
                 await asyncio.sleep(0.02)
+    container.runner.run_timeout = 1.0
     timed_out, cancelled, broken = await create(), await create(), await create()
     lost = await create()
     async with container.database.connection() as connection:

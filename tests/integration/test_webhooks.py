@@ -233,7 +233,7 @@ async def test_disabled_webhooks_are_accepted_and_not_even_noted(
 async def test_runs_that_fail_ask_or_time_out(container: WorkerContainer, receiver: Receiver) -> None:
     await on_thread(container, receiver.url("/fail"), "fail", input={"kind": "CustomError"})
     await on_thread(container, receiver.url("/ask"), "ask", input={"log": ["in"]})
-    container.runner._run_timeout = 0.3
+    container.runner.run_timeout = 0.3
     await on_thread(container, receiver.url("/slow"), "wait", input={"seconds": 60})
     async with working(container):
         await receiver.got(3)
