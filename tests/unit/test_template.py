@@ -172,8 +172,8 @@ def test_cfn_lint_finds_nothing() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_whoever_invokes_workers_knows_how_many_runs_one_takes(functions: dict[str, dict[str, Any]]) -> None:
+def test_whoever_invokes_or_counts_workers_knows_how_many_runs_one_takes(functions: dict[str, dict[str, Any]]) -> None:
     variables = {name: function.get("Environment", {}).get("Variables", {}) for name, function in functions.items()}
     for name, given in variables.items():
-        if "WORKER_FUNCTION_NAME" in given:
+        if "WORKER_FUNCTION_NAME" in given or name == "system":
             assert given.get("N_JOBS_PER_WORKER") == variables["worker"]["N_JOBS_PER_WORKER"], name
