@@ -20,6 +20,7 @@ from langgraph_serverless.domain.principal import ANONYMOUS, Principal
 from langgraph_serverless.domain.runs import RunOutcome, RunStatus
 from langgraph_serverless.errors import InvalidInputError, NotFoundError, UnavailableError
 from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.services import scheduler
 from langgraph_serverless.services.scheduler import TickReport
 from langgraph_serverless.settings import Settings
 
@@ -555,6 +556,38 @@ async def test_a_part_that_fails_stops_no_other(bench: Bench, monkeypatch: pytes
     await bench.due(cron)
     report = await bench.tick()
     assert (report.crons_fired, report.bells_rung, report.failures) == (1, 1, 1)
+
+
+async def test_crons_that_take_long_stop_nothing_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A function whose time is over is ended: what comes after thousands of crons would never be done."""
+    monkeypatch.setattr(scheduler, "CRONS_UNTIL", 0.5)
+    announce = bench.container.scheduler._announce
+
+    async def slowly(created: Any) -> None:
+        await asyncio.sleep(0.5)
+        await announce(created)
+
+    monkeypatch.setattr(bench.container.scheduler, "_announce", slowly)
+    for _ in range(3):
+        await bench.due(await bench.cron())
+    report = await bench.tick()
+    assert (report.crons_fired, report.crons_failed, report.bells_rung, report.failures) == (1, 0, 1, 0)
+    assert "crons_left" in {getattr(record, "action", "") for record in caplog.records}
+    monkeypatch.undo()
+    assert (await bench.tick()).crons_fired == 2
+
+
+async def test_sweeps_that_take_long_are_gone_on_with_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        await bench.container.threads.create(ANONYMOUS)
+    await bench.database.execute("UPDATE lgs.thread SET purge_at = now() - interval '1 second'")
+    monkeypatch.setattr(scheduler, "BATCH", 1)
+    monkeypatch.setattr(scheduler, "SWEEPS_UNTIL", 0.0)
+    assert (await bench.tick()).threads_purged == 1
+    monkeypatch.undo()
+    assert (await bench.tick()).threads_purged == 2
 
 
 async def test_without_a_database_the_tick_says_so(settings: Settings) -> None:

@@ -3,11 +3,12 @@
 Any number of schedulers may tick at once, late or twice. A cron is claimed with its row lock and its run is made in the
 transaction that moves its date on, so each of its times makes exactly one run; the times that were missed while no
 scheduler ticked collapse into one. What goes wrong with one cron, or in one part of the tick, is logged and counted and
-stops nothing else; a database that is out of reach ends the tick.
+stops nothing else; nor does what takes long, as each part has its time. A database that is out of reach ends the tick.
 """
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -39,6 +40,9 @@ BATCH = 200
 MOST_BATCHES = 25
 #: Threads whose histories are cut down in one transaction; each may have thousands of checkpoints.
 HISTORIES = 20
+#: Seconds of a tick after which it begins with no further cron, and with no second batch of a sweep. The function has 55 for all of
+#: it, and one question to the priority handler may take 25.
+CRONS_UNTIL, SWEEPS_UNTIL = 15.0, 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,13 +121,16 @@ class SchedulerService:
         Raises:
             UnavailableError: if the database is out of reach.
         """
-        crons = await self._part("crons", lambda: self._fire_crons(now))
+        began = time.monotonic()
+        until = began + SWEEPS_UNTIL
+        # first, as it takes no time, and a run that has lost its worker stands still
         leases = await self._part("leases", self._queue.sweep)
-        threads = await self._part("threads", lambda: self._in_batches(sweeps.purge_threads))
-        histories = await self._part("histories", self._prune)
-        items = await self._part("items", lambda: self._in_batches(self._sweep_items))
-        outbox = await self._part("outbox", lambda: self._in_batches(sweeps.forget_webhooks))
-        keys = await self._part("keys", lambda: self._in_batches(sweeps.forget_keys))
+        crons = await self._part("crons", lambda: self._fire_crons(now, began + CRONS_UNTIL))
+        threads = await self._part("threads", lambda: self._in_batches(sweeps.purge_threads, until))
+        histories = await self._part("histories", lambda: self._prune(until))
+        items = await self._part("items", lambda: self._in_batches(self._sweep_items, until))
+        outbox = await self._part("outbox", lambda: self._in_batches(sweeps.forget_webhooks, until))
+        keys = await self._part("keys", lambda: self._in_batches(sweeps.forget_keys, until))
         # after the crons' transactions have been committed, and for every run whose own ring was lost
         waiting = await self._part("bell", self._ring)
         # last, as receivers may be slow
@@ -157,11 +164,14 @@ class SchedulerService:
             logger.exception("part of the scheduler's tick failed", extra={"action": "tick_failed", "part": name})
             return None
 
-    async def _fire_crons(self, now: datetime | None) -> _Crons:
+    async def _fire_crons(self, now: datetime | None, until: float) -> _Crons:
         did = _Crons()
         passed: set[uuid.UUID] = set()
         places: dict[uuid.UUID, Place | None] = {}
         for _ in range(MOST_CRONS):
+            if time.monotonic() >= until:
+                logger.warning("crons are left to the next tick", extra={"action": "crons_left"})
+                break
             due: DueCron | None = None
             try:
                 async with self._database.transaction() as connection:
@@ -265,26 +275,26 @@ class SchedulerService:
         logger.info("cron fired", extra={"action": "cron_fired", "run_id": str(created.run.run_id), **fields})
         return created
 
-    async def _in_batches(self, sweep: Callable[[Connection, int], Awaitable[int]]) -> int:
+    async def _in_batches(self, sweep: Callable[[Connection, int], Awaitable[int]], until: float) -> int:
         removed = 0
         for _ in range(MOST_BATCHES):
             async with self._database.connection() as connection:
                 count = await sweep(connection, BATCH)
             removed += count
-            if count < BATCH:
+            if count < BATCH or time.monotonic() >= until:
                 break
         return removed
 
     async def _sweep_items(self, connection: Connection, limit: int) -> int:
         return await self._items.sweep(connection, limit, interval=self._item_sweep_interval)
 
-    async def _prune(self) -> int:
+    async def _prune(self, until: float) -> int:
         pruned = 0
         for _ in range(MOST_BATCHES):
             async with self._database.transaction() as connection:
                 count = await sweeps.prune_expired(connection, HISTORIES)
             pruned += count
-            if count < HISTORIES:
+            if count < HISTORIES or time.monotonic() >= until:
                 break
         return pruned
 
