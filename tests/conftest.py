@@ -17,6 +17,7 @@ import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +183,10 @@ class Databases:
                 self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", unfinished)
                 self._execute("CREATE DATABASE {} TEMPLATE template0", unfinished)
                 # with vectors, so that every query can be prepared; nothing asks for them without an index
-                asyncio.run(migrate.migrate(_with_name(self.server, unfinished), dims=STORE_DIMS))
+                with ThreadPoolExecutor(1) as thread:  # whoever asks may be on an event loop
+                    thread.submit(
+                        asyncio.run, migrate.migrate(_with_name(self.server, unfinished), dims=STORE_DIMS)
+                    ).result()
                 self._execute("ALTER DATABASE {} RENAME TO {}", unfinished, name)
         return name
 
