@@ -156,7 +156,10 @@ async def test_runs_that_wait_behind_it_keep_their_places(container: WorkerConta
     assert (await ended(container, behind))["channel_values"]["log"] == ["a1", "a2", "b1"]
 
 
-@pytest.mark.parametrize("what", ["unknown", "pending", "success", "cancelled", "another run", "a write", "running"])
+REFUSED = ["unknown", "pending", "success", "cancelled", "another run", "one that is replayed", "a write", "running"]
+
+
+@pytest.mark.parametrize("what", REFUSED)
 async def test_what_is_refused(container: WorkerContainer, what: str) -> None:
     thread_id = await thread(container)
     run = await create(container, thread_id)
@@ -176,6 +179,12 @@ async def test_what_is_refused(container: WorkerContainer, what: str) -> None:
         case "another run":
             await give_up(container)
             await ended(container, await create(container, thread_id))
+            reason = "another run"
+        case "one that is replayed":
+            await give_up(container)
+            later = await create(container, thread_id)
+            await give_up(container, begun=True)
+            assert await container.replays.replay(ANONYMOUS, later.run_id)
             reason = "another run"
         case "running":
             await give_up(container)

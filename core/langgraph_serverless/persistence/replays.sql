@@ -19,7 +19,10 @@ SELECT r.status, r.error ->> 'error' AS error,
     EXISTS (
         SELECT 1 FROM lgs.run o
         WHERE o.thread_id = r.thread_id AND o.run_id <> r.run_id
-          AND (o.status = 'running' OR o.started_at > r.finished_at)) AS passed,
+          AND (o.status = 'running' OR EXISTS (
+              -- not started_at, which begins anew when that run is replayed
+              SELECT 1 FROM jsonb_array_elements(o.lease_history) AS l (entry)
+              WHERE (entry ->> 'at')::timestamptz > r.finished_at AND NOT entry ? 'kind'))) AS passed,
     t.state_updated_at > r.finished_at AS written
 FROM lgs.run r JOIN lgs.thread t USING (thread_id)
 WHERE r.run_id = %(run_id)s
