@@ -114,3 +114,10 @@ def test_every_invariant_is_explained() -> None:
     page = (ROOT / "docs" / "design" / "invariants.md").read_text(encoding="utf-8")
     listed = {number for row in re.findall(r"^\| ([\d, ab]+) \|", page, re.MULTILINE) for number in row.split(", ")}
     assert {invariant.number for invariant in INVARIANTS} == listed - {"14"}
+
+
+def test_every_promise_has_an_id_of_its_own() -> None:
+    """They are stable: other pages, issues and tests may name them."""
+    page = (ROOT / "docs" / "design" / "invariants.md").read_text(encoding="utf-8")
+    ids = [int(number) for number in re.findall(r"^\| P(\d+) \|", page, re.MULTILINE)]
+    assert ids == list(range(1, len(ids) + 1))
