@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import select
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, LiteralString
 
@@ -135,15 +135,15 @@ class Database:
 
 
 async def in_one_message(
-    connection: Connection, statements: Sequence[LiteralString], parameters: Mapping[str, Any]
+    connection: Connection, statements: LiteralString, parameters: Mapping[str, Any]
 ) -> psycopg.AsyncCursor[DictRow]:
-    """Several statements as one transaction; the cursor has the rows of the last one.
+    """Several statements (``queries.one_after_another``) as one transaction; the cursor has the rows of the last one.
 
     The server has all of it before it begins, so it needs nothing more of a process that is stopped meanwhile. In a pipeline
     it would wait for the pipeline's end with all locks, and no timeout of Postgres counts that.
     """
     cursor = psycopg.AsyncClientCursor(connection)
-    await cursor.execute("\n;\n".join(statements), parameters)
+    await cursor.execute(statements, parameters)
     while cursor.nextset():
         pass
     return cursor

@@ -41,6 +41,11 @@ class Queries:
         return iter(self._sql)
 
 
+def one_after_another(*statements: LiteralString) -> LiteralString:
+    """Statements that go as one message (``pool.in_one_message``)."""
+    return "\n;\n".join(statements)
+
+
 def load_queries(module_file: str) -> Queries:
     """The queries in the ``.sql`` file beside a module: ``load_queries(__file__)``."""
     return Queries(Path(module_file).with_suffix(".sql"))

@@ -25,21 +25,24 @@ from langgraph_serverless.errors import LeaseLostError
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Database, in_one_message
 from langgraph_serverless.persistence.priorities import limits
-from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.queries import load_queries, one_after_another
 from langgraph_serverless.persistence.runs import run_from_row
 
 _SQL = load_queries(__file__)
 CLAIM = _SQL["claim"]
 WAIT_FOR_TURN = _SQL["wait_for_turn"]
 CLAIM_FAIRLY = _SQL["claim_fairly"]
+CLAIM_IN_TURN = one_after_another(WAIT_FOR_TURN, CLAIM_FAIRLY)
 NEXT_DUE = _SQL["next_due"]
 RUNNABLE = _SQL["runnable"]
 RUNNABLE_FAIRLY = _SQL["runnable_fairly"]
 HEARTBEAT = _SQL["heartbeat"]
 LOCK_THREAD_OF_RUN = _SQL["lock_thread_of_run"]
 SETTLE = _SQL["settle"]
+LOCK_AND_SETTLE = one_after_another(LOCK_THREAD_OF_RUN, SETTLE)
 RECORDED_CANCEL = _SQL["recorded_cancel"]
 SETTLE_ROLLBACK = _SQL["settle_rollback"]
+LOCK_AND_ROLL_BACK = one_after_another(LOCK_THREAD_OF_RUN, SETTLE_ROLLBACK)
 ALREADY_SETTLED = _SQL["already_settled"]
 HAND_OFF = _SQL["hand_off"]
 REQUEUE_EXPIRED = _SQL["requeue_expired"]
@@ -123,7 +126,7 @@ class QueueRepository:
                     # no process that stands still can keep the others from their turns
                     cursor = await in_one_message(
                         connection,
-                        (WAIT_FOR_TURN, CLAIM_FAIRLY),
+                        CLAIM_IN_TURN,
                         {**parameters, **limits(self._groups), "lock": TURN_LOCK},
                     )
             except psycopg.errors.UniqueViolation:
@@ -182,10 +185,10 @@ class QueueRepository:
                 "values": jsonb(outcome.values),
                 "interrupts": jsonb(outcome.interrupts) if outcome.interrupts is not None else None,
             }
-        statement = SETTLE_ROLLBACK if outcome.rollback else SETTLE
+        statements = LOCK_AND_ROLL_BACK if outcome.rollback else LOCK_AND_SETTLE
         # the lock is a statement of its own: what waits for it must look at the thread's runs afterwards
         async with self._database.connection() as connection:
-            cursor = await in_one_message(connection, (LOCK_THREAD_OF_RUN, statement), parameters)
+            cursor = await in_one_message(connection, statements, parameters)
             row = await cursor.fetchone()
             if row is None:
                 cancel = await (await connection.execute(RECORDED_CANCEL, parameters)).fetchone()
