@@ -121,3 +121,10 @@ def test_every_promise_has_an_id_of_its_own() -> None:
     page = (ROOT / "docs" / "design" / "invariants.md").read_text(encoding="utf-8")
     ids = [int(number) for number in re.findall(r"^\| P(\d+) \|", page, re.MULTILINE)]
     assert ids == list(range(1, len(ids) + 1))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guides/operations.md"])
+def test_the_number_of_migrations_is_told_as_it_is(page: str) -> None:
+    told = re.findall(r"(\d+) migrations (?:are )?applied", (ROOT / page).read_text(encoding="utf-8"))
+    files = ROOT.glob("core/langgraph_serverless/persistence/migrations/[0-9]*.sql")
+    assert told == [str(len(list(files)))]
