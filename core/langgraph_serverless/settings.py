@@ -190,7 +190,8 @@ class Settings:
         "MAX_RUN_ATTEMPTS",
         _whole(1, 100),
         3,
-        "A run that lost its worker this often, and did not get on in its last attempts, ends in `error`.",
+        "A run that lost its worker this often, and did not get on in its last attempts, ends in `error`. With 1 so do all others that "
+        "were in that worker, as no attempt is left in which to find out which of them it was.",
     )
     poll_interval: float = _setting(
         "QUEUE_POLL_INTERVAL_SECS",
