@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import re
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,11 @@ from dev_server import PATIENCE
 from worker_container import MakeContainer, working
 
 from langgraph_serverless.containers.worker import WorkerContainer
+from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
-from langgraph_serverless.domain.runs import Durability, Run, RunRequest
-from langgraph_serverless.execution.runner import RunSignals
+from langgraph_serverless.domain.runs import ClaimedRun, Durability, Run, RunRequest, StreamMode
+from langgraph_serverless.execution.runner import HandedOff, RunSignals
 from langgraph_serverless.persistence.queue import QueueRepository
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "going_on" / "langgraph.json"
@@ -237,3 +241,91 @@ async def test_a_second_question_of_a_node_is_asked_after_a_crash(container: Wor
             await asyncio.sleep(0.01)
     assert [entry["value"] for entry in result.output["__interrupt__"]] == ["ask 1?"]
     assert not journal.exists() or begun(journal, asked, run) == []
+
+
+async def test_an_answer_is_not_lost_with_a_lease(container: WorkerContainer, journal: Path) -> None:
+    """A run that answers a question is released before it begins, or in the midst of the node that has taken the answer."""
+    cases = list(itertools.product(DURABILITIES, [False, True], [{}, {"update": {"log": ["told"]}}]))
+    threads = [await new_thread(container) for _ in cases]
+    async with working(container):
+        for thread_id, (durability, *_) in zip(threads, cases, strict=True):
+            _, result = await carried_out(container, given("slow", durability=durability), thread_id)
+            assert [entry["value"] for entry in result.output["__interrupt__"]] == ["ask?"]
+    queue = QueueRepository(container.database)
+
+    async def released(claimed: ClaimedRun, begins: bool) -> None:
+        signals = RunSignals()
+        execution = asyncio.create_task(container.runner.execute(claimed, signals))
+        while begins and (not journal.exists() or not begun(journal, claimed.run)):
+            await asyncio.sleep(0.01)
+        signals.release()
+        with pytest.raises(HandedOff):
+            await execution
+        await queue.hand_off(claimed.lease)
+
+    runs: list[Run] = []
+    for thread_id, (durability, _, more) in zip(threads, cases, strict=True):
+        request = RunRequest(assistant_id="slow", command={"resume": "yes", **more}, durability=durability)
+        runs.append(await container.runs.create(ANONYMOUS, request, thread_id=thread_id))
+    claims = {claimed.run.run_id: claimed for claimed in await queue.claim(owner="left", limit=len(runs), lease=60)}
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        for run, (_, begins, _) in zip(runs, cases, strict=True):
+            group.create_task(released(claims[run.run_id], begins))
+    async with working(container), asyncio.timeout(PATIENCE):
+        for run, case in zip(runs, cases, strict=True):
+            while (result := await container.runs.result(run.run_id)) is None or not result.status.is_final:
+                await asyncio.sleep(0.01)
+            assert result.output["log"] == [*(["told"] if case[2] else []), "ask=yes"], case
+
+
+EVERYTHING = tuple(StreamMode(mode) for mode in ("values", "updates", "custom", "tasks", "checkpoints", "debug"))
+
+
+async def test_a_stream_shows_no_seam(worker_on: MakeContainer, journal: Path) -> None:
+    """Nothing is sent twice, and nothing taken for a repeat that is none: also of subgraphs in subgraphs."""
+    container = await worker_on(PROJECT, **QUICK | {"lease_duration": PATIENCE})
+
+    async def events(graph: str, *drains: str, durability: Durability) -> Counter[str]:
+        thread_id = await new_thread(container)
+        await carried_out(container, given(graph, durability=durability), thread_id)
+        request = given(graph, *drains, durability=durability, stream_mode=EVERYTHING, stream_subgraphs=True)
+        run, result = await carried_out(container, request, thread_id)
+        assert result.status == "success"
+        assert (await handoffs(container, run))[0] == len(drains)
+        seen: Counter[str] = Counter()
+        assert container.event_hub is not None
+        async with asyncio.timeout(PATIENCE), aclosing(container.event_hub.read(run.run_id, "0-0")) as batches:
+            async for event in (event async for batch in batches for event in batch):
+                if event.is_end:
+                    return seen
+                seen[said(event)] += 1
+        raise AssertionError("no end marker")
+
+    async def case(durability: Durability, graph: str, drains: tuple[str, ...]) -> None:
+        plain, seen = [await events(graph, *at, durability=durability) for at in ((), drains)]
+        assert seen == plain, (seen - plain, plain - seen)
+
+    async with working(container):
+        await every(case, ["within"], [("s1",), ("s2", "m2")])
+        await every(case, ["fanned"], [("n2",)])
+
+
+UUIDS = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def said(event: Event) -> str:
+    """An event without what is different each time."""
+    data = json.loads(event.data)
+    name, data = UUIDS.sub("", event.name), data.get("payload", data)
+    for part in data.values():
+        if isinstance(part, dict):
+            part.pop("drains", None)
+    if "metadata" in data and "values" in data:
+        data = [data["metadata"]["source"], data["metadata"]["step"], data["next"], data["values"].get("log")]
+    elif "input" in data or "result" in data:
+        data = [data["name"], "result" in data]
+    elif name.startswith("values"):
+        data = data.get("log")
+    elif name == "metadata":
+        data = ""
+    return f"{name} {data}"

@@ -41,16 +41,16 @@ def remaining_input(progress: Progress, claimed: ClaimedRun, serde: SerializerPr
         return value, False
     answers = value.resume if isinstance(value.resume, dict) else {}
     by_id = bool(answers) and all(map(is_xxh3_128_hexdigest, answers))
-    # what drains with `exit` stores the part of a command that is still to be used
-    drained = claimed.continued and kwargs["durability"] == "exit" and value.resume is not None and not by_id
-    stored = progress.commanded or drained
-    if not (stored or progress.answered):
+    if not (progress.commanded or progress.resumed or progress.answered):
         return value, False
-    rest: dict[str, Any] = {} if stored else {"update": value.update, "goto": value.goto}
+    rest: dict[str, Any] = {} if progress.commanded else {"update": value.update, "goto": value.goto}
+    rest = {key: part for key, part in rest.items() if part}
     if by_id:  # LangGraph does not store these
         answered = {interrupt.id for written in progress.answered for interrupt in serde.loads_typed(written)}
-        rest["resume"] = {key: answer for key, answer in answers.items() if key not in answered}
-    rest = {key: part for key, part in rest.items() if part}
+        if left := {key: answer for key, answer in answers.items() if key not in answered}:
+            rest["resume"] = left
+    elif value.resume is not None and not progress.resumed:
+        rest["resume"] = value.resume  # a node had taken it, and was stopped
     return (Command(**rest) if rest else None), True
 
 
@@ -108,15 +108,16 @@ class Repeats:
     """
 
     def __init__(self, progress: Progress, *, handed_on: bool) -> None:
+        self._around = progress.spaces
         self._due: dict[str, set[str]] = {}
-        if handed_on and (progress.own or progress.commanded or progress.spaces):
+        if handed_on and (progress.own or progress.commanded or progress.resumed or progress.spaces):
             # a superstep that begins has announced itself before it drained, and what is resumed tells its state first
             self._due = {space: {"values", "checkpoints", "debug"} for space in progress.spaces}
             self._due[""] = {"checkpoints", "debug"}
             if progress.spaces or not progress.own:
                 self._due[""].add("values")
         #: In the midst of a superstep: its tasks are announced once more, with the updates of those that have finished.
-        self._amid = {space for space in self._due if any(_below(other, space) for other in progress.spaces)}
+        self._amid = {around for spaces in progress.spaces.values() for around in spaces}
 
     def __call__(self, mode: str, namespace: Sequence[str], data: Any) -> bool:
         """Whether a chunk is one."""
@@ -131,10 +132,13 @@ class Repeats:
         if mode in due:
             due.remove(mode)
             return True
-        if mode == "values":
-            del self._due[space]  # the next superstep
+        if mode in {"values", "checkpoints", "debug"}:
+            self._next_superstep(space)
         return False
 
-
-def _below(space: str, other: str) -> bool:
-    return space != other and space.startswith(f"{other}|" if other else "")
+    def _next_superstep(self, space: str) -> None:
+        """Nothing is repeated any more of a graph that has got there, nor of what was in it: that may begin anew."""
+        del self._due[space]
+        for inner, around in self._around.items():
+            if space in around:
+                self._due.pop(inner, None)

@@ -42,7 +42,8 @@ class ProgressRepository:
         return Progress(
             own=row["own"],
             base=row["base"],
-            spaces=frozenset(row["spaces"]),
+            spaces={space: frozenset(parents) for space, parents in row["spaces"].items()},
             commanded=row["commanded"],
+            resumed=row["resumed"],
             answered=[(entry["type"], bytes(entry["blob"])) for entry in answered],
         )
