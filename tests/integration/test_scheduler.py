@@ -475,6 +475,30 @@ async def test_a_locked_thread_is_not_waited_for(bench: Bench) -> None:
     assert (report.crons_fired, report.crons_failed) == (1, 0)
 
 
+async def test_a_thread_that_was_locked_for_a_moment_costs_no_minute(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = await bench.container.threads.create(ANONYMOUS)
+    held, healthy = await bench.cron(thread_id=thread.thread_id), await bench.cron()
+    for cron in (held, healthy):
+        await bench.due(cron)
+    passed_by = asyncio.Event()
+    announce = bench.container.scheduler._announce
+
+    async def fired(created: Any) -> None:
+        passed_by.set()  # this is the other one, which is due later
+        await announce(created)
+
+    monkeypatch.setattr(bench.container.scheduler, "_announce", fired)
+    monkeypatch.setattr(scheduler, "LOCKED_PAUSE", 1.0)
+    async with bench.database.transaction():
+        await bench.database.execute("SELECT 1 FROM lgs.thread WHERE thread_id = %s FOR UPDATE", (thread.thread_id,))
+        ticking = asyncio.create_task(bench.tick())
+        await asyncio.wait_for(passed_by.wait(), 10)
+    report = await ticking
+    assert (report.crons_fired, report.crons_failed) == (2, 0)
+
+
 async def test_deleting_threads_under_a_scheduler(bench: Bench) -> None:
     threads = [(await bench.container.threads.create(ANONYMOUS)).thread_id for _ in range(20)]
     for thread_id in threads:

@@ -8,6 +8,7 @@ stops nothing else; nor does what takes long, as each part has its time. A datab
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -35,6 +36,9 @@ T = TypeVar("T")
 MOST_CRONS = 1000
 #: How long after its time a cron is still tried: if it fails without having been refused, or if its end has passed.
 PATIENCE = timedelta(minutes=10)
+#: Until a tick tries crons again whose thread or assistant was locked (seconds). Most locks are held for milliseconds, and the next
+#: tick may be a minute away.
+LOCKED_PAUSE = 0.25
 #: Rows that one statement of a sweep removes, and statements per tick.
 BATCH = 200
 MOST_BATCHES = 25
@@ -166,7 +170,19 @@ class SchedulerService:
 
     async def _fire_crons(self, now: datetime | None, until: float) -> _Crons:
         did = _Crons()
-        passed: set[uuid.UUID] = set()
+        failed: set[uuid.UUID] = set()
+        locked = await self._fire_free_crons(did, failed, now, until)
+        if locked and time.monotonic() < until:
+            await asyncio.sleep(LOCKED_PAUSE)
+            locked = await self._fire_free_crons(did, failed, now, until)
+        did.failed += len(failed | locked)
+        return did
+
+    async def _fire_free_crons(
+        self, did: _Crons, failed: set[uuid.UUID], now: datetime | None, until: float
+    ) -> set[uuid.UUID]:
+        """All that are due, but for those that ``failed``, which grows; the ones that somebody else has locked."""
+        locked: set[uuid.UUID] = set()
         places: dict[uuid.UUID, Place | None] = {}
         for _ in range(MOST_CRONS):
             if time.monotonic() >= until:
@@ -175,11 +191,11 @@ class SchedulerService:
             due: DueCron | None = None
             try:
                 async with self._database.transaction() as connection:
-                    due = await self._crons.claim_due(connection, now=now, skipped=passed)
+                    due = await self._crons.claim_due(connection, now=now, skipped=failed | locked)
                     if due is None:
                         break
                     if not due.free:
-                        passed.add(due.cron.cron_id)
+                        locked.add(due.cron.cron_id)
                         continue
                     asked = self._priorities is None or not self._priorities.active or due.cron.cron_id in places
                     if asked:
@@ -190,7 +206,7 @@ class SchedulerService:
             except Exception as error:
                 if due is None:
                     raise
-                passed.add(due.cron.cron_id)
+                failed.add(due.cron.cron_id)
                 await self._failed(due, error)
                 continue
             did.failed += was_refused
@@ -198,8 +214,7 @@ class SchedulerService:
                 did.fired += 1
                 did.late_seconds = max(did.late_seconds, (due.now - due.due_at).total_seconds())
                 await self._announce(created)
-        did.failed += len(passed)
-        return did
+        return locked
 
     async def _failed(self, due: DueCron, error: Exception) -> None:
         """A cron could not be dealt with. All of it was rolled back and its date stays, for a while.
