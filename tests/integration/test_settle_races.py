@@ -18,7 +18,7 @@ from langgraph_serverless.domain.runs import CancelAction, Run, RunRequest
 from langgraph_serverless.errors import LeaseLostError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.project import read_project
-from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.persistence.queue import SETTLE, QueueRepository
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
 
@@ -156,3 +156,12 @@ async def test_a_deleted_run_takes_no_more_events(container: WorkerContainer) ->
     with pytest.raises(LeaseLostError):
         await container.event_log.append(claimed.lease, [Event("values", b"{}")])
     assert await container.runs.result(run.run_id) is None
+
+
+def test_what_may_be_large_is_sent_once() -> None:
+    """Parameters are part of the message (``in_one_message``), each as often as it is named."""
+    assert {name: SETTLE.count(f"%({name})s") for name in ("values", "output", "interrupts")} == {
+        "values": 1,
+        "output": 1,
+        "interrupts": 1,
+    }

@@ -220,12 +220,13 @@ WITH settled AS (
             THEN clock_timestamp() + make_interval(secs => %(temporary_retention)s) END
     FROM settled, queued
     WHERE t.thread_id = settled.thread_id
+    -- what the thread has now, and not the parameter once more: it is part of the message, and may be large
+    RETURNING t.thread_id, CASE WHEN settled.webhook IS NOT NULL AND NOT t.temporary THEN t.channel_values END AS values
 ), noted AS (
     INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload)
     SELECT gen_random_uuid(), s.tenant, s.run_id, s.thread_id, s.webhook,
-        lgs.webhook_payload(s.row, %(status)s, CASE
-            WHEN t.temporary THEN NULL WHEN %(write_values)s THEN %(values)s ELSE t.channel_values END, %(error)s)
-    FROM settled s JOIN lgs.thread t USING (thread_id)
+        lgs.webhook_payload(s.row, %(status)s, m.values, %(error)s)
+    FROM settled s JOIN marked m USING (thread_id)
     WHERE s.webhook IS NOT NULL
     RETURNING outbox_id
 )
