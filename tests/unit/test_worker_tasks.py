@@ -1,4 +1,4 @@
-"""Tasks of a worker that is to leave."""
+"""Tasks of a worker that is to leave, and what it reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from langgraph_serverless.services import worker
+from langgraph_serverless.services import jobs, worker
 
 
 async def test_a_loop_that_swallows_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +29,14 @@ async def test_a_loop_that_swallows_a_cancellation_is_cancelled_again(monkeypatc
     async with asyncio.timeout(10):
         await worker._ended(task)
     assert (swallowed, task.cancelled()) == (3, True)
+
+
+def test_a_report_does_not_grow_with_the_runs_of_a_worker_that_stays() -> None:
+    report = jobs.WorkReport()
+    for number in range(jobs.MOST_TIMES + 5):
+        report.took("success", float(number))
+    report.took("error", 1.0)
+    assert {status: (len(times), times[0]) for status, times in report.seconds.items()} == {
+        "success": (jobs.MOST_TIMES, 5.0),
+        "error": (1, 1.0),
+    }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from collections import deque
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
@@ -22,6 +23,9 @@ from langgraph_serverless.execution.runner import GraphRunner, HandedOff, RunSig
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.settling import Settler
 from langgraph_serverless.telemetry import logger
+
+#: Times of runs that a report keeps for each status: a function's worker tells them when it leaves, a laptop's may stay for months.
+MOST_TIMES = 10_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,8 +42,8 @@ class WorkReport:
     webhooks_delivered: int = 0
     #: To be tried again, or given up.
     webhooks_failed: int = 0
-    #: How long runs took that ended here, by status, from their first attempt on.
-    seconds: dict[str, list[float]] = field(default_factory=dict)
+    #: How long the latest runs took that ended here, by status, from their first attempt on.
+    seconds: dict[str, deque[float]] = field(default_factory=dict)
     #: ``stopped``, ``deadline`` or ``idle``.
     reason: str = ""
     #: Runs were still waiting when it left.
@@ -48,6 +52,10 @@ class WorkReport:
     @property
     def total(self) -> int:
         return self.succeeded + self.failed + self.interrupted + self.handed_off + self.lost
+
+    def took(self, status: str, seconds: float) -> None:
+        """Note how long a run took."""
+        self.seconds.setdefault(status, deque(maxlen=MOST_TIMES)).append(seconds)
 
 
 @dataclass(slots=True)
@@ -172,7 +180,7 @@ class Jobs:
 
     def _count(self, claimed: ClaimedRun, outcome: RunOutcome, began: float) -> str:
         """What to call this end."""
-        self._report.seconds.setdefault(outcome.status.value, []).append(claimed.age + time.monotonic() - began)
+        self._report.took(outcome.status.value, claimed.age + time.monotonic() - began)
         if outcome.status is RunStatus.SUCCESS:
             self._report.succeeded += 1
         elif outcome.status is RunStatus.INTERRUPTED:
