@@ -103,6 +103,24 @@ def test_a_recorded_cancel_is_passed_on_with_its_reason() -> None:
     assert run.requests[0] == request
 
 
+def test_a_fault_in_a_callback_is_not_the_end_of_all_leases() -> None:
+    def fault(request: CancelRequest) -> None:
+        raise LookupError("nobody foresaw this")
+
+    database = Database()
+    good, bad = Run(database), Run(database)
+    database.held[bad.lease.run_id] = CancelRequest(CancelAction.INTERRUPT, None)
+    with beating(database) as heartbeat:
+        hold(heartbeat, good)
+        assert heartbeat.hold(bad.lease, since=time.monotonic(), on_lost=bad.lost.set, on_cancel=fault)
+        beats = database.beats
+        deadline = time.monotonic() + 5
+        while database.beats < beats + 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        del database.held[good.lease.run_id]
+        assert good.lost.wait(5)
+
+
 def test_a_nudge_beats_at_once() -> None:
     database = Database()
     run = Run(database)

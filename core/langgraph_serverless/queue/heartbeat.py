@@ -146,7 +146,12 @@ class Heartbeat:
             self._wake.clear()
             if self._stopping.is_set():
                 break
-            pause = self._beat_once()
+            try:
+                pause = self._beat_once()
+            except Exception:
+                # nobody foresaw it; without this thread every run of the worker would be lost, and the worker not know
+                logger.exception("heartbeat failed", extra={"action": "heartbeat_failed"})
+                pause = min(RETRY_S, self._interval)
         self._close()
 
     def _beat_once(self) -> float:
