@@ -119,6 +119,25 @@ async def test_its_stream_begins_anew(container: WorkerContainer) -> None:
     assert values[-1]["log"] == ["a1", "a2"]
 
 
+async def test_nobody_can_take_it_before_its_old_stream_is_gone(
+    container: WorkerContainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await create(container, await thread(container), stream_resumable=True)
+    await give_up(container)
+    assert container.event_log is not None
+    expire, seen = container.event_log.expire, []
+
+    async def looked(run_id: uuid.UUID, seconds: float) -> None:
+        seen.append(await QueueRepository(container.database).claim(owner="quick", limit=1, lease=30))
+        await expire(run_id, seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(container.event_log, "expire", looked)
+        await container.replays.replay(ANONYMOUS, run.run_id)
+    assert seen == [[]]
+    await ended(container, run)
+
+
 async def _waited(container: WorkerContainer, run: Run) -> Any:
     pieces = await container.streams.join(ANONYMOUS, run.thread_id, run.run_id)
     return json.loads(b"".join([piece async for piece in pieces]))

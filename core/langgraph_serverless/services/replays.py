@@ -57,18 +57,23 @@ class ReplayService:
             if refusal := _refusal(standing):
                 raise ConflictError(f"Run {run_id} cannot be replayed: {refusal}.")
             await self._replays.replay(connection, run_id)
+            # before a worker can claim it, whose first events would go as well
+            await self._end_stream(run_id)
         logger.info(
             "run to be replayed",
             extra={"action": "run_replayed", "run_id": str(run_id), "thread_id": str(thread_id)},
         )
-        if self._events is not None:
-            try:
-                # its end marker would end whoever joins the run now
-                await self._events.expire(run_id, 0)
-            except UnavailableError as error:
-                logger.warning("old stream kept: %s", error, extra={"action": "run_replayed", "run_id": str(run_id)})
         await self._bell.ring()
         return True
+
+    async def _end_stream(self, run_id: uuid.UUID) -> None:
+        """Forget the stream of a run; its end marker would end whoever joins the run from now on."""
+        if self._events is None:
+            return
+        try:
+            await self._events.expire(run_id, 0)
+        except UnavailableError as error:
+            logger.warning("old stream kept: %s", error, extra={"action": "run_replayed", "run_id": str(run_id)})
 
 
 def _refusal(run: Standing) -> str | None:
