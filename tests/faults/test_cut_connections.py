@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from dev_server import PATIENCE
 from figures import Figures, sizes
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
@@ -253,6 +254,39 @@ async def test_a_worker_that_stands_still_while_it_settles_keeps_no_locks(
         finally:
             proxy.rule = untouched
             proxy.flowing.set()
+
+
+async def test_a_worker_that_stands_still_while_its_heart_beats_keeps_no_locks(
+    container: WorkerContainer, proxy: TcpProxy, settings: Settings
+) -> None:
+    """Else nobody could take its runs: who takes runs back passes over those that are locked."""
+
+    def rule(data: bytes, from_client: bool, connection: int) -> int | None:
+        if from_client and b"WITH held AS" in data:
+            proxy.flowing.clear()
+        return None
+
+    thread = await container.threads.create(ANONYMOUS)
+    given = RunRequest(assistant_id="steps", input={"name": "h", "steps": 1, "seconds": 2})
+    run = await container.runs.create(ANONYMOUS, given, thread_id=thread.thread_id)
+    async with working(container):
+        await eventually(settings, run.run_id, lambda row: row["status"] == "running")
+        before = the_run(settings, run.run_id)["lease_expires_at"]
+        proxy.rule = rule
+        try:
+            await eventually(settings, run.run_id, lambda row: row["lease_expires_at"] > before)
+            rows(settings, "SELECT 1 FROM lgs.run WHERE run_id = %s FOR UPDATE NOWAIT", run.run_id)
+            assert not proxy.flowing.is_set()
+        finally:
+            proxy.rule = untouched
+            proxy.flowing.set()
+        await eventually(settings, run.run_id, lambda row: RunStatus(row["status"]).is_final)
+
+
+async def eventually(settings: Settings, run_id: uuid.UUID, true_of: Callable[[dict[str, Any]], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true_of(the_run(settings, run_id)):
+            await asyncio.sleep(0.02)
 
 
 async def test_what_was_written_is_looked_for_until_the_database_is_back(

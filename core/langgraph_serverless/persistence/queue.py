@@ -51,7 +51,9 @@ NOTE_NODES = _SQL["note_nodes"]
 NODES_IN_FLIGHT = _SQL["nodes_in_flight"]
 
 #: For this transaction only, as everything behind a pooler.
-LIMIT_STATEMENT = "SELECT set_config('statement_timeout', %s, true)"
+LIMIT_STATEMENT: LiteralString = "SELECT set_config('statement_timeout', %(limit)s, true)"
+BEAT_IN_TIME = one_after_another(LIMIT_STATEMENT, HEARTBEAT)
+HAND_OFF_IN_TIME = one_after_another(LIMIT_STATEMENT, HAND_OFF)
 #: Any number that no other program uses for its own advisory lock.
 TURN_LOCK = 0x6C67_7374_7572
 #: Rows that one sweep takes back at most; the next sweep goes on.
@@ -289,14 +291,14 @@ class HeartbeatConnection:
                 "tokens": [lease.token for lease in leases],
                 "lease": duration,
             }
-            rows = self._ask(self._connection, HEARTBEAT, parameters)
+            rows = self._ask(self._connection, BEAT_IN_TIME, parameters)
         except psycopg.Error:
             self.close()
             raise
         return {row["run_id"]: _cancel(row) for row in rows}
 
     def _ask(
-        self, connection: psycopg.Connection[dict[str, Any]], statement: LiteralString, parameters: Mapping[str, Any]
+        self, connection: psycopg.Connection[dict[str, Any]], statements: LiteralString, parameters: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         # two limits: the server's own ends a wait for somebody's lock, and leaves nothing behind; ours is for a server that
         # hangs while its machine goes on acknowledging what we send
@@ -304,9 +306,13 @@ class HeartbeatConnection:
         watchdog.daemon = True
         watchdog.start()
         try:
-            with connection.transaction():
-                connection.execute(LIMIT_STATEMENT, (f"{max(1, int(self._timeout * 1000))}ms",))
-                return connection.execute(statement, parameters).fetchall()
+            # one message, as in pool.in_one_message: a worker that is stopped in the midst of a transaction would keep all its
+            # runs locked, which nobody could take from it then
+            with psycopg.ClientCursor(connection, row_factory=dict_row) as cursor:
+                cursor.execute(statements, {**parameters, "limit": f"{max(1, int(self._timeout * 1000))}ms"})
+                while cursor.nextset():
+                    pass
+                return cursor.fetchall()
         finally:
             watchdog.cancel()
 
@@ -317,7 +323,7 @@ class HeartbeatConnection:
             psycopg.Error: if the database does not answer.
         """
         if self._connection is not None:
-            self._ask(self._connection, HAND_OFF, {"run_id": lease.run_id, "token": lease.token})
+            self._ask(self._connection, HAND_OFF_IN_TIME, {"run_id": lease.run_id, "token": lease.token})
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
