@@ -20,6 +20,8 @@ from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.principal import ANONYMOUS, Principal
 from langgraph_serverless.domain.runs import Run, RunRequest
 from langgraph_serverless.errors import NotFoundError, UnavailableError
+from langgraph_serverless.execution.priorities import PriorityHandler
+from langgraph_serverless.services import scheduler as scheduler_service
 from langgraph_serverless.services.priorities import ASK, answer_event
 
 PROJECT = Path(__file__).parents[1] / "fixtures" / "projects" / "priorities" / "langgraph.json"
@@ -143,6 +145,29 @@ async def test_runs_of_crons_are_asked_about_without_their_locks(container: Work
     assert [(row["priority"], row["concurrency_key"]) for row in found] == [(5, "crons")] * 2
     assert {ctx.cron_id for ctx in asked} == {row["cron_id"] for row in found}
     assert {ctx.thread_id for ctx in asked} == {None, str(thread.thread_id)}
+
+
+async def test_a_tick_asks_a_handler_that_hangs_once(
+    container: WorkerContainer, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a few crons would have all of its time, and the others would be late."""
+    monkeypatch.setattr(scheduler_service, "HANGS_AFTER", 0.1)
+    for _ in range(4):
+        body = {"assistant_id": "pause", "schedule": "0 9 * * *", "metadata": {"handler": "hangs"}}
+        await container.crons.create(ANONYMOUS, body, thread_id=None)
+    handler = container.registry.priority_handler
+    assert handler is not None
+    scheduler = SchedulerContainer(
+        container.settings,
+        manifest=container.catalog.manifest,
+        ask_priority_handler=PriorityHandler(handler, timeout=0.3),
+    )
+    try:
+        report = await scheduler.scheduler.tick(datetime.now(UTC) + timedelta(days=2))
+    finally:
+        await scheduler.aclose()
+    assert (report.crons_fired, report.crons_failed, len(asked)) == (4, 0, 1)
+    assert await rows(container, "SELECT FROM lgs.thread_priority") == []
 
 
 async def test_without_the_project_the_state_function_is_asked(container: WorkerContainer, asked: list[Any]) -> None:

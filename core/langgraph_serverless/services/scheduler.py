@@ -46,7 +46,10 @@ MOST_BATCHES = 25
 HISTORIES = 20
 #: Seconds of a tick after which it begins with no further cron, and with no second batch of a sweep. The function has 55 for all of
 #: it, and one question to the priority handler may take 25.
-CRONS_UNTIL, SWEEPS_UNTIL = 15.0, 30.0
+CRONS_UNTIL, SWEEPS_UNTIL = 25.0, 35.0
+#: A priority handler that has not answered for so long (seconds), and has none, is not asked again in this tick: as it may cost a
+#: cron's run its place in the queue, but not its time.
+HANGS_AFTER = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +187,7 @@ class SchedulerService:
         """All that are due, but for those that ``failed``, which grows; the ones that somebody else has locked."""
         locked: set[uuid.UUID] = set()
         places: dict[uuid.UUID, Place | None] = {}
+        unasked = self._priorities is None or not self._priorities.active
         for _ in range(MOST_CRONS):
             if time.monotonic() >= until:
                 logger.warning("crons are left to the next tick", extra={"action": "crons_left"})
@@ -197,11 +201,13 @@ class SchedulerService:
                     if not due.free:
                         locked.add(due.cron.cron_id)
                         continue
-                    asked = self._priorities is None or not self._priorities.active or due.cron.cron_id in places
+                    asked = unasked or due.cron.cron_id in places
                     if asked:
                         created, was_refused = await self._fire(connection, due, places.get(due.cron.cron_id))
                 if not asked:  # without the cron's lock; then it is claimed anew, by us or by another scheduler
-                    places[due.cron.cron_id] = await self._place(due)
+                    began = time.monotonic()
+                    place = places[due.cron.cron_id] = await self._place(due)
+                    unasked = place is None and time.monotonic() - began > HANGS_AFTER
                     continue
             except Exception as error:
                 if due is None:
