@@ -243,14 +243,27 @@ async def test_a_second_question_of_a_node_is_asked_after_a_crash(container: Wor
     assert not journal.exists() or begun(journal, asked, run) == []
 
 
-async def test_an_answer_is_not_lost_with_a_lease(container: WorkerContainer, journal: Path) -> None:
+async def test_a_command_is_neither_lost_nor_repeated_with_a_lease(container: WorkerContainer, journal: Path) -> None:
     """A run that answers a question is released before it begins, or in the midst of the node that has taken the answer."""
-    cases = list(itertools.product(DURABILITIES, [False, True], [{}, {"update": {"log": ["told"]}}]))
-    threads = [await new_thread(container) for _ in cases]
+    told: list[dict[str, Any]] = [{}, {"update": {"log": ["told"]}}]
+    cases = list(itertools.product(DURABILITIES, [False, True], told, [False, True]))
+
+    async def asked(durability: Durability, back: bool) -> tuple[uuid.UUID, dict[str, Any] | None]:
+        """A thread with a question, and perhaps the checkpoint of one that has been answered already."""
+        thread_id = await new_thread(container)
+        _, result = await carried_out(container, given("slow", durability=durability), thread_id)
+        assert [entry["value"] for entry in result.output["__interrupt__"]] == ["ask?"]
+        if not back:
+            return thread_id, None
+        async with container.database.connection() as connection:
+            newest = "SELECT max(checkpoint_id) AS checkpoint_id FROM checkpoints WHERE thread_id = %s"
+            checkpoint = await (await connection.execute(newest, (str(thread_id),))).fetchone()
+        answer = RunRequest(assistant_id="slow", command={"resume": "yes"}, durability=durability)
+        await carried_out(container, answer, thread_id)
+        return thread_id, checkpoint
+
     async with working(container):
-        for thread_id, (durability, *_) in zip(threads, cases, strict=True):
-            _, result = await carried_out(container, given("slow", durability=durability), thread_id)
-            assert [entry["value"] for entry in result.output["__interrupt__"]] == ["ask?"]
+        threads = await asyncio.gather(*(asked(durability, back) for durability, _, _, back in cases))
     queue = QueueRepository(container.database)
 
     async def released(claimed: ClaimedRun, begins: bool) -> None:
@@ -264,12 +277,13 @@ async def test_an_answer_is_not_lost_with_a_lease(container: WorkerContainer, jo
         await queue.hand_off(claimed.lease)
 
     runs: list[Run] = []
-    for thread_id, (durability, _, more) in zip(threads, cases, strict=True):
-        request = RunRequest(assistant_id="slow", command={"resume": "yes", **more}, durability=durability)
+    for (thread_id, checkpoint), (durability, _, more, _) in zip(threads, cases, strict=True):
+        command = {"resume": "yes", **more}
+        request = RunRequest(assistant_id="slow", command=command, durability=durability, checkpoint=checkpoint)
         runs.append(await container.runs.create(ANONYMOUS, request, thread_id=thread_id))
     claims = {claimed.run.run_id: claimed for claimed in await queue.claim(owner="left", limit=len(runs), lease=60)}
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-        for run, (_, begins, _) in zip(runs, cases, strict=True):
+        for run, (_, begins, _, _) in zip(runs, cases, strict=True):
             group.create_task(released(claims[run.run_id], begins))
     async with working(container), asyncio.timeout(PATIENCE):
         for run, case in zip(runs, cases, strict=True):

@@ -18,6 +18,8 @@ class Progress:
     spaces: Mapping[str, frozenset[str]] = field(default_factory=dict)
     #: What its command updates, or where it goes to, is stored with the thread's newest checkpoint, to which it was given.
     commanded: bool = False
+    #: The same, but with an older checkpoint, which the client has named.
+    commanded_back: bool = False
     #: The answer that its command has brought is stored in the same way, or has reached who had asked.
     resumed: bool = False
     #: The interrupts that its command has answered, each as a type and bytes of LangGraph's serialisation.

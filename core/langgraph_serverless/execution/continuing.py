@@ -39,6 +39,8 @@ def remaining_input(progress: Progress, claimed: ClaimedRun, serde: SerializerPr
     value = graph_input(kwargs)
     if not isinstance(value, Command):
         return value, False
+    if progress.commanded_back and value.resume is not None:
+        return Command(resume=value.resume), False  # no other goes back without a checkpoint of its own
     answers = value.resume if isinstance(value.resume, dict) else {}
     by_id = bool(answers) and all(map(is_xxh3_128_hexdigest, answers))
     if not (progress.commanded or progress.resumed or progress.answered):

@@ -31,6 +31,7 @@ class ProgressRepository:
             "thread_id": str(claimed.run.thread_id),
             "token": claimed.lease.token,
             "null_task": NULL_TASK,
+            "named": (claimed.run.kwargs["config"].get("configurable") or {}).get("checkpoint_id"),
         }
         async with self._database.transaction() as connection:
             row = await (await connection.execute(PROGRESS, parameters)).fetchone()
@@ -44,6 +45,7 @@ class ProgressRepository:
             base=row["base"],
             spaces={space: frozenset(parents) for space, parents in row["spaces"].items()},
             commanded=row["commanded"],
+            commanded_back=row["commanded_back"],
             resumed=row["resumed"],
             answered=[(entry["type"], bytes(entry["blob"])) for entry in answered],
         )

@@ -39,6 +39,12 @@ SELECT
         WHERE w.thread_id = %(thread_id)s AND w.checkpoint_ns = '' AND w.checkpoint_id = newest.checkpoint_id
           AND w.task_id = %(null_task)s AND w.channel <> '__resume__' AND w.lease_token IN (SELECT token FROM tokens)
         ) AS commanded,
+    EXISTS (
+        SELECT 1 FROM checkpoint_writes w
+        WHERE w.thread_id = %(thread_id)s AND w.checkpoint_ns = '' AND w.checkpoint_id = %(named)s
+          AND w.checkpoint_id <> newest.checkpoint_id
+          AND w.task_id = %(null_task)s AND w.channel <> '__resume__' AND w.lease_token IN (SELECT token FROM tokens)
+        ) AS commanded_back,
     NOT EXISTS (SELECT 1 FROM root WHERE own) AND (EXISTS (
         SELECT 1 FROM checkpoint_writes w
         WHERE w.thread_id = %(thread_id)s AND w.lease_token IN (SELECT token FROM tokens)
