@@ -29,7 +29,15 @@ def serve(port: int) -> None:
         await container.aclose()
 
     app = create_app(container, lifespan=lifespan)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", ws="none", timeout_graceful_shutdown=1)
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=port,
+        log_level="warning",
+        ws="none",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,  # as the laptop's server
+    )
 
 
 if __name__ == "__main__":

@@ -44,6 +44,9 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 # After this, streams that are still open are cut; the runs behind them are released by the application itself.
 _CONNECTION_GRACE = 1
+#: How long a connection may be idle (seconds): longer than clients and load balancers keep one, so that it is they who close it. Where
+#: the server does, a request that is on its way is lost, and httpx, whose limit is the 5 s of uvicorn's default, does not send a POST again.
+_KEEP_ALIVE = 75
 _PR_SET_PDEATHSIG = 1
 
 
@@ -144,6 +147,7 @@ def _serve(arguments: argparse.Namespace, report: Callable[..., None]) -> None:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=_CONNECTION_GRACE,
+        timeout_keep_alive=_KEEP_ALIVE,
     )
     server = _Server(config, lambda: report("started"))
     listener = socket.socket(fileno=arguments.listen_fd)
