@@ -124,10 +124,17 @@ def _variables(value: str) -> dict[str, str]:
     return found
 
 
+#: Of one fairness group.
+_MOST_RUNS = 1_000_000
+
+
 def _limits(value: str) -> dict[str, int]:
     found = _object(value)
-    if not all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in found.values()):
-        raise ValueError("must be a JSON object of whole numbers from 0")
+    # a number that the claim's SQL cannot hold would stop every worker
+    if not all(
+        isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= _MOST_RUNS for item in found.values()
+    ):
+        raise ValueError(f"must be a JSON object of whole numbers from 0 to {_MOST_RUNS}")
     return found
 
 
@@ -267,7 +274,7 @@ class Settings:
     )
     group_concurrency: int = _setting(
         "CONCURRENCY_LIMIT_PER_GROUP",
-        _whole(0, 1_000_000),
+        _whole(0, _MOST_RUNS),
         0,
         "Most runs of one fairness group that run at once (see [operations.md](operations.md#priorities-and-limits)); "
         "0: any number. Runs without a group are the group `default`.",

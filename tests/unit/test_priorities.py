@@ -187,7 +187,7 @@ def test_limits_are_read() -> None:
     environ = {"DATABASE_URI": "postgresql://x/y", "CONCURRENCY_LIMITS_BY_GROUP": '{"acme": 5, "free": 0}'}
     settings = Settings.from_env(environ)
     assert (settings.group_concurrency, settings.group_concurrency_limits) == (0, {"acme": 5, "free": 0})
-    for wrong in ('{"acme": -1}', '{"acme": true}', '{"acme": "5"}', "5", "acme=5"):
+    for wrong in ('{"acme": -1}', '{"acme": 99999999999}', '{"acme": true}', '{"acme": "5"}', "5", "acme=5"):
         with pytest.raises(SettingsError, match="CONCURRENCY_LIMITS_BY_GROUP is not valid: must be a JSON object"):
             Settings.from_env({**environ, "CONCURRENCY_LIMITS_BY_GROUP": wrong})
     assert not GroupLimits(of={"free": 0})
