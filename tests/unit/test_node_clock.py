@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
@@ -46,10 +47,16 @@ def config(clock: NodeClock) -> RunnableConfig:
     return clock.in_config({"configurable": {}})
 
 
-async def test_a_subgraph_counts_by_its_nodes(clock: NodeClock, config: RunnableConfig) -> None:
+@pytest.mark.parametrize("own", [None, True])
+async def test_a_subgraph_counts_by_its_nodes(clock: NodeClock, config: RunnableConfig, own: bool | None) -> None:
+    """Also one with a checkpointer of its own, which has a namespace that names no task."""
     inner = chain(one=slow, two=slow, three=slow, four=slow)
+    inner.checkpointer = own
+    outer = chain(sub=inner)
+    outer.checkpointer = InMemorySaver()
+    config["configurable"]["thread_id"] = "1"
     began = time.monotonic()
-    await chain(sub=inner).ainvoke({"done": 0}, config)
+    await outer.ainvoke({"done": 0}, config)
     assert 0.2 <= clock.slowest < (time.monotonic() - began) / 2
 
 

@@ -22,17 +22,19 @@ class NodeClock(BaseCallbackHandler):
 
     def __init__(self) -> None:
         self._slowest = 0.0
-        #: By the callback's own id: when a node has begun, and where.
-        self._begun: dict[Any, tuple[float, str]] = {}
+        #: By the callback's own id: when a node has begun.
+        self._begun: dict[Any, float] = {}
+        #: What is called below a node: the id of that node.
+        self._below: dict[Any, Any] = {}
         #: Nodes that have begun nodes.
-        self._outer: set[str] = set()
+        self._outer: set[Any] = set()
 
     @property
     def slowest(self) -> float:
         """Seconds of the slowest node so far, with those that have not ended."""
         now = time.monotonic()
-        running = [now - began for began, space in list(self._begun.values()) if space not in self._outer]
-        return max(running, default=0.0) if running and max(running) > self._slowest else self._slowest
+        running = [now - began for run_id, began in list(self._begun.items()) if run_id not in self._outer]
+        return max([self._slowest, *running])
 
     def in_config(self, config: RunnableConfig) -> RunnableConfig:
         """The config with this callback."""
@@ -45,16 +47,18 @@ class NodeClock(BaseCallbackHandler):
         inputs: Any,
         *,
         run_id: Any,
+        parent_run_id: Any = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        metadata = metadata or {}
+        node = parent_run_id if parent_run_id in self._begun else self._below.get(parent_run_id)
         # what a node calls inherits its metadata; only the node itself has its name as well
-        if kwargs.get("name") != metadata.get("langgraph_node"):
-            return
-        space = str(metadata.get("langgraph_checkpoint_ns", ""))
-        self._outer.add(space.rpartition("|")[0])
-        self._begun[run_id] = time.monotonic(), space
+        if kwargs.get("name") == (metadata or {}).get("langgraph_node"):
+            if node is not None:
+                self._outer.add(node)
+            self._begun[run_id] = time.monotonic()
+        elif node is not None:
+            self._below[run_id] = node
 
     def on_chain_end(self, outputs: Any, *, run_id: Any, **kwargs: Any) -> None:
         self._end(run_id)
@@ -63,9 +67,10 @@ class NodeClock(BaseCallbackHandler):
         self._end(run_id)
 
     def _end(self, run_id: Any) -> None:
-        began, space = self._begun.pop(run_id, (None, ""))
+        self._below.pop(run_id, None)
+        began = self._begun.pop(run_id, None)
         if began is None:
             return
-        if space not in self._outer:
+        if run_id not in self._outer:
             self._slowest = max(self._slowest, time.monotonic() - began)
-        self._outer.discard(space)
+        self._outer.discard(run_id)
