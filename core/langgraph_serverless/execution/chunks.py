@@ -57,7 +57,12 @@ class ChunkTranslator:
         elif mode in self._modes and not (self._temporary and mode == "debug" and data["type"] == "checkpoint"):
             yield Event(_name(mode, namespace), dump_json(self._public(mode, data)))
 
-    def graph_event(self, record: Mapping[str, Any], on_values: Callable[[Any], None]) -> Iterator[Event]:
+    def graph_event(
+        self,
+        record: Mapping[str, Any],
+        on_values: Callable[[Any], None],
+        repeats: Callable[[str, Sequence[str], Any], bool],
+    ) -> Iterator[Event]:
         """The events of one ``astream_events`` record: what the root graph streamed in it, or else the record itself."""
         if record["event"] != "on_chain_stream" or record.get("parent_ids"):
             if HIDDEN not in record.get("tags", ()):
@@ -67,7 +72,8 @@ class ChunkTranslator:
         namespace, mode, data = chunk if self._subgraphs else ((), *chunk)
         if mode == "values" and not namespace:
             on_values(data)
-        yield from self.events(mode, namespace, data)
+        if not repeats(mode, namespace, data):
+            yield from self.events(mode, namespace, data)
 
     def _messages(self, namespace: Sequence[str], data: tuple[BaseMessage, Mapping[str, Any]]) -> Iterator[Event]:
         message, metadata = data

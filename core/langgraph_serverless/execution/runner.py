@@ -263,7 +263,7 @@ class GraphRunner:
         }
         if "events" in modes:
             async for event in graph.astream_events(value, config, version="v2", **arguments):
-                for emitted in translator.graph_event(event, output.take):
+                for emitted in translator.graph_event(event, output.take, repeats):
                     await sink.emit(emitted)
             return
         async with aclosing(graph.astream(value, config, **arguments)) as chunks:  # type: ignore[type-var]
