@@ -14,7 +14,7 @@ from typing import Any
 from langgraph_serverless.containers.graphs import GraphContainer
 from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.event_loop import end_process
-from langgraph_serverless.execution.continuing import resume_only_begun
+from langgraph_serverless.execution.continuing import OnlyBegun
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.runner import GraphRunner
 from langgraph_serverless.persistence.checkpoints import FencedSaver
@@ -56,7 +56,7 @@ class WorkerContainer(GraphContainer):
 
     async def _saver(self, lease: Lease) -> FencedSaver:
         # a run's first lease has nothing to go on from
-        on_read = resume_only_begun if lease.epoch > 1 else None
+        on_read = OnlyBegun(lease.run_id) if lease.epoch > 1 else None
         return FencedSaver(await self.database.pool(), lease, on_read=on_read)
 
     def worker(self) -> Worker:

@@ -3,7 +3,7 @@
 It goes on with input ``None`` from its newest checkpoint. What LangGraph takes that for, a client's word to resume, is right
 only where subgraphs are in flight; elsewhere it would pass a breakpoint, or skip a subgraph with a checkpointer of its
 own, which it takes for one that waits. So it is told that nothing is resumed, unless there is something; and then each
-subgraph is judged by itself, when it looks for its checkpoint (``resume_only_begun``). A run that has not come
+subgraph is judged by itself, when it looks for its checkpoint (``OnlyBegun``). A run that has not come
 to a checkpoint of its own begins with its request again, but for what its command has brought about already: an
 update is not made twice, and an answer is not given to a second interrupt.
 
@@ -12,6 +12,7 @@ The limit of supersteps counts from where the run began. In subgraphs, which hav
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,19 +68,29 @@ def going_on(config: RunnableConfig, progress: Progress, graph: Pregel[Any, Any,
     return changed  # type: ignore[return-value]
 
 
-def resume_only_begun(config: RunnableConfig, found: CheckpointTuple) -> None:
+class OnlyBegun:
     """Of a run that goes on: keeps a subgraph from being resumed at a checkpoint of an earlier superstep of its parents.
 
     One with a checkpointer of its own has such checkpoints. It would be taken for one that has ended, and be skipped. To be
-    called with what a graph has looked for and found, before it begins: its config says whether it is to resume, and where
-    its parents stand.
+    called with what each graph has looked for and found, before it begins: its config says whether it is to resume, and where
+    its parents stand. Where the run has not come further than the run before it, what LangGraph resumes is what a client means.
     """
-    configurable = config["configurable"]
-    # only subgraphs are told so, by the graph that they are in
-    if configurable.get(CONFIG_KEY_RESUMING) and found.metadata.get("parents") != configurable.get(
-        CONFIG_KEY_CHECKPOINT_MAP
-    ):
-        configurable[CONFIG_KEY_RESUMING] = False
+
+    def __init__(self, run_id: uuid.UUID) -> None:
+        self._run_id = str(run_id)
+        #: Checkpoints of this run at which graphs go on.
+        self._own: set[str] = set()
+
+    def __call__(self, config: RunnableConfig, found: CheckpointTuple) -> None:
+        configurable = config["configurable"]
+        around: dict[str, str] = configurable.get(CONFIG_KEY_CHECKPOINT_MAP) or {}
+        # the innermost comes last
+        if any(checkpoint_id in self._own for checkpoint_id in [*around.values()][-1:]) and (
+            configurable.get(CONFIG_KEY_RESUMING) and found.metadata.get("parents") != around
+        ):
+            configurable[CONFIG_KEY_RESUMING] = False
+        if found.metadata.get("run_id") == self._run_id:
+            self._own.add(found.checkpoint["id"])
 
 
 class _Limit(int):
