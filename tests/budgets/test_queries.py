@@ -18,7 +18,7 @@ from langgraph_serverless.domain.idempotency import Answer, IdempotencyKey
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.threads import Thread, ThreadField
-from langgraph_serverless.persistence.pool import IDLE_LIMIT
+from langgraph_serverless.persistence.pool import BEGIN
 from langgraph_serverless.persistence.queries import Queries
 from langgraph_serverless.services.idempotency import AnsweredBeforeError, Once
 from langgraph_serverless.settings import Settings
@@ -62,7 +62,9 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
     begin = psycopg.AsyncTransaction.__aenter__
 
     async def counted(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-        if query != IDLE_LIMIT:  # goes with the begin
+        if query == BEGIN:
+            sent.extend(("BEGIN", "COMMIT"))
+        else:
             sent.append(query.as_string(self) if isinstance(query, sql.Composable) else query)
             sent.parameters = args[0] if args else None
         return await execute(self, query, *args, **kwargs)

@@ -4,6 +4,7 @@ after a failover. Requests succeed or are refused with 503; nobody waits for the
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 
@@ -91,8 +92,8 @@ async def test_a_pause_is_seen_by_either_clock(database: Database, monkeypatch: 
 async def test_a_process_that_stands_still_keeps_no_lock(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "'15s'" in pool_module.IDLE_LIMIT
-    monkeypatch.setattr(pool_module, "IDLE_LIMIT", pool_module.IDLE_LIMIT.replace("15s", "300ms"))
+    assert "'15s'" in pool_module.BEGIN
+    monkeypatch.setattr(pool_module, "BEGIN", pool_module.BEGIN.replace("15s", "300ms"))
     thread_id = new_id()
     async with database.connection() as connection:
         await connection.execute("INSERT INTO lgs.thread (thread_id) VALUES (%s)", (thread_id,))
@@ -164,3 +165,49 @@ async def test_a_checkpoint_on_a_read_only_server_is_no_fault_of_the_graph(datab
     configurable = {"thread_id": str(new_id()), "checkpoint_ns": "", "checkpoint_id": str(new_id())}
     with pytest.raises(UnavailableError):
         await saver.aput_writes({"configurable": configurable}, [("a", 1)], "task")
+
+
+async def test_what_is_written_after_cancelled_transactions_is_committed(settings: Settings) -> None:
+    """Runs whose leases are lost are cancelled by the dozen, wherever they are; others get their connections."""
+    database, chance, thread_ids = Database(settings.replace(pool_max_size=4)), random.Random(7), []
+
+    async def transact() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("SELECT 1")
+            await asyncio.sleep(chance.random() * 0.002)
+            await connection.execute("SELECT 1")
+
+    async def write() -> None:
+        async with database.connection() as connection:
+            thread_ids.append(new_id())
+            await connection.execute("INSERT INTO lgs.thread (thread_id) VALUES (%s)", (thread_ids[-1],))
+
+    try:
+        for _ in range(60):
+            cancelled = [asyncio.create_task(transact()) for _ in range(12)]
+            await asyncio.sleep(chance.random() * 0.006)
+            for _ in range(2):  # the second one while it is rolled back
+                for task in cancelled:
+                    task.cancel()
+                await asyncio.sleep(0)
+            await asyncio.gather(*cancelled, return_exceptions=True)
+            async with asyncio.timeout(20):
+                await asyncio.gather(*(write() for _ in range(4)))
+        with psycopg.connect(settings.database_uri) as other:
+            found = other.execute("SELECT count(*) FROM lgs.thread WHERE thread_id = ANY(%s)", (thread_ids,)).fetchone()
+            assert found == (len(thread_ids),)
+            other.execute("DELETE FROM lgs.thread WHERE thread_id = ANY(%s)", (thread_ids,))
+    finally:
+        await database.aclose()
+
+
+async def test_a_connection_in_pipeline_mode_is_given_to_nobody(database: Database, settings: Settings) -> None:
+    """What it writes is committed when somebody synchronizes the pipeline, and nobody will."""
+    async with database.connection() as connection:
+        await connection.pipeline().__aenter__()
+    thread_id = new_id()
+    async with database.connection() as connection:
+        await connection.execute("INSERT INTO lgs.thread (thread_id) VALUES (%s)", (thread_id,))
+        with psycopg.connect(settings.database_uri) as other:
+            gone = other.execute("DELETE FROM lgs.thread WHERE thread_id = %s RETURNING 1", (thread_id,)).fetchone()
+    assert gone == (1,)

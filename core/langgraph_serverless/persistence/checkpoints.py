@@ -57,6 +57,11 @@ class Saver(AsyncPostgresSaver):
         "cw.channel::bytea", "convert_to(cw.channel, 'UTF8')"
     )
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # transactions instead: see Database.transaction
+        self.supports_pipeline = False
+
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The newest checkpoint, or the one that the config names; what this process writes then sorts after all there are."""
         found = await super().aget_tuple(config)

@@ -5,7 +5,7 @@ Connections are in autocommit mode, so that a single statement is a single round
 A connection on which the server has said something while nobody asked (that it closes it, mostly) is checked when it is
 taken, so that the first request of a sandbox that was frozen meanwhile does not pay for it. So is every one after a pause,
 as the network may have forgotten it, and for a while after another one was lost, as a restart takes all of them.
-A transaction whose process stands still is ended by the server, so that it does not keep its locks (``IDLE_LIMIT``).
+A transaction whose process stands still is ended by the server, so that it does not keep its locks (``BEGIN``).
 Failures to reach the database become ``UnavailableError`` (503); what a statement itself does wrong is left alone.
 
 The pool belongs to the event loop that first used it.
@@ -17,7 +17,7 @@ import asyncio
 import select
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, LiteralString
 
 import psycopg
@@ -32,9 +32,9 @@ Connection = psycopg.AsyncConnection[DictRow]
 #: A connection that was used this recently (seconds) is taken without a check, which would cost a round trip; and for how
 #: long all of them are checked after one was lost.
 CHECK_AFTER_IDLE = 15.0
-#: How long a transaction may wait for its next statement before the server ends it. With the transaction, as everything
-#: behind a pooler.
-IDLE_LIMIT = "SET LOCAL idle_in_transaction_session_timeout = '15s'"
+#: How a transaction begins, in one message: with how long it may wait for its next statement before the server ends it. For
+#: this transaction only, as everything behind a pooler.
+BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '15s'"
 
 
 class Database:
@@ -80,6 +80,9 @@ class Database:
         return pool
 
     async def _check(self, connection: Connection) -> None:
+        if connection.pgconn.pipeline_status:
+            # see transaction(); the pool takes another one
+            raise psycopg.OperationalError("the connection was left in pipeline mode")
         # by either clock: while a sandbox is frozen, the monotonic one may stand still
         pause = max(now - used for now, used in zip(_now(), self._last_use, strict=True))
         lately = time.monotonic() - self._last_loss < CHECK_AFTER_IDLE
@@ -111,13 +114,22 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside one transaction, committed at the end and rolled back on any error."""
-        async with self.connection() as connection, AsyncExitStack() as stack:
-            async with connection.pipeline():  # one round trip, as for the begin alone
-                # not connection.transaction(), which would stay in the pipeline
-                await stack.enter_async_context(psycopg.AsyncTransaction(connection))
-                await connection.execute(IDLE_LIMIT)
-            yield connection
+        """A connection inside one transaction, committed at the end and rolled back on any error.
+
+        Never in a pipeline, here or elsewhere: a task that is cancelled at a bad moment leaves its connection in pipeline mode, and
+        whoever gets it then writes into a transaction that nobody commits.
+        """
+        async with self.connection() as connection:
+            await connection.execute(BEGIN)
+            try:
+                yield connection
+            except BaseException:
+                # a connection that is lost has nothing to roll back; one that is not is brought back by the pool at the latest
+                if not connection.closed:
+                    with suppress(psycopg.Error):
+                        await connection.rollback()
+                raise
+            await connection.commit()
 
     async def ping(self) -> None:
         """One round trip.
