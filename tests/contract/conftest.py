@@ -122,7 +122,7 @@ def make_app(container: ApiContainer) -> FastAPI:
 @pytest.fixture(scope="session")
 async def container(settings: Settings) -> AsyncIterator[ApiContainer]:
     """The container behind the ASGI way; the services in it may be called directly."""
-    container = ApiContainer(settings, manifest=MANIFEST)
+    container = ApiContainer(settings.replace(cron_least_interval=5), manifest=MANIFEST)
     yield container
     await container.aclose()
 
@@ -130,7 +130,7 @@ async def container(settings: Settings) -> AsyncIterator[ApiContainer]:
 @pytest.fixture(scope="session")
 def served_over_http(settings: Settings) -> Iterator[Served]:
     """Uvicorn on a thread and an event loop of its own."""
-    app = make_app(ApiContainer(settings, manifest=MANIFEST))
+    app = make_app(ApiContainer(settings.replace(cron_least_interval=5), manifest=MANIFEST))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run, name="uvicorn", daemon=True)
     thread.start()
