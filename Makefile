@@ -48,18 +48,24 @@ dev: setup ## Serve the examples on http://127.0.0.1:2024 (ARGS="--port 8000" pa
 test: setup lint setup-localstack setup-js ## Everything: checks and all tests but the slow ones (ARGS="-k name" passes more)
 ifeq ($(strip $(ARGS)),)
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-of-answers test-of-the-rest
-	$(BIN)/python -m pytest $(wildcard tests/faults) -m "not slow"
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-of-faults test-of-other-faults
 else
 	$(BIN)/python -m pytest $(TESTS) -m "not slow" $(ARGS)
 endif
 
-# Two sessions at once are quicker on two cores, as both wait a lot; they share the database servers. Tests that let things
-# fail in the midst of their work have the machine to themselves afterwards.
-.PHONY: test-of-answers test-of-the-rest
+# Two sessions at once are quicker on two cores, as both wait a lot. Tests that let things fail in the midst of their work come
+# afterwards, in two halves, each with database servers of its own.
+FAULTS := $(sort $(wildcard tests/faults/test_[a-h]*.py))
+.PHONY: test-of-answers test-of-the-rest test-of-faults test-of-other-faults
 test-of-answers:
 	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,contract integration budgets)) -m "not slow"
 test-of-the-rest:
 	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,unit security e2e)) -m "not slow"
+
+test-of-faults:
+	$(BIN)/python -m pytest $(FAULTS) -m "not slow"
+test-of-other-faults:
+	TEST_DATA=test-beside $(BIN)/python -m pytest $(filter-out $(FAULTS),$(wildcard tests/faults/test_*.py)) -m "not slow"
 
 test-slow: setup ## The tests that take minutes, at full size: about an hour (ARGS="-k name" takes some); figures in .data
 ifeq ($(strip $(ARGS)),)

@@ -76,6 +76,7 @@ async def handed_on(container: WorkerContainer) -> None:
     await queue.hand_off(claimed.lease)
 
 
+@pytest.mark.usefixtures("clean_database")  # whoever claims here gets this run
 @pytest.mark.parametrize("before", [lost, handed_on])
 @pytest.mark.parametrize("graph", ["steps", "dying_factory"])
 async def test_the_time_goes_on_while_a_run_waits_for_its_next_worker(
