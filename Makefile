@@ -55,7 +55,7 @@ endif
 
 # Two sessions at once are quicker on two cores, as both wait a lot. Tests that let things fail in the midst of their work come
 # afterwards, in two halves, each with database servers of its own.
-FAULTS := $(sort $(wildcard tests/faults/test_[a-h]*.py))
+FAULTS := $(sort $(wildcard tests/faults/test_[a-m]*.py))
 .PHONY: test-of-answers test-of-the-rest test-of-faults test-of-other-faults
 test-of-answers:
 	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,contract integration budgets)) -m "not slow"
