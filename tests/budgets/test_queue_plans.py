@@ -42,7 +42,6 @@ def connection(databases: Any) -> Iterator[psycopg.Connection[Any]]:
     """To a database with all the rows; what is done to it is not kept."""
     uri = databases.create()
     with psycopg.connect(uri, autocommit=True) as connection:
-        connection.execute("SET synchronous_commit = off")
         connection.execute(_THREADS)
         connection.execute(_RUNS)
         connection.execute("VACUUM ANALYZE lgs.thread, lgs.run")
