@@ -226,6 +226,37 @@ async def test_owners_that_hand_over_leave_no_gap(log: RedisEventLog, redis: Red
     assert await stored(redis, first) == [1, 2, 3, "__gap__", 4]
 
 
+async def test_entries_are_numbered_from_owner_to_owner_and_go_on_after_a_loss(
+    log: RedisEventLog, redis: Redis
+) -> None:
+    first = lease(1)
+    await log.append(first, numbered(1, 3))
+    await log.seal(first)
+    second = lease(2, first.run_id)
+    await log.append(second, numbered(4, 5))
+    assert [int(fields[b"i"]) for _, fields in await redis.xrange(key(first))] == [0, 1, 2, 3, 4]
+    await redis.flushall()
+    await log.append(second, numbered(6, 6))
+    assert await stored(redis, first) == ["__gap__", 6]
+    after = [int(fields[b"i"]) for _, fields in await redis.xrange(key(first))]
+    assert after[0] > 4
+    assert after == [after[0], after[0] + 1]
+
+
+async def test_the_end_is_right_behind_the_last_event(log: RedisEventLog, redis: Redis) -> None:
+    first, second = lease(), lease()
+    await log.append(first, numbered(1, 2))
+    (last, _), *_ = await redis.xrevrange(key(first), count=1)
+    # the thread's next run begins before the worker of this one gets to its end
+    await log.append(second, numbered(1, 1))
+    await log.append(first, [end_marker(status="success", output=None)])
+    (end, _), *_ = await redis.xrevrange(key(first), count=1)
+    milliseconds, number = map(int, last.split(b"-"))
+    assert end == b"%d-%d" % (milliseconds, number + 1)
+    (begun, _), *_ = await redis.xrange(key(second), count=1)
+    assert int(end.split(b"-")[0]) <= int(begun.split(b"-")[0])
+
+
 @pytest.mark.parametrize("back", [True, False])
 async def test_a_hand_over_during_an_outage_sends_what_was_held_up_or_leaves_a_gap(
     log: RedisEventLog, redis: Redis, back: bool

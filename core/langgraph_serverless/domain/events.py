@@ -26,12 +26,14 @@ class Event:
     """One event of a run.
 
     ``name`` is the SSE event name (``values``, ``updates|child:...``), ``data`` compact JSON. ``id`` is given by the
-    event log and looks like ``1795328168774-0``; it is empty before the event has been appended.
+    event log and looks like ``1795328168774-0``; it is empty before the event has been appended. ``number`` counts the log's
+    entries of the run from 0, also those that are never sent; -1 before the event has been appended.
     """
 
     name: str
     data: bytes
     id: str = ""
+    number: int = -1
 
     @property
     def is_end(self) -> bool:

@@ -14,6 +14,10 @@ state that the run leaves. It misses something if numbers are left out (an outag
 an older copy of itself), if the log is gone (``FLUSHALL``), or if a run has a new owner and the one before has not sealed
 its part: only ``seal`` says that nothing was held back, and whoever is killed does not seal.
 
+Every entry has a number, ``i``: entries of a run are counted from 0 through all its leases, gap markers among them. So a reader
+knows of every entry that is missing, and the sequence numbers of the thread protocol follow from it. In a log that begins anew
+numbers go on above those that the lost one can have had.
+
 While a run lives, its events are kept for as long as it may be silent; from the end marker on for the retention time. So a
 run that nobody ends leaves nothing behind either.
 """
@@ -65,11 +69,25 @@ _APPEND = """
 -- KEYS: events, fence.
 -- ARGV: epoch, token, number of the first event, keep (ms), most events, word, whether these are the lease's last ones,
 -- then name, data, name, data ...
-local fence = redis.call('HMGET', KEYS[2], 'epoch', 'token', 'next', 'sealed', 'some', 'gap')
+local fence = redis.call('HMGET', KEYS[2], 'epoch', 'token', 'next', 'sealed', 'some', 'gap', 'total')
 local epoch, token, first = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local held = tonumber(fence[1] or '-1')
 if held > epoch then
-  return -1
+  return {-1, 0}
+end
+local total = tonumber(fence[7] or '0')
+local function add(name, data)
+  local id = '*'
+  if name == '__end__' then
+    -- right after the last event, so that it comes before the thread's next run, which may have begun meanwhile
+    local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+    if newest[1] then
+      local ms, at = string.match(newest[1][1], '^(%d+)%-(%d+)$')
+      id = ms .. '-' .. string.format('%.0f', at + 1)
+    end
+  end
+  redis.call('XADD', KEYS[1], id, 'n', name, 'd', data, 'i', total)
+  total = total + 1
 end
 local known = 0
 if held == epoch and fence[2] == token then
@@ -85,7 +103,10 @@ else
 end
 local grown = missing
 if missing then
-  redis.call('XADD', KEYS[1], '*', 'n', '__gap__', 'd', '')
+  if held == -1 then
+    total = first + (epoch - 1) * 1000000
+  end
+  add('__gap__', '')
   redis.call('HSET', KEYS[2], 'gap', '1')
 end
 local last = first + (#ARGV - 7) / 2
@@ -93,12 +114,12 @@ for number = math.max(known, first), last - 1 do
   local at = 8 + 2 * (number - first)
   if ARGV[at] == '__end__' and (fence[6] or (missing and number > math.max(known, first))) then
     -- once more, for readers that have come back since the first one, and to give the state an id
-    redis.call('XADD', KEYS[1], '*', 'n', '__gap__', 'd', '')
+    add('__gap__', '')
   end
-  redis.call('XADD', KEYS[1], '*', 'n', ARGV[at], 'd', ARGV[at + 1])
+  add(ARGV[at], ARGV[at + 1])
   grown = true
 end
-redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'token', token, 'next', math.max(known, last))
+redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'token', token, 'next', math.max(known, last), 'total', total)
 if grown then
   redis.call('HSET', KEYS[2], 'some', '1')
   redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[5])
@@ -113,7 +134,7 @@ if missing and ARGV[6] == '' then
 elseif grown then
   redis.call('PUBLISH', KEYS[1], ARGV[6])
 end
-return 0
+return {total, held == -1 and 1 or 0}
 """
 
 
@@ -129,6 +150,10 @@ class _Tail:
     used_at: float = 0.0
     ended: bool = False
     lost: bool = False
+    #: how many entries the run's log has had so far, over all leases
+    total: int = 0
+    #: The log has been begun by this lease, and nobody has been told yet.
+    begun: bool = False
     retry: asyncio.Task[None] | None = None
     #: appends of one run go out one after the other
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -233,7 +258,11 @@ class RedisEventLog:
         for event in events:
             arguments += (event.name, event.data)
         keys = [events_key(self._prefix, lease.run_id), fence_key(self._prefix, lease.run_id)]
-        return int(await within(LONGEST_CALL, self._append(keys=keys, args=arguments))) == 0
+        total, begun = await within(LONGEST_CALL, self._append(keys=keys, args=arguments))
+        if total < 0:
+            return False
+        tail.total, tail.begun = total, tail.begun or bool(begun)
+        return True
 
     def _tail(self, lease: Lease) -> _Tail:
         tail = self._tails.get(lease.run_id)

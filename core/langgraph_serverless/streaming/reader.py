@@ -7,7 +7,7 @@ follows the size of the events, so that a batch stays small in bytes; a single e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langgraph_serverless.domain.events import GAP, Event
@@ -88,7 +88,7 @@ class Reader:
             self.behind = True  # whatever it says, nothing has been fetched yet
             self._check(entries)
             return
-        events = [Event(fields[b"n"].decode(), fields[b"d"], entry_id.decode()) for entry_id, fields in entries]
+        events = [_event(entry_id, fields) for entry_id, fields in entries]
         if self.end_only:
             events = [event for event in events if event.is_end]
         elif self._position is None:
@@ -137,6 +137,10 @@ class Reader:
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
+    return Event(fields[b"n"].decode(), fields[b"d"], entry_id.decode(), int(fields.get(b"i", b"-1")))
 
 
 def _place(entry_id: bytes) -> tuple[int, ...]:
