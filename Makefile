@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 ARGS ?=
 # what the checks look at; folders that do not exist yet are skipped
-SOURCES := $(wildcard core functions infra tests examples docs)
+SOURCES := $(wildcard core functions infra tests bench examples docs)
 TESTS := $(wildcard $(addprefix tests/,unit contract integration faults budgets security e2e))
 
 .DEFAULT_GOAL := help
@@ -85,6 +85,11 @@ slow-waiting:
 	TEST_DATA=test-waiting $(BIN)/python -m pytest $(SLOW_WAITING) -m slow
 slow-rest:
 	$(BIN)/python -m pytest $(TESTS) -m slow $(addprefix --ignore=,tests/faults/test_soak.py $(SLOW_WAITING))
+
+.PHONY: bench
+bench: setup ## Speed beside the official server, in about 6 minutes (ARGS="--rounds 1 --only first_event" for a quick look)
+	-@$(MAKE) --no-print-directory $(COMPAT_VENV)/.installed
+	$(BIN)/python -m bench --reference $(COMPAT_VENV)/bin/langgraph $(ARGS)
 
 model: ## Check the model of leases and fences with Spin (ARGS=--quick takes seconds)
 	@$(PYTHON) docs/design/protocol/check.py $(ARGS)
