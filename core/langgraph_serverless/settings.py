@@ -224,6 +224,12 @@ class Settings:
     stream_max_events: int = _setting(
         "STREAM_MAX_EVENTS", _whole(100), 100_000, "Events kept per run; older ones are dropped first."
     )
+    stream_max_bytes: int = _setting(
+        "STREAM_MAX_BYTES",
+        _whole(65536),
+        64 * 2**20,
+        "Bytes of events kept per run; older ones are dropped first. Who missed some gets the state that the run leaves.",
+    )
     stream_keepalive: float = _setting(
         "STREAM_KEEPALIVE_SECS", _seconds(0.05), 5.0, "Time between keep-alive bytes of silent streams and waits."
     )

@@ -306,13 +306,43 @@ async def test_a_long_queue_goes_out_in_pieces(log: RedisEventLog, redis: Redis)
     assert await stored(redis, mine) == list(range(1, 731))
 
 
-async def test_the_number_of_events_is_bounded(log: RedisEventLog, redis: Redis) -> None:
+@pytest.mark.parametrize("batch", [1, 7, 500])
+async def test_the_number_of_events_is_bounded(redis: Redis, batch: int) -> None:
+    log = RedisEventLog(redis, PREFIX, SETTINGS.replace(stream_max_events=100))
     mine = lease()
-    for first in range(1, 5001, 500):
-        await log.append(mine, numbered(first, first + 499))
+    for first in range(1, 1001, batch):
+        await log.append(mine, numbered(first, min(first + batch - 1, 1000)))
     numbers = await stored(redis, mine)
-    assert SETTINGS.stream_max_events <= len(numbers) <= SETTINGS.stream_max_events + 200
-    assert numbers[-1] == 5000
+    assert 85 <= len(numbers) <= 100
+    assert numbers == list(range(1001 - len(numbers), 1001))
+    await log.append(mine, [end_marker(status="success", output={})])
+    assert (await stored(redis, mine))[-3:] == [1000, "__gap__", "__end__"]
+
+
+async def test_the_size_of_the_log_is_bounded(redis: Redis) -> None:
+    log = RedisEventLog(redis, PREFIX, SETTINGS.replace(stream_max_bytes=160_000))
+    mine = lease()
+    sizes = []
+    for size in (10, 3000, 100_000, 200, 159_999, 1_000_000, 50, 7000, 20):
+        for _ in range(30):
+            await log.append(mine, [Event("values", b"x" * size)] * 3)
+            entries = await redis.xrange(key(mine))
+            assert len(entries[-1][1][b"d"]) == size, "the newest one stays, however large"
+            sizes.append(sum(len(fields[b"d"]) for _, fields in entries))
+            assert sizes[-1] <= 160_000 or len(entries) == 1
+    assert min(sizes[-30:]) > 140_000, "no more is cut off than has to be"
+
+
+async def test_a_log_of_the_version_before_is_bounded_as_well(redis: Redis) -> None:
+    """It has counted nothing."""
+    log = RedisEventLog(redis, PREFIX, SETTINGS.replace(stream_max_events=100))
+    mine = lease()
+    await log.append(mine, numbered(1, 90))
+    await redis.hdel(key(mine).replace(":events", ":fence"), "kept", "segments")
+    for number in range(91, 301):
+        await log.append(mine, numbered(number, number))
+        assert await redis.xlen(key(mine)) <= 100
+    assert (await stored(redis, mine))[-1] == 300
 
 
 async def test_flushall_in_the_middle_starts_the_log_anew(log: RedisEventLog, redis: Redis) -> None:

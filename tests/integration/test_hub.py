@@ -21,8 +21,9 @@ from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.streaming.hub import EventHub
+from langgraph_serverless.streaming.keys import events_key
 from langgraph_serverless.streaming.log import RedisEventLog
-from langgraph_serverless.streaming.reader import BATCH_BYTES
+from langgraph_serverless.streaming.reader import BATCH_BYTES, MOST_EVENTS, Reader
 
 PREFIX = f"test-{uuid.uuid4().hex[:8]}"
 SETTINGS = Settings(stream_retention=60, run_timeout=60)
@@ -91,6 +92,10 @@ async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+def readers(hub: EventHub, of: Lease) -> list[Reader]:
+    return list(hub._readers.get(events_key(PREFIX, of.run_id).encode(), ()))
 
 
 async def connections(redis: Redis, name: str) -> int:
@@ -237,14 +242,82 @@ async def test_a_slow_reader_holds_one_batch_and_nobody_up(hub: EventHub, log: R
     quick = await collect(hub.read(mine.run_id, "0-0"))
     assert len(quick) == 401
     (reader,) = hub._readers[f"{PREFIX}:run:{{{mine.run_id}}}:events".encode()]
-    held = sum(len(event.data) for event in reader._batch)
-    assert held <= 100 * len(large)
+    assert sum(len(event.data) for event in reader._batch) <= BATCH_BYTES
     found = list(await first)
     async for batch in slow:
         found.extend(batch)
-        # after the first batches their size follows the size of the events
-        assert sum(len(event.data) for event in batch) <= max(BATCH_BYTES, 100 * len(large))
+        assert sum(len(event.data) for event in batch) <= BATCH_BYTES
     assert [event.id for event in found] == [event.id for event in quick]
+
+
+async def test_large_events_after_many_small_ones_come_in_small_batches(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    await log.append(mine, numbered(1, 3000))
+    await log.append(mine, [Event("values", b"x" * size) for size in (30_000, 30_000, 30_000, 200_000, 10) * 40])
+    await log.append(mine, [END])
+    names: list[str] = []
+    async for batch in hub.read(mine.run_id, "0-0"):
+        names.extend(event.name for event in batch)
+        assert len(batch) == 1 or sum(len(event.data) for event in batch) <= BATCH_BYTES
+    assert names == ["custom"] * 3000 + ["values"] * 200 + ["__end__"]
+
+
+@pytest.fixture
+def small_log(redis: Redis) -> RedisEventLog:
+    return RedisEventLog(redis, PREFIX, SETTINGS.replace(stream_max_events=100))
+
+
+async def test_who_falls_behind_what_was_cut_off_is_told(hub: EventHub, small_log: RedisEventLog) -> None:
+    mine = lease()
+    slow = hub.read(mine.run_id, "0-0")
+    quick = asyncio.create_task(collect(hub.read(mine.run_id, "0-0")))
+    await small_log.append(mine, numbered(0, 9))
+    found = list(await anext(slow))
+    while not found:
+        found = list(await anext(slow))
+    for number in range(10, 1000, 10):
+        await small_log.append(mine, numbered(number, number + 9))
+        await until(lambda last=number + 9: any(r._next == last + 1 for r in readers(hub, mine)))
+    await small_log.append(mine, [END])
+    assert numbers(await quick) == list(range(1000)), "who was there all the time hears nothing of it"
+    await collect(slow, found)
+    gaps = [at for at, event in enumerate(found) if is_gap(event)]
+    assert [event.name for event in found[-2:]] == ["__gap__", "__end__"], "it gives the state an id"
+    assert len(gaps) == 2
+    assert numbers([*found[: gaps[0]], END]) == list(range(gaps[0]))
+    after = numbers([*found[gaps[0] + 1 : -2], END])
+    assert after == list(range(after[0], 1000))
+    assert 900 <= after[0] < 920
+
+
+async def test_resumed_at_an_id_that_was_cut_off_begins_with_a_gap(hub: EventHub, small_log: RedisEventLog) -> None:
+    mine = lease()
+    key = events_key(PREFIX, mine.run_id)
+    ids: list[str] = []
+    for first in range(0, 300, 50):
+        await small_log.append(mine, numbered(first, first + 49))
+        ids += [entry_id.decode() for entry_id, _ in (await small_log._redis.xrange(key))[-50:]]
+    await small_log.append(mine, [END])
+    kept = 300 - (await small_log._redis.xlen(key) - 2)
+    for at in (-1, 0, 100, kept - 2, kept - 1, kept, 250, 299):
+        found = await collect(hub.read(mine.run_id, ids[at] if at >= 0 else "0-0"))
+        # one that was cut off itself may have been the last of these
+        assert (found[0].name == "__gap__" and not found[0].data) is (at < kept), at
+        assert numbers([event for event in found if not is_gap(event)]) == list(range(max(kept, at + 1), 300))
+        # whoever goes on at an id may have been told of the gap, and then have lost the connection
+        assert is_gap(found[-2])
+        assert await collect(hub.read(mine.run_id, found[-2].id)) == [found[-1]], "it has the state"
+
+
+async def test_joined_from_now_on_nothing_is_missing(hub: EventHub, small_log: RedisEventLog) -> None:
+    mine = lease()
+    for first in range(0, 300, 50):
+        await small_log.append(mine, numbered(first, first + 49))
+    reading = asyncio.create_task(collect(hub.read(mine.run_id, "$")))
+    await until(lambda: any(reader._next for reader in readers(hub, mine)))
+    await small_log.append(mine, numbered(300, 303))
+    await small_log.append(mine, [END])
+    assert numbers(await reading) == [300, 301, 302, 303]
 
 
 async def test_a_large_log_comes_in_batches_of_bounded_size(hub: EventHub, log: RedisEventLog) -> None:
@@ -257,7 +330,7 @@ async def test_a_large_log_comes_in_batches_of_bounded_size(hub: EventHub, log: 
         sizes.append(len(batch))
         found.extend(batch)
     assert numbers(found) == list(range(1, 3501))
-    assert max(sizes) <= 1000
+    assert max(sizes) <= MOST_EVENTS
 
 
 async def test_flushall_in_the_middle_loses_no_later_event(hub: EventHub, log: RedisEventLog, redis: Redis) -> None:

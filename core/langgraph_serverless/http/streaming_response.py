@@ -79,7 +79,7 @@ def event_stream(
     headers: Mapping[str, str],
     on_disconnect: OnDisconnect | None = None,
 ) -> StreamedResponse:
-    """Server-sent events; the events of a batch go out in one piece."""
+    """Server-sent events; those of a batch go out together, unless they are large."""
     return StreamedResponse(
         _frames(batches, with_ids),
         media_type=sse.MEDIA_TYPE,
@@ -91,7 +91,10 @@ def event_stream(
 async def _frames(batches: AsyncGenerator[Sequence[Event], None], with_ids: bool) -> Pieces:
     async with aclosing(batches):
         async for batch in batches:
-            yield sse.frames(batch, with_ids=with_ids) or sse.HEARTBEAT
+            if not batch:
+                yield sse.HEARTBEAT
+            for piece in sse.pieces(batch, with_ids=with_ids):
+                yield piece
 
 
 def awaited_json(

@@ -33,7 +33,7 @@ from langgraph_serverless.domain.events import Event
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.event_loop import within
 from langgraph_serverless.streaming.keys import END_WORD, NEW_WORD, events_key
-from langgraph_serverless.streaming.reader import Reader
+from langgraph_serverless.streaming.reader import Reader, events_in, that_fit
 
 logger = logging.getLogger("langgraph_serverless.streaming")
 
@@ -240,6 +240,7 @@ class EventHub:
                     pipe.execute_command(*command)
                 answers = await pipe.execute()
             for group, entries in zip(groups.values(), answers, strict=True):
+                batch = that_fit(events_in(entries))
                 for reader in group:
-                    reader.deliver(entries)
+                    reader.deliver(len(entries), batch)
             self._wake(reader for reader in some if reader.behind)

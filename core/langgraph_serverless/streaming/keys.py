@@ -21,3 +21,5 @@ def fence_key(prefix: str, run_id: uuid.UUID) -> str:
 #: What the channel says when the end marker is among the new entries, and when the stream has been lost and begun anew;
 #: otherwise it says nothing at all.
 END_WORD, NEW_WORD = b"end", b"new"
+#: What the gap marker before the end of a log says that was cut at its beginning. Others say nothing.
+CUT = b"cut"

@@ -18,6 +18,9 @@ Every entry has a number, ``i``: entries of a run are counted from 0 through all
 knows of every entry that is missing, and the sequence numbers of the thread protocol follow from it. In a log that begins anew
 numbers go on above those that the lost one can have had.
 
+A log has bounds, in entries and in bytes (``append_script.py``): what is too much is cut off at its beginning. The numbers say so to
+whoever has not read it, and the state follows, as after a gap.
+
 While a run lives, its events are kept for as long as it may be silent; from the end marker on for the retention time. So a
 run that nobody ends leaves nothing behind either.
 """
@@ -42,6 +45,7 @@ from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.event_loop import within
 from langgraph_serverless.settings import Settings
+from langgraph_serverless.streaming.append_script import APPEND
 from langgraph_serverless.streaming.keys import END_WORD, events_key, fence_key
 
 logger = logging.getLogger("langgraph_serverless.streaming")
@@ -64,78 +68,6 @@ RETRY_ENDED = 60.0
 SEAL_PATIENCE = 1.0
 #: Tails of runs that were handed on without an end are forgotten once there are this many of them.
 MOST_TAILS = 1000
-
-_APPEND = """
--- KEYS: events, fence.
--- ARGV: epoch, token, number of the first event, keep (ms), most events, word, whether these are the lease's last ones,
--- then name, data, name, data ...
-local fence = redis.call('HMGET', KEYS[2], 'epoch', 'token', 'next', 'sealed', 'some', 'gap', 'total')
-local epoch, token, first = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local held = tonumber(fence[1] or '-1')
-if held > epoch then
-  return {-1, 0}
-end
-local total = tonumber(fence[7] or '0')
-local function add(name, data)
-  local id = '*'
-  if name == '__end__' then
-    -- right after the last event, so that it comes before the thread's next run, which may have begun meanwhile
-    local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-    if newest[1] then
-      local ms, at = string.match(newest[1][1], '^(%d+)%-(%d+)$')
-      id = ms .. '-' .. string.format('%.0f', at + 1)
-    end
-  end
-  redis.call('XADD', KEYS[1], id, 'n', name, 'd', data, 'i', total)
-  total = total + 1
-end
-local known = 0
-if held == epoch and fence[2] == token then
-  known = tonumber(fence[3])
-end
-local missing = first > known
-if held == -1 then
-  -- there may have been a log, with its fence; an only owner that begins has none to miss
-  missing = missing or epoch > 1
-else
-  missing = missing or (held < epoch and tonumber(fence[4] or '-1') ~= epoch - 1)
-  missing = missing or (fence[5] and redis.call('EXISTS', KEYS[1]) == 0)
-end
-local grown = missing
-if missing then
-  if held == -1 then
-    total = first + (epoch - 1) * 1000000
-  end
-  add('__gap__', '')
-  redis.call('HSET', KEYS[2], 'gap', '1')
-end
-local last = first + (#ARGV - 7) / 2
-for number = math.max(known, first), last - 1 do
-  local at = 8 + 2 * (number - first)
-  if ARGV[at] == '__end__' and (fence[6] or (missing and number > math.max(known, first))) then
-    -- once more, for readers that have come back since the first one, and to give the state an id
-    add('__gap__', '')
-  end
-  add(ARGV[at], ARGV[at + 1])
-  grown = true
-end
-redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'token', token, 'next', math.max(known, last), 'total', total)
-if grown then
-  redis.call('HSET', KEYS[2], 'some', '1')
-  redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[5])
-end
-if ARGV[7] == '1' then
-  redis.call('HSET', KEYS[2], 'sealed', ARGV[1])
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-redis.call('PEXPIRE', KEYS[2], ARGV[4])
-if missing and ARGV[6] == '' then
-  redis.call('PUBLISH', KEYS[1], 'new')
-elseif grown then
-  redis.call('PUBLISH', KEYS[1], ARGV[6])
-end
-return {total, held == -1 and 1 or 0}
-"""
 
 
 @dataclass(slots=True)
@@ -179,8 +111,8 @@ class RedisEventLog:
     def __init__(self, redis: Redis, prefix: str, settings: Settings) -> None:
         self._redis = redis
         self._prefix = prefix
-        self._append = redis.register_script(_APPEND)
-        self._most_events = settings.stream_max_events
+        self._append = redis.register_script(APPEND)
+        self._bounds = (settings.stream_max_events, settings.stream_max_bytes)
         self._keep_ended = int(settings.stream_retention * 1000)
         self._keep_live = int((settings.stream_retention + settings.run_timeout) * 1000)
         self._forget_after = settings.run_timeout
@@ -254,7 +186,7 @@ class RedisEventLog:
         ended = bool(events) and events[-1].is_end
         keep = self._keep_ended if ended else self._keep_live
         word = END_WORD if ended else b""
-        arguments: list[Any] = [lease.epoch, lease.token.bytes, tail.sent, keep, self._most_events, word, int(sealed)]
+        arguments: list[Any] = [lease.epoch, lease.token.bytes, tail.sent, keep, *self._bounds, word, int(sealed)]
         for event in events:
             arguments += (event.name, event.data)
         keys = [events_key(self._prefix, lease.run_id), fence_key(self._prefix, lease.run_id)]

@@ -1,7 +1,11 @@
 """One reader of one stream: where it is, and the one batch that it has not taken yet.
 
-Does no I/O: the hub asks it for the command that fetches what it lacks, and gives it the answer. The size of a batch
-follows the size of the events, so that a batch stays small in bytes; a single event may be as large as it likes.
+Does no I/O: the hub asks it for the command that fetches what it lacks, and gives it the answer. A batch is small in bytes,
+as every reader may hold one for as long as its client likes; a single event may be as large as it likes. What an answer has
+beyond that is forgotten and fetched again, and how much the next one asks for follows the size of the events.
+
+Numbers without a gap, or an id that is still there, show that nothing was cut off between the position and what comes next.
+Otherwise a gap marker comes first.
 """
 
 from __future__ import annotations
@@ -10,14 +14,33 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langgraph_serverless.domain.events import GAP, Event
+from langgraph_serverless.domain.events import GAP, Event, is_gap
+from langgraph_serverless.streaming.keys import CUT
 
-#: What a batch should not much exceed.
-BATCH_BYTES = 256 * 1024
-MOST_EVENTS = 1000
-FIRST_EVENTS = 100
+#: What a batch of several events does not exceed.
+BATCH_BYTES = 64 * 1024
+MOST_EVENTS = 500
+FIRST_EVENTS = 16
 
-Entry = tuple[bytes, dict[bytes, bytes]]
+Entry = tuple[bytes, Mapping[bytes, bytes]]
+
+
+def events_in(entries: Sequence[Entry]) -> list[Event]:
+    """An answer of Redis."""
+    return [
+        Event(fields[b"n"].decode(), fields[b"d"], entry_id.decode(), int(fields.get(b"i", b"-1")))
+        for entry_id, fields in entries
+    ]
+
+
+def that_fit(events: Sequence[Event]) -> Sequence[Event]:
+    """Those that make up a batch."""
+    size = 0
+    for at, event in enumerate(events):
+        size += len(event.data)
+        if size > BATCH_BYTES and at:
+            return events[:at]
+    return events
 
 
 class Reader:
@@ -33,7 +56,10 @@ class Reader:
         "_checks",
         "_count",
         "_doubts",
+        "_gap",
+        "_joins",
         "_last",
+        "_next",
         "_position",
         "_waiter",
         "behind",
@@ -50,6 +76,12 @@ class Reader:
         #: There may be entries after the batch.
         self.behind = False
         self._position = None if after == "$" else after
+        #: The position is somebody else's word, about an event that may be gone; the first answer is to begin with it.
+        self._joins = self._position not in {None, "0-0"}
+        #: Something was missed, or may have been before.
+        self._gap = self._joins
+        #: The number of the entry after the position; None if nobody knows.
+        self._next = 0 if self._position == "0-0" else None
         #: The position may be after all that there is: the stream has begun anew at a Redis whose clock is behind, or this Redis
         #: has an older copy of it.
         self._doubts = False
@@ -80,41 +112,66 @@ class Reader:
             return ("XRANGE", self.key, "-", "+", "COUNT", 1)
         if self.end_only or self._position is None or self._checks:
             return ("XREVRANGE", self.key, "+", "-", "COUNT", 1)
+        if self._joins:
+            return ("XRANGE", self.key, self._position, "+", "COUNT", self._count + 1)
         return ("XRANGE", self.key, f"({self._position}", "+", "COUNT", self._count)
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Take the answer to ``command``."""
+    def deliver(self, fetched: int, events: Sequence[Event]) -> None:
+        """Take the answer to ``command``: how many entries it had, and those of them that fit into a batch."""
         if self._checks:
             self.behind = True  # whatever it says, nothing has been fetched yet
-            self._check(entries)
+            self._check(events)
             return
-        events = [_event(entry_id, fields) for entry_id, fields in entries]
         if self.end_only:
             events = [event for event in events if event.is_end]
         elif self._position is None:
             # from now on: what is there already is past, unless the run is over
             self._position = events[-1].id if events else "0-0"
+            self._next = events[-1].number + 1 if events else 0
             events = [event for event in events if event.is_end]
         elif events:
-            self._position = events[-1].id
-            self.behind = len(events) == self._count
+            self.behind = fetched > len(events) or fetched >= self._count
             size = sum(len(event.data) for event in events)
-            self._count = max(1, min(MOST_EVENTS, BATCH_BYTES * len(events) // (size + 1)))
+            most = min(MOST_EVENTS, 4 * self._count)  # larger events may follow
+            self._count = max(1, min(most, BATCH_BYTES * len(events) // (size + 1)))
+            events = self._without_gaps(events)
         else:
             self.behind = False
         if events:
             self._batch = events
             self.wake()
 
-    def _check(self, entries: Sequence[Entry]) -> None:
+    def _without_gaps(self, events: Sequence[Event]) -> Sequence[Event]:
+        """What comes after the position, or else a gap marker first; moves the position."""
+        first = events[0]
+        if self._joins:
+            self._joins = False
+            missed = first.id != self._position
+            if not missed:
+                events = events[1:]
+        else:
+            missed = self._next is not None and first.number > self._next
+        last = events[-1] if events else first
+        self._position = last.id
+        self._next = last.number + 1 if last.number >= 0 else None
+        if missed:
+            self._gap = True
+            if not is_gap(first):
+                events = [Event(GAP, b""), *events]
+        if not self._gap and (last.is_end or is_gap(last)):
+            events = [event for event in events if not (is_gap(event) and event.data == CUT)]
+        return events
+
+    def _check(self, events: Sequence[Event]) -> None:
         """Take the stream's last entry, and its first one if all of it is before the position."""
         self._checks = False
         if self._last is not None:
             # One that begins after others were lost says so first. What an older copy has, has been delivered.
-            anew = bool(entries) and entries[0][1][b"n"] == GAP.encode()
+            anew = bool(events) and is_gap(events[0])
             self._position, self._last = ("0-0" if anew else self._last), None
-        elif entries and self._position is not None and _place(entries[0][0]) < _place(self._position.encode()):
-            self._last, self._doubts = entries[0][0].decode(), True
+            self._next, self._joins = None, False
+        elif events and self._position is not None and _place(events[0].id) < _place(self._position):
+            self._last, self._doubts = events[0].id, True
 
     def take(self) -> Sequence[Event]:
         """The batch, if there is one."""
@@ -139,9 +196,5 @@ class Reader:
             self._waiter.set_result(None)
 
 
-def _event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
-    return Event(fields[b"n"].decode(), fields[b"d"], entry_id.decode(), int(fields.get(b"i", b"-1")))
-
-
-def _place(entry_id: bytes) -> tuple[int, ...]:
-    return tuple(map(int, entry_id.split(b"-")))
+def _place(event_id: str) -> tuple[int, ...]:
+    return tuple(map(int, event_id.split("-")))

@@ -6,7 +6,7 @@ holds no raw line breaks. Nothing is parsed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from langgraph_serverless.domain.events import Event
 
@@ -16,13 +16,28 @@ HEARTBEAT = b": heartbeat\r\n\r\n"
 MEDIA_TYPE = "text/event-stream; charset=utf-8"
 
 
-def frame(event: Event, *, with_id: bool) -> bytes:
-    """One event; its id only if the client may resume after it."""
-    if with_id and event.id:
-        return b"event: %b\r\ndata: %b\r\nid: %b\r\n\r\n" % (event.name.encode(), event.data, event.id.encode())
-    return b"event: %b\r\ndata: %b\r\n\r\n" % (event.name.encode(), event.data)
+#: What is sent at once should not much exceed this: a server keeps what a slow client does not take.
+PIECE_BYTES = 32 * 1024
 
 
-def frames(events: Iterable[Event], *, with_ids: bool) -> bytes:
-    """Several events in one piece."""
-    return b"".join([frame(event, with_id=with_ids) for event in events])
+def pieces(events: Iterable[Event], *, with_ids: bool) -> Iterator[bytes]:
+    """These events, put together in pieces for sending; a large one is cut up, so that nobody holds a copy of it."""
+    ready: list[bytes] = []
+    size = 0
+    for event in events:
+        head = b"event: %b\r\ndata: " % event.name.encode()
+        tail = b"\r\nid: %b\r\n\r\n" % event.id.encode() if with_ids and event.id else b"\r\n\r\n"
+        if (length := len(event.data)) <= PIECE_BYTES:
+            ready += (head, event.data, tail)
+        else:
+            yield b"".join([*ready, head, event.data[:PIECE_BYTES]])
+            for at in range(PIECE_BYTES, length - PIECE_BYTES, PIECE_BYTES):
+                yield event.data[at : at + PIECE_BYTES]
+            rest = (length - 1) // PIECE_BYTES * PIECE_BYTES
+            ready, size = [event.data[rest:], tail], 0
+        size += length
+        if size >= PIECE_BYTES:
+            yield b"".join(ready)
+            ready, size = [], 0
+    if ready:
+        yield b"".join(ready)
