@@ -25,6 +25,10 @@ from langgraph_serverless.errors import BadRequestError
 RESERVED_PREFIX = "__"
 #: Keys of ``configurable`` that say where on the thread a run starts.
 CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+#: In a stored run's ``configurable``: its events are records of the thread protocol. No client can set it (``RESERVED_PREFIX``).
+PROTOCOL_KEY = "__event_streaming_v2"
+#: What such a run streams, as it is stored and shown.
+PROTOCOL_MODES = ("values", "updates", "messages", "tools", "lifecycle", "custom", "tasks", "checkpoints")
 #: Parts of a config that are merged by rules of their own.
 MERGED_KEYS = ("configurable", "metadata")
 
@@ -102,6 +106,8 @@ def plan_run(
         # the official server keeps a client's own user_id, which lets anyone pose as anyone
         "user_id": caller.identity,
     }
+    if request.protocol:
+        configurable[PROTOCOL_KEY] = True
     if request.cron_id is not None:
         configurable["cron_id"] = str(request.cron_id)
     if any((request.langsmith_tracer or {}).values()):
@@ -123,12 +129,13 @@ def plan_run(
     settings = {key: value for key, value in {**assistant_config, **request.config}.items() if key not in MERGED_KEYS}
     config = {"configurable": configurable, **settings, "metadata": metadata}
     durability = request.durability or default_durability
+    modes = list(PROTOCOL_MODES) if request.protocol else [mode.value for mode in request.stream_mode]
     kwargs = {
         "input": request.input,
         "command": request.command,
         "config": config,
         "context": context or {},
-        "stream_mode": [mode.value for mode in request.stream_mode] or ["values"],
+        "stream_mode": modes or ["values"],
         "interrupt_before": request.interrupt_before,
         "interrupt_after": request.interrupt_after,
         "webhook": request.webhook,
@@ -145,6 +152,11 @@ def plan_run(
         thread_metadata={"graph_id": graph_id, "assistant_id": str(assistant_id)},
         thread_config={"configurable": visible, **settings, **_sent_metadata(request)},
     )
+
+
+def is_protocol_run(kwargs: Mapping[str, Any]) -> bool:
+    """Whether a stored run's events are records of the thread protocol."""
+    return ((kwargs.get("config") or {}).get("configurable") or {}).get(PROTOCOL_KEY) is True
 
 
 def context_keys(schema: Any) -> frozenset[str] | None:

@@ -209,6 +209,8 @@ class RunRequest:
     request_id: str | None = None
     #: Request headers that the deployment passes on to graphs.
     configurable_headers: Mapping[str, str] = field(default_factory=dict)
+    #: It is streamed as records of the thread protocol, whatever ``stream_mode`` says.
+    protocol: bool = False
     #: Set by the scheduler.
     cron_id: uuid.UUID | None = None
     cron_due_at: datetime | None = None
