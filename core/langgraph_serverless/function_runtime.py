@@ -1,7 +1,8 @@
 """What every function shares: settings with their secrets, logs, metrics, and one event loop for the life of the process.
 
 Promises that pools and clients opened in one invocation are usable in the next: they are bound to the loop they were
-opened in, so all invocations of a process run in the same one (between them it stands still, as the sandbox does).
+opened in, so all invocations of a process run in the same one (between them it stands still, as the sandbox does). Handlers
+of requests serve both runtimes: called by the managed one they return the whole answer, ``lambda_runtime`` has it streamed.
 Relies on the handler being called from one thread, one event at a time, as Lambda does. Never imports langgraph, and
 never opens a connection to a database: the container does at its first use. Secrets are fetched once, at cold start.
 """
@@ -28,7 +29,10 @@ from langgraph_serverless.settings import Settings
 if TYPE_CHECKING:
     from mangum.types import ASGI
 
-LambdaHandler = Callable[[dict[str, Any], Any], Any]
+    from langgraph_serverless.lambda_runtime.exchange import Exchange
+
+#: Takes the event, the context, and what else whoever calls it has.
+LambdaHandler = Callable[..., Any]
 #: What another function of the stack asks, without the API.
 Question = Callable[[Any], Coroutine[Any, Any, dict[str, Any]]]
 
@@ -94,9 +98,14 @@ class FunctionRuntime:
         logging.getLogger("langgraph_serverless")
         copy_config_to_registered_loggers(self.logger, include={"langgraph_serverless"})
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The process's event loop."""
+        return self._runner.get_loop()
+
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Runs a coroutine to its end in the process's loop."""
-        return run_to_end(self._runner.get_loop(), coroutine)
+        return run_to_end(self.loop, coroutine)
 
     def close(self) -> None:
         """Ends the loop. Only tests need it: a sandbox is never told that it ends."""
@@ -119,29 +128,67 @@ class FunctionRuntime:
         published: LambdaHandler = self.metrics.log_metrics(logged, capture_cold_start_metric=True)
         return published
 
-    def serve(self, app: ASGI, questions: Mapping[str, Question] | None = None) -> LambdaHandler:
+    def serve(self, app: ASGI, questions: Mapping[str, Question] | None = None) -> HttpHandler:
         """A handler that answers API Gateway's events with an ASGI application, and the events of other functions.
 
         Args:
             questions: what to call for an event that is no request but has this key; it gets the key's value.
         """
+        return HttpHandler(self, app, questions or {})
+
+
+class HttpHandler:
+    """Requests by an application, questions of other functions by what is given for them.
+
+    An event that is neither, as those that keep functions warm, is answered with a word that says so.
+    """
+
+    def __init__(self, runtime: FunctionRuntime, app: ASGI, questions: Mapping[str, Question]) -> None:
         from mangum import Mangum  # noqa: PLC0415 - background functions have no use for it
 
-        loop = self._runner.get_loop()
-        asyncio.set_event_loop(loop)  # Mangum looks for the thread's current loop, here and at each request
-        adapter = Mangum(app, lifespan="off")
+        self.app: Any = app
+        self.run = runtime.run
+        self._runtime = runtime
+        self._questions = questions
+        asyncio.set_event_loop(runtime.loop)  # Mangum looks for the thread's current loop, here and at each request
+        self._adapter = Mangum(app, lifespan="off")
+        path = correlation_paths.API_GATEWAY_REST  # function URLs have it there too
+        self._collected = runtime.instrument(self._collect, correlation_id_path=path)
+        self._streamed = runtime.instrument(self._stream, correlation_id_path=path)
 
-        def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
-            asyncio.set_event_loop(loop)
-            for key, answer in (questions or {}).items():
-                if key in event:  # API Gateway writes its events itself, so no client can send one with this key
-                    return self.run(answer(event[key]))  # type: ignore[no-any-return]
-            response: dict[str, Any] = adapter(event, context)
-            if response["statusCode"] >= 500:
-                self.count(ServerErrors=1)
-            return response
+    def __call__(self, event: dict[str, Any], context: Any) -> Any:
+        """The whole answer, as the managed runtime wants it."""
+        return self._collected(event, context)
 
-        return self.instrument(handle, correlation_id_path=correlation_paths.API_GATEWAY_REST)
+    def stream(self, event: dict[str, Any], context: Any, exchange: Exchange) -> None:
+        """The answer to a request piece by piece; see ``lambda_runtime``."""
+        self._streamed(event, context, exchange)
+
+    def _collect(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        for key, answer in self._questions.items():
+            if key in event:  # API Gateway writes its events itself, so no client can send one with this key
+                return self.run(answer(event[key]))  # type: ignore[no-any-return]
+        if "requestContext" not in event:
+            self._runtime.logger.info("An event that is no request", extra={"action": "ignored"})
+            return {"ignored": "This function answers requests of API Gateway"}
+        asyncio.set_event_loop(self._runtime.loop)
+        response: dict[str, Any] = self._adapter(event, context)
+        self._count(response["statusCode"])
+        return response
+
+    def _stream(self, event: dict[str, Any], context: Any, exchange: Exchange) -> None:
+        outcome = self.run(exchange.answer(self.app, margin=self._runtime.settings.stream_deadline_margin))
+        self._count(outcome.status)
+        # Lambda counts an answer that is broken off as an error, so these must be told from others
+        if outcome.ending == "broken_off":
+            self._runtime.count(StreamsCarriedOver=1)
+            self._runtime.logger.info("An answer goes on in another invocation", extra={"action": "carried_over"})
+        elif outcome.ending == "client_gone":
+            self._runtime.count(StreamsAbandoned=1)
+
+    def _count(self, status: int) -> None:
+        if status >= 500:
+            self._runtime.count(ServerErrors=1)
 
 
 def http_handler(
@@ -150,7 +197,7 @@ def http_handler(
     *,
     also: Sequence[str] = (),
     questions: Callable[[Any], Mapping[str, Question]] = lambda _: {},
-) -> LambdaHandler:
+) -> HttpHandler:
     """The handler of an API function that serves one resource's routes; see ``http.app.create_app`` for their names.
 
     Args:

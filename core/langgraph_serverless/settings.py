@@ -233,6 +233,20 @@ class Settings:
     stream_keepalive: float = _setting(
         "STREAM_KEEPALIVE_SECS", _seconds(0.05), 5.0, "Time between keep-alive bytes of silent streams and waits."
     )
+    stream_carry_over: bool = _setting(
+        "STREAM_CARRY_OVER",
+        _flag,
+        False,
+        "Every event of a stream has an id, and joins go on after one, whether the run is resumable or not: so that what is broken off "
+        "goes on in another connection. The wrapper script of the stream function turns it on.",
+    )
+    stream_deadline_margin: float = _setting(
+        "STREAM_DEADLINE_MARGIN_SECS",
+        _seconds(0.1),
+        15.0,
+        "The stream function breaks an answer off when less time than this is left, but not before half of its time is over. More than "
+        "a cold start takes, which API Gateway counts and Lambda does not.",
+    )
     temporary_retention: float = _setting(
         "TEMPORARY_THREAD_RETENTION_SECS",
         _seconds(0),

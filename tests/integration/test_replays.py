@@ -144,7 +144,7 @@ async def _waited(container: WorkerContainer, run: Run) -> Any:
 
 
 async def _joined(container: WorkerContainer, run: Run) -> list[Event]:
-    _, batches = await container.streams.join_stream(ANONYMOUS, run.thread_id, run.run_id)
+    batches = (await container.streams.join_stream(ANONYMOUS, run.thread_id, run.run_id)).batches
     return [event async for batch in batches for event in batch]
 
 

@@ -65,6 +65,13 @@ class EventReader(Protocol):
             UnavailableError: if the log is out of reach.
         """
 
+    async def newest(self, run_id: uuid.UUID) -> str | None:
+        """After which event one that reads from now on would begin; None if the run is over.
+
+        Raises:
+            UnavailableError: if the log is out of reach.
+        """
+
     @property
     def connected(self) -> bool:
         """False while the log is known to be out of reach."""

@@ -78,23 +78,29 @@ def event_stream(
     with_ids: bool,
     headers: Mapping[str, str],
     on_disconnect: OnDisconnect | None = None,
+    cursor: str | None = None,
 ) -> StreamedResponse:
-    """Server-sent events; those of a batch go out together, unless they are large."""
+    """Server-sent events; those of a batch go out together, unless they are large.
+
+    Args:
+        cursor: what a client that is cut off before its first event comes back with.
+    """
     return StreamedResponse(
-        _frames(batches, with_ids),
+        _frames(batches, with_ids, cursor),
         media_type=sse.MEDIA_TYPE,
         headers={**_SSE_HEADERS, **headers},
         on_disconnect=on_disconnect,
     )
 
 
-async def _frames(batches: AsyncGenerator[Sequence[Event], None], with_ids: bool) -> Pieces:
+async def _frames(batches: AsyncGenerator[Sequence[Event], None], with_ids: bool, cursor: str | None) -> Pieces:
     async with aclosing(batches):
         async for batch in batches:
             if not batch:
-                yield sse.HEARTBEAT
+                yield sse.HEARTBEAT if cursor is None else sse.heartbeat_at(cursor)
             for piece in sse.pieces(batch, with_ids=with_ids):
                 yield piece
+            cursor = None
 
 
 def awaited_json(

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import cast
 
 from langgraph_serverless.domain.cursors import FROM_NOW_ON, FROM_THE_START, mode_filter, parse_last_event_id
@@ -30,6 +31,20 @@ from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
 Batches = AsyncGenerator[Sequence[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A stream, and how clients may come back to it.
+
+    Args:
+        cursor: where it begins, for a client that is cut off before its first event; None if that needs not be known.
+    """
+
+    with_ids: bool
+    batches: Batches
+    cursor: str | None = None
+
 
 #: How long after a run has settled its end marker may still come (seconds).
 GRACE = 1.0
@@ -51,12 +66,14 @@ class StreamService:
         self._events = events
         self._runs = runs
         self._keepalive = settings.stream_keepalive
+        self._carries_over = settings.stream_carry_over
 
     # -- streaming -----------------------------------------------------------------------------------------------
 
-    def stream(self, run_id: uuid.UUID) -> Batches:
+    def stream(self, run_id: uuid.UUID, *, resumable: bool) -> Joined:
         """A run's own stream, from its first event."""
-        return self._told(self._stream(run_id, FROM_THE_START))
+        batches = self._told(self._stream(run_id, FROM_THE_START))
+        return Joined(resumable or self._carries_over, batches, FROM_THE_START if self._carries_over else None)
 
     async def join_stream(
         self,
@@ -66,11 +83,11 @@ class StreamService:
         *,
         last_event_id: str | None = None,
         modes: frozenset[str] | None = None,
-    ) -> tuple[bool, Batches]:
-        """The stream of a run that somebody else may have made, and whether its events have ids.
+    ) -> Joined:
+        """The stream of a run that somebody else may have made.
 
         Without ``last_event_id`` it begins now. With it, a resumable run's begins after that event, also for a while after
-        the run has ended.
+        the run has ended; and so does every run's where streams are carried over.
         """
         run = await self._runs.find(caller, thread_id, run_id)
         if run is not None:
@@ -79,22 +96,33 @@ class StreamService:
         else:
             left = await self._runs.result(run_id)
             if left is None or not left.hidden:
-                return False, _listed([Event(ERROR, dump_json(_RUN_NOT_FOUND))])
+                return Joined(False, _listed([Event(ERROR, dump_json(_RUN_NOT_FOUND))]))
             # a finished stateless run: only resumable events have ids, so a client that has one may go on
             resumable = over = True
-        after = FROM_NOW_ON
+        after, cursor = FROM_NOW_ON, None
+        resumable = resumable or self._carries_over
         if resumable and last_event_id is not None:
             parsed = parse_last_event_id(last_event_id)
             if parsed is None:
-                return True, _listed()
+                return Joined(True, _listed())
             after = parsed
+        elif self._carries_over and not over:
+            cursor = await self._now(run_id)
+            after = cursor or FROM_NOW_ON
         if not over:
             batches = self._stream(run_id, after)
         elif after == FROM_NOW_ON:
-            return resumable, _listed()
+            return Joined(resumable, _listed())
         else:
             batches = self._replay(run_id, after)
-        return resumable, self._told(_filtered(batches, modes))
+        return Joined(resumable, self._told(_filtered(batches, modes)), cursor)
+
+    async def _now(self, run_id: uuid.UUID) -> str | None:
+        """The id of what has been emitted last; None if that is not known, or nothing comes after it."""
+        try:
+            return await self._events.newest(run_id) if self._events is not None else None
+        except UnavailableError:
+            return None
 
     async def require_kept(self, run_id: uuid.UUID) -> None:
         """Refuse to follow a run, made by the same request before, of which nothing is left.

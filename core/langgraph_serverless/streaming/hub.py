@@ -29,7 +29,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from langgraph_serverless.domain.events import Event
+from langgraph_serverless.domain.events import END, Event
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.event_loop import within
 from langgraph_serverless.streaming.keys import END_WORD, NEW_WORD, events_key
@@ -79,6 +79,17 @@ class EventHub:
             return bool(await within(LONGEST_LOOK, self._redis.exists(events_key(self._prefix, run_id))))
         except (RedisError, OSError) as error:
             raise UnavailableError("The event log is out of reach.") from error
+
+    async def newest(self, run_id: uuid.UUID) -> str | None:
+        key = events_key(self._prefix, run_id)
+        try:
+            entries: Any = await within(LONGEST_LOOK, self._redis.xrevrange(key, count=1))
+        except (RedisError, OSError) as error:
+            raise UnavailableError("The event log is out of reach.") from error
+        if not entries:
+            return "0-0"
+        entry_id, fields = entries[0]
+        return None if fields[b"n"] == END.encode() else str(entry_id.decode())
 
     async def aclose(self) -> None:
         """Close both connections. Readers that are left get empty batches."""

@@ -16,6 +16,11 @@ HEARTBEAT = b": heartbeat\r\n\r\n"
 MEDIA_TYPE = "text/event-stream; charset=utf-8"
 
 
+def heartbeat_at(cursor: str) -> bytes:
+    """One that tells the client an id to come back with, and is no event."""
+    return b": heartbeat\r\nid: %b\r\n\r\n" % cursor.encode()
+
+
 #: What is sent at once should not much exceed this: a server keeps what a slow client does not take.
 PIECE_BYTES = 32 * 1024
 

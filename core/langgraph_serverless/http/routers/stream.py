@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request
@@ -46,6 +46,21 @@ def _abandoned(
     return (lambda: container.streams.cancel_abandoned(caller, thread_id, run_id)) if cancel else None
 
 
+def _again(
+    container: ApiContainer,
+    path: str,
+    form: Literal["stream", "join"],
+    cancel: bool = False,
+    modes: frozenset[str] | None = None,
+) -> dict[str, str]:
+    """Where the client comes back to; with what it has asked for, if its connection is going to be broken off."""
+    query: dict[str, str] = {}
+    if container.settings.stream_carry_over:
+        query |= {"cancel_on_disconnect": "true"} if cancel else {}
+        query |= {"stream_mode": ",".join(sorted(modes))} if modes else {}
+    return run_headers(path, form, query)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Followed:
     """The run that a request has made, now or under its key before; a repeat follows it from its beginning too."""
@@ -82,20 +97,24 @@ async def _create(
 def _streamed(
     container: ApiContainer, caller: Principal, payload: wire.RunCreate, run: _Followed, path: str
 ) -> Response:
+    cancel = payload.on_disconnect == "cancel"
+    joined = container.streams.stream(run.run_id, resumable=payload.stream_resumable)
     return event_stream(
-        container.streams.stream(run.run_id),
-        with_ids=payload.stream_resumable,
-        headers={**run_headers(path, "stream"), **run.headers},
-        on_disconnect=_abandoned(container, caller, payload.on_disconnect == "cancel", run.thread_id, run.run_id),
+        joined.batches,
+        with_ids=joined.with_ids,
+        cursor=joined.cursor,
+        headers={**_again(container, path, "stream", cancel), **run.headers},
+        on_disconnect=_abandoned(container, caller, cancel, run.thread_id, run.run_id),
     )
 
 
 def _waited_for(container: ApiContainer, caller: Principal, payload: wire.RunCreate, run: _Followed) -> Response:
+    cancel = payload.on_disconnect == "cancel"
     return awaited_json(
         container.streams.wait(run.run_id),
         # the thread's form for stateless runs too: that is where their result can be joined
-        headers={**run_headers(run_path(run.run_id, run.thread_id), "join"), **run.headers},
-        on_disconnect=_abandoned(container, caller, payload.on_disconnect == "cancel", run.thread_id, run.run_id),
+        headers={**_again(container, run_path(run.run_id, run.thread_id), "join", cancel), **run.headers},
+        on_disconnect=_abandoned(container, caller, cancel, run.thread_id, run.run_id),
     )
 
 
@@ -142,7 +161,7 @@ async def join_run(
     """Wait for a run's output; of a finished run, the current values of its thread."""
     return awaited_json(
         await container.streams.join(caller, thread_id, run_id),
-        headers=run_headers(run_path(run_id, thread_id), "join"),
+        headers=_again(container, run_path(run_id, thread_id), "join", cancel_on_disconnect),
         on_disconnect=_abandoned(container, caller, cancel_on_disconnect, thread_id, run_id),
     )
 
@@ -159,13 +178,13 @@ async def join_run_stream(
     cancel_on_disconnect: bool = False,
 ) -> Response:
     """Stream what a run emits from now on, or after an event."""
-    with_ids, batches = await container.streams.join_stream(
-        caller, thread_id, run_id, last_event_id=last_event_id, modes=parse_modes(read_list(stream_mode))
-    )
+    modes = parse_modes(read_list(stream_mode))
+    joined = await container.streams.join_stream(caller, thread_id, run_id, last_event_id=last_event_id, modes=modes)
     return event_stream(
-        batches,
-        with_ids=with_ids,
-        headers=run_headers(run_path(run_id, thread_id), "stream"),
+        joined.batches,
+        with_ids=joined.with_ids,
+        cursor=joined.cursor,
+        headers=_again(container, run_path(run_id, thread_id), "stream", cancel_on_disconnect, modes),
         on_disconnect=_abandoned(container, caller, cancel_on_disconnect, thread_id, run_id),
     )
 
@@ -187,7 +206,11 @@ async def join_stateless_run_stream(
     last_event_id: LastEventId = None,
 ) -> Response:
     """Stream a run whose thread is not known; where clients of stateless runs reconnect."""
-    with_ids, batches = await container.streams.join_stream(
-        caller, None, run_id, last_event_id=last_event_id, modes=parse_modes(read_list(stream_mode))
+    modes = parse_modes(read_list(stream_mode))
+    joined = await container.streams.join_stream(caller, None, run_id, last_event_id=last_event_id, modes=modes)
+    return event_stream(
+        joined.batches,
+        with_ids=joined.with_ids,
+        cursor=joined.cursor,
+        headers=_again(container, run_path(run_id), "stream", modes=modes),
     )
-    return event_stream(batches, with_ids=with_ids, headers=run_headers(run_path(run_id), "stream"))

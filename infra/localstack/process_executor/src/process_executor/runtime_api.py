@@ -10,6 +10,7 @@ This module does not import LocalStack, so that runtime clients can be tested ag
 import base64
 import json
 import queue
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Invocation:
     accepted: threading.Event = field(default_factory=threading.Event)  # the response has begun
     done: threading.Event = field(default_factory=threading.Event)
     body: bytearray = field(default_factory=bytearray)
+    connection: socket.socket | None = None  # on which a streamed response comes
     _chunks: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
 
     def write(self, chunk: bytes) -> None:
@@ -59,6 +61,11 @@ class Invocation:
             self.done.set()
             self.accepted.set()
             self._chunks.put(_END)
+
+    def hang_up(self) -> None:
+        """Takes no more of a streamed response. Lambda is not known to do so; a runtime client should notice all the same."""
+        if self.connection is not None:
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def chunks(self):
         """Yields the response's parts as they arrive."""
@@ -162,6 +169,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         invocation.content_type = self.headers.get("Content-Type", "")
         invocation.streamed = self.headers.get("Lambda-Runtime-Function-Response-Mode", "").lower() == "streaming"
         limit = MAX_STREAMED_RESPONSE if invocation.streamed else MAX_BUFFERED_RESPONSE
+        invocation.connection = self.connection if invocation.streamed else None
         trailers: dict[str, str] = {}
         try:
             if not invocation.streamed:
