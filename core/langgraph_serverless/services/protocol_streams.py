@@ -1,0 +1,189 @@
+"""What one client of protocol v2 gets of a thread: a session, with as many subscriptions as it likes.
+
+A session follows the thread once, from the beginning of what is still there, and delivers what any of its subscriptions wants.
+Numbers come from the log (``domain/protocol_events.py``), so all sessions have the same ones, and ``since`` is one of them. A
+further subscription is first given what was there before it and none of the others has delivered; then ``Replayed`` says so.
+
+Batches are what was ready together; an empty one asks for a keep-alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence, Set
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph_serverless.domain.cursors import FROM_THE_START
+from langgraph_serverless.domain.events import Event
+from langgraph_serverless.domain.principal import Principal
+from langgraph_serverless.domain.protocol_events import ProtocolEvent, ThreadTranslator
+from langgraph_serverless.domain.protocol_filters import Subscription
+from langgraph_serverless.domain.thread_events import ThreadEvent
+from langgraph_serverless.services.thread_streams import ThreadBatches, ThreadStreamService
+from langgraph_serverless.settings import Settings
+
+#: A replay is over when nothing has come for this long (seconds).
+QUIET = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A subscription has been given what was there when it was made; what follows is new, or at least later."""
+
+    subscription_id: uuid.UUID
+    #: How many events that were.
+    events: int
+
+
+Items = Sequence[ProtocolEvent | Replayed]
+
+
+class ProtocolStreamService:
+    """Opens what clients follow threads with."""
+
+    def __init__(self, threads: ThreadStreamService, settings: Settings) -> None:
+        self._threads = threads
+        self._keepalive = settings.stream_keepalive
+
+    def session(self, _caller: Principal, thread_id: uuid.UUID) -> ProtocolSession:
+        """A session without subscriptions. The thread need not exist."""
+        return ProtocolSession(self._threads, thread_id, keepalive=self._keepalive)
+
+    async def stream(
+        self, caller: Principal, thread_id: uuid.UUID, wanted: Subscription
+    ) -> AsyncGenerator[Sequence[Event], None]:
+        """What one subscription has, as server-sent events: named by method, with their numbers as ids."""
+        session = self.session(caller, thread_id)
+        session.subscribe(wanted)
+        async with aclosing(session.events()) as batches:
+            async for items in batches:
+                events = [item for item in items if isinstance(item, ProtocolEvent)]
+                if events or not items:
+                    yield [Event(event.method, event.data, str(event.seq)) for event in events]
+
+
+class ProtocolSession:
+    """One client's subscriptions to one thread, read by one reader of ``events``."""
+
+    def __init__(self, threads: ThreadStreamService, thread_id: uuid.UUID, *, keepalive: float) -> None:
+        self._threads = threads
+        self._thread_id = thread_id
+        self._keepalive = keepalive
+        self._subscriptions: dict[uuid.UUID, Subscription] = {}
+        #: Those of them that ``events`` does not know yet.
+        self._new: set[uuid.UUID] = set()
+        self._changed = asyncio.Event()
+        #: The highest number that the session has come across, whoever wanted it.
+        self.applied_through_seq = 0
+
+    def subscribe(self, wanted: Subscription) -> uuid.UUID:
+        """Add a subscription, which ``events`` begins to serve at once. Its id."""
+        subscription_id = uuid.uuid4()
+        self._subscriptions[subscription_id] = wanted
+        self._new.add(subscription_id)
+        self._changed.set()
+        return subscription_id
+
+    def unsubscribe(self, subscription_id: uuid.UUID) -> bool:
+        """End a subscription; False if there is none of this id."""
+        return self._subscriptions.pop(subscription_id, None) is not None
+
+    async def events(self) -> AsyncGenerator[Items, None]:
+        """What the subscriptions want, in order, until the caller closes it."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            new, self._new = self._new, set()
+            reading = _Reading(self._subscriptions, new, through=self.applied_through_seq)
+            yielded_at = time.monotonic()
+            batches = self._threads.follow(self._thread_id, FROM_THE_START)
+            async with aclosing(_until(batches, self._changed, reading)) as followed:
+                async for batch in followed:
+                    items = list(reading.items(batch))
+                    self.applied_through_seq = max(self.applied_through_seq, reading.seq)
+                    now = time.monotonic()
+                    if items or now - yielded_at >= 0.9 * self._keepalive:
+                        yielded_at = now
+                        yield items
+            if not self._changed.is_set():
+                return  # there is nothing to follow
+
+
+class _Reading:
+    """One passage along the thread: what is new to its subscriptions.
+
+    Up to ``through`` others have been served already; those in ``new`` have not.
+    """
+
+    def __init__(self, subscriptions: Mapping[uuid.UUID, Subscription], new: Set[uuid.UUID], *, through: int) -> None:
+        self._subscriptions = subscriptions
+        self._replayed = dict.fromkeys(new, 0)
+        self._new = new
+        self._through = through
+        self._translator = ThreadTranslator()
+        self.seq = 0
+
+    @property
+    def replays(self) -> bool:
+        """Whether somebody is still to be told that the replay is over."""
+        return bool(self._replayed)
+
+    def items(self, batch: Sequence[ThreadEvent]) -> Iterator[ProtocolEvent | Replayed]:
+        """What this batch has for them; an empty one says that all that was there has been read."""
+        for entry in batch:
+            for event in self._translator.events(entry):
+                self.seq = max(self.seq, event.seq)
+                if self._is_wanted(event):
+                    yield event
+        if not batch:
+            replayed, self._replayed = self._replayed, {}
+            for subscription_id, count in replayed.items():
+                if subscription_id in self._subscriptions:
+                    yield Replayed(subscription_id, count)
+
+    def _is_wanted(self, event: ProtocolEvent) -> bool:
+        wanting = {known_as for known_as, wanted in self._subscriptions.items() if _wants(wanted, event)}
+        for subscription_id in wanting & self._replayed.keys():
+            self._replayed[subscription_id] += 1
+        if event.seq <= self._through:
+            return bool(wanting) and wanting <= self._new
+        return bool(wanting)
+
+
+def _wants(wanted: Subscription, event: ProtocolEvent) -> bool:
+    if event.seq <= wanted.since or not wanted.wants(event.method, event.namespace):
+        return False
+    return event.method != "custom" or not wanted.names or wanted.wants_named(event.custom_name)
+
+
+async def _until(batches: ThreadBatches, stop: asyncio.Event, reading: _Reading) -> ThreadBatches:
+    """These batches until ``stop`` is set, and an empty one when nothing has come for a moment while something is replayed."""
+    stopped = asyncio.ensure_future(stop.wait())
+    pending: asyncio.Task[Sequence[ThreadEvent] | None] | None = None
+    try:
+        while not stop.is_set():
+            if pending is None:
+                pending = asyncio.ensure_future(_next(batches))
+            timeout = QUIET if reading.replays else None
+            await asyncio.wait({pending, stopped}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if pending.done():
+                batch, pending = pending.result(), None
+                if batch is None:
+                    return
+                yield batch
+            elif not stop.is_set():
+                yield ()
+    finally:
+        waiting: list[asyncio.Task[Any]] = [task for task in (stopped, pending) if task is not None]
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        await batches.aclose()
+
+
+async def _next(batches: ThreadBatches) -> Sequence[ThreadEvent] | None:
+    return await anext(batches, None)
