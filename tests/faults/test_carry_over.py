@@ -1,0 +1,141 @@
+"""Streams and waits that outlast the invocation of the stream function in which they began; the SDK knows nothing of it.
+
+The function is the real one under its wrapper script, in processes of its own with a time limit of a few seconds, behind what
+API Gateway does (``tests/support/streaming_function.py``). Workers and everything else are those of a cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import Cluster
+from dev_server import until
+from figures import Figures, sizes
+from langgraph_sdk import get_client
+from streaming_function import Function, Gateway, bundle
+from workload import RECONNECTING
+
+from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.manifest import build_manifest
+from langgraph_serverless.execution.project import read_project
+
+#: Of an invocation; half of it is left when it breaks off.
+TIMEOUT, MARGIN = 2.4, 1.2
+
+
+@pytest.fixture
+def function(cluster: Cluster, tmp_path: Path) -> Iterator[Function]:
+    config = cluster.settings().config_path
+    assert config is not None
+    manifests: list[Any] = []
+    # on a thread, as the tests' own event loop is running already
+    builder = threading.Thread(
+        target=lambda: manifests.append(asyncio.run(build_manifest(GraphRegistry.load(read_project(config)))))
+    )
+    builder.start()
+    builder.join()
+    root = bundle(tmp_path / "bundle", manifests[0].to_json())
+    environ = {
+        **cluster.environ,
+        "LANGGRAPH_MANIFEST": "langgraph_manifest.json",
+        "STREAM_DEADLINE_MARGIN_SECS": str(MARGIN),
+    }
+    handler = "langgraph_serverless_functions.stream.handler.handler"
+    function = Function(handler, root, environ, tmp_path, timeout=TIMEOUT)
+    try:
+        yield function
+    finally:
+        function.close()
+
+
+@pytest.fixture
+def gateway(function: Function, cluster: Cluster) -> Iterator[Gateway]:
+    gateway = Gateway(function, cluster.url)
+    yield gateway
+    gateway.close()
+
+
+def of(function: Function, run_id: str) -> list[Any]:
+    """The invocations that followed this run: the one that made it, and those that its client came back to."""
+    return [
+        one
+        for one in function.invocations
+        if run_id in json.loads(one.payload)["path"] or run_id.encode() in bytes(one.body)
+    ]
+
+
+@pytest.mark.filterwarnings(*RECONNECTING)
+@sizes(timeout=900, streams=(2, 8), tokens=(64, 1200))
+async def test_streams_go_on_in_the_next_invocation(
+    cluster: Cluster, function: Function, gateway: Gateway, figures: Figures, size: Any
+) -> None:
+    """Nobody takes their runs at first, so they are also cut before there is any event."""
+    function.warm(size.streams + 1)
+    given = {"steps": size.tokens, "seconds": 0.05}
+    runs: dict[int, dict[str, Any]] = {}
+
+    async with get_client(url=gateway.url, api_key=None) as client:
+
+        async def stream(number: int) -> list[tuple[str, Any, str | None]]:
+            resumable = number % 2 == 0
+            thread_id = (await client.threads.create())["thread_id"] if resumable else None
+            parts = client.runs.stream(
+                thread_id,
+                "tokens",
+                input=given,
+                stream_mode="custom",
+                stream_resumable=resumable,
+                on_run_created=lambda made: runs.__setitem__(number, made),
+            )
+            return [(part.event, part.data, part.id) async for part in parts]
+
+        async def wait() -> Any:
+            thread = await client.threads.create()
+            return await client.runs.wait(
+                thread["thread_id"], "tokens", input=given, on_run_created=lambda made: runs.__setitem__(-1, made)
+            )
+
+        following = [asyncio.create_task(stream(number)) for number in range(size.streams)]
+        waiting = asyncio.create_task(wait())
+        broken_off = lambda: sum(one.error is not None for one in function.invocations)  # noqa: E731
+        await asyncio.to_thread(until, lambda: broken_off() > size.streams, "all of them to be cut once")
+        cluster.worker()
+        streamed = await asyncio.gather(*following)
+        output = await waiting
+
+    gaps = repeats = 0
+    for events in streamed:
+        tokens = [data["token"] for event, data, _ in events if event == "custom"]
+        assert [event for event, _, _ in events if event != "custom"] == ["metadata"]
+        assert events[0][0] == "metadata"
+        gaps += len(set(range(size.tokens)) - set(tokens))
+        repeats += len(tokens) - len(set(tokens))
+        assert tokens == list(range(size.tokens))
+        ids = [tuple(map(int, str(identity).split("-"))) for _, _, identity in events]
+        assert ids == sorted(set(ids)), "every event has an id, and they grow"
+    assert output["log"] == ["spoken"]
+    for number, run in runs.items():
+        invocations = of(function, run["run_id"])
+        assert len(invocations) >= 3, f"run {number}"
+        for one in invocations[:-1]:
+            assert json.loads(one.error)["errorType"] == "TimeIsUpError"
+            assert bytes(one.body).endswith(b"\n")  # after a whole event, a heartbeat or a newline
+        assert invocations[-1].error is None
+    assert sum(b"token" in bytes(one.body) for one in function.invocations) > size.streams, (
+        "no stream was cut in its midst"
+    )
+    figures(
+        "Lambda carry-over",
+        streams=size.streams,
+        waits=1,
+        invocations=len(function.invocations),
+        least_of_one=min(len(of(function, run["run_id"])) for run in runs.values()),
+        gaps=gaps,
+        repeats=repeats,
+    )
