@@ -150,6 +150,8 @@ class Worker:
             margin = max(floor, min(half, 2 * self._jobs.slowest_node))
             if left is not None and left < margin:
                 return "deadline"
+            if self._ring is not None and self._ring.done():
+                self._ring = None  # what it rang for is looked for now; a ring during the look is for the next one
             claimed = await self._taker.take()
             if self._jobs:
                 idle_since = time.monotonic()
@@ -176,7 +178,7 @@ class Worker:
             due = await self._taker.next_due()
             if due is not None:
                 seconds = min(seconds, max(0.01, due))
-            if self._ears is not None and (self._ring is None or self._ring.done()):
+            if self._ears is not None and self._ring is None:
                 self._ring = asyncio.create_task(self._ears.wait(self._settings.poll_interval))
         elif self._ring is not None:
             # a ring is for somebody who can take a run
