@@ -72,6 +72,12 @@ class EventReader(Protocol):
             UnavailableError: if the log is out of reach.
         """
 
+    def thread(self, thread_id: uuid.UUID, after: str) -> AsyncIterator[Sequence[Event]]:
+        """Entries of the thread's index after this id, live; never ends. ``run`` and ``state_update`` count, others do not."""
+
+    def nudge(self, run_id: uuid.UUID) -> None:
+        """Have those who read this run look at once, and get an empty batch if nothing is new."""
+
     @property
     def connected(self) -> bool:
         """False while the log is known to be out of reach."""

@@ -20,6 +20,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from langgraph_serverless.domain.thread_events import RunOrigin
+
 
 class RunStatus(StrEnum):
     PENDING = "pending"
@@ -111,6 +113,8 @@ class Lease:
     token: uuid.UUID
     #: Rises by one with each claim of the run; the event log compares it, as Redis has no transaction with Postgres.
     epoch: int
+    #: What the event log tells the thread's readers about the run; None: nothing.
+    origin: RunOrigin | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:

@@ -9,14 +9,67 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from langgraph_serverless.domain.events import Event
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: Name of an entry of a thread's index: a run of it has begun.
+RUN = "run"
 #: Name of an event: somebody has written to the thread's state, ``{"state", "thread_id"}``.
 STATE_UPDATE = "state_update"
+#: Sequence numbers that an entry of a run's log takes: its one record of the thread protocol, or what a mode's event is translated to.
+PROTOCOL_STRIDE, STRIDE = 1, 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOrigin:
+    """What the log of a run says about it to the index of its thread."""
+
+    thread_id: uuid.UUID
+    #: When the thread was made (microseconds), which tells it from one that had the same id before.
+    made: int
+    graph_id: str
+    protocol: bool
+    resumable: bool
+    #: Where the run's sequence numbers begin if nobody remembers how many the runs before it have used.
+    base: int
+
+    @property
+    def stride(self) -> int:
+        return PROTOCOL_STRIDE if self.protocol else STRIDE
+
+    def to_json(self, run_id: uuid.UUID) -> bytes:
+        """A ``ThreadRun`` without its base."""
+        return orjson.dumps(
+            {
+                "run_id": str(run_id),
+                "graph_id": self.graph_id,
+                "protocol": self.protocol,
+                "resumable": self.resumable,
+            }
+        )
+
+
+def in_microseconds(when: datetime) -> int:
+    """Microseconds since 1970, exactly."""
+    since = when - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def first_base(*, thread_made: datetime, run_made: datetime, begun: datetime) -> int:
+    """Where a run's sequence numbers begin if those of the runs before it are forgotten.
+
+    0 for a run that was made in the transaction that made its thread. Else larger than any that a run before can have used:
+    none emits an event per microsecond. Stays exact in JavaScript for the first 17 years of a thread.
+    """
+    if run_made == thread_made:
+        return 0
+    return max(0, in_microseconds(begun) - in_microseconds(thread_made)) * STRIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +84,8 @@ class ThreadRun:
     protocol: bool
     #: Its events may be read again.
     resumable: bool
-
-    def to_json(self) -> bytes:
-        return orjson.dumps(
-            {
-                "run_id": str(self.run_id),
-                "graph_id": self.graph_id,
-                "base": self.base,
-                "protocol": self.protocol,
-                "resumable": self.resumable,
-            }
-        )
+    #: It ended when it was announced: nobody has executed it, or all of its log was lost but the end.
+    over: bool = False
 
     @classmethod
     def from_json(cls, text: bytes) -> ThreadRun:
@@ -52,6 +96,7 @@ class ThreadRun:
             base=found["base"],
             protocol=found["protocol"],
             resumable=found["resumable"],
+            over=found.get("over", False),
         )
 
 

@@ -26,7 +26,7 @@ from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Database, in_one_message
 from langgraph_serverless.persistence.priorities import limits
 from langgraph_serverless.persistence.queries import load_queries, one_after_another
-from langgraph_serverless.persistence.runs import run_from_row
+from langgraph_serverless.persistence.runs import origin_from, run_from_row
 
 _SQL = load_queries(__file__)
 CLAIM = _SQL["claim"]
@@ -342,7 +342,8 @@ def _cancel(row: Mapping[str, Any]) -> CancelRequest | None:
 
 
 def _lease(row: Mapping[str, Any]) -> Lease:
-    return Lease(run_id=row["run_id"], token=row["lease_token"], epoch=row["attempt"] + row["handoffs"])
+    epoch = row["attempt"] + row["handoffs"]
+    return Lease(run_id=row["run_id"], token=row["lease_token"], epoch=epoch, origin=origin_from(row))
 
 
 def _claimed(row: Mapping[str, Any]) -> ClaimedRun:

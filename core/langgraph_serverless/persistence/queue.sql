@@ -29,7 +29,7 @@ SET status = 'running', resuming = false, attempt = r.attempt + 1,
     started_at = COALESCE(r.started_at, clock_timestamp()), updated_at = clock_timestamp()
 FROM fresh f, lgs.thread t
 WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
-RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary,
+RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary, t.created_at AS thread_made,
     EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age
 
 -- name: wait_for_turn
@@ -116,7 +116,7 @@ SET status = 'running', resuming = false, attempt = r.attempt + 1,
     started_at = COALESCE(r.started_at, clock_timestamp()), updated_at = clock_timestamp()
 FROM fresh f, lgs.thread t
 WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
-RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary,
+RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary, t.created_at AS thread_made,
     EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age
 
 -- name: next_due
@@ -345,10 +345,10 @@ SET attempt = r.attempt + 1, lease_token = e.token, lease_owner = %(owner)s,
     lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
     lease_history = jsonb_set(r.lease_history, '{-1,end}', '"expired"')
         || jsonb_build_object('token', e.token, 'owner', %(owner)s::text, 'at', clock_timestamp(), 'kind', 'bury')
-FROM exhausted e
-WHERE r.run_id = e.run_id
+FROM exhausted e, lgs.thread t
+WHERE r.run_id = e.run_id AND t.thread_id = r.thread_id
 RETURNING r.run_id, r.thread_id, r.graph_id, r.lease_token, r.attempt, r.handoffs, r.last_error, r.cancel_action,
-    r.cancel_reason,
+    r.cancel_reason, r.created_at, r.started_at, r.kwargs - ARRAY['input', 'command'] AS kwargs, t.created_at AS thread_made,
     (SELECT count(*) FROM jsonb_array_elements(r.lease_history) AS l (entry)
      WHERE entry ->> 'end' = 'expired' AND NOT entry ?| ARRAY['kind', 'replayed']) AS lost,
     (SELECT entry -> 'nodes' FROM jsonb_array_elements(r.lease_history) WITH ORDINALITY AS l (entry, place)

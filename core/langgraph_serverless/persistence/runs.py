@@ -9,13 +9,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from psycopg import sql
 
 from langgraph_serverless.domain.priorities import ThreadPriority
+from langgraph_serverless.domain.run_kwargs import is_protocol_run
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, Run, RunStatus
+from langgraph_serverless.domain.thread_events import RunOrigin, first_base, in_microseconds
 from langgraph_serverless.domain.threads import Ttl
 from langgraph_serverless.persistence.filters import Search, column, fetch
 from langgraph_serverless.persistence.json import jsonb
@@ -94,6 +96,8 @@ class LiveRun:
     #: The fencing number that its last worker used; see ``Lease.epoch``.
     epoch: int
     resuming: bool = False
+    #: What its log says to the thread's readers; of runs that have been ended by a statement.
+    origin: RunOrigin | None = None
 
     @property
     def wire_status(self) -> str:
@@ -143,12 +147,27 @@ def run_from_row(row: Mapping[str, Any]) -> Run:
     )
 
 
+def origin_from(row: Mapping[str, Any]) -> RunOrigin:
+    """Of a row with ``thread_made``; of its ``kwargs``, input and command are not needed."""
+    return RunOrigin(
+        thread_id=row["thread_id"],
+        made=in_microseconds(row["thread_made"]),
+        graph_id=row["graph_id"],
+        protocol=is_protocol_run(row["kwargs"]),
+        resumable=bool(row["kwargs"].get("resumable")),
+        base=first_base(
+            thread_made=row["thread_made"], run_made=row["created_at"], begun=row["started_at"] or datetime.now(UTC)
+        ),
+    )
+
+
 def _live(row: Mapping[str, Any]) -> LiveRun:
     return LiveRun(
         run_id=row["run_id"],
         status=RunStatus(row.get("status", RunStatus.PENDING)),
         epoch=row["attempt"] + row["handoffs"],
         resuming=row.get("resuming", False),
+        origin=origin_from(row) if "thread_made" in row else None,
     )
 
 

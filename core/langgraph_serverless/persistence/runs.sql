@@ -34,7 +34,9 @@ WITH inserted AS (
         %(multitask_strategy)s, %(webhook)s, %(cron_id)s, %(cron_due_at)s,
         %(priority)s, %(concurrency_key)s,
         clock_timestamp() + make_interval(secs => %(after_seconds)s),
-        clock_timestamp() + make_interval(secs => %(after_seconds)s),
+        -- of the same instant as its thread, if this transaction has made that too
+        CASE WHEN (SELECT created_at FROM lgs.thread WHERE thread_id = %(thread_id)s) = now()
+            THEN now() ELSE clock_timestamp() END + make_interval(secs => %(after_seconds)s),
         clock_timestamp()
     )
     RETURNING *
@@ -80,7 +82,8 @@ SELECT thread_id, status, metadata FROM lgs.thread WHERE thread_id = %(thread_id
 WITH gone AS (
     DELETE FROM lgs.run
     WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s
-    RETURNING run_id, thread_id, status, attempt, handoffs, lease_history
+    RETURNING run_id, thread_id, status, attempt, handoffs, lease_history,
+        graph_id, created_at, started_at, kwargs - ARRAY['input', 'command'] AS kwargs
 ), tokens AS (
     SELECT gone.thread_id::text AS thread_id, (entry ->> 'token')::uuid AS token
     FROM gone, jsonb_array_elements(gone.lease_history) AS entry
@@ -120,7 +123,9 @@ WITH gone AS (
         SELECT 1 FROM others o
         WHERE o.checkpoint_ns = b.checkpoint_ns AND o.checkpoint -> 'channel_versions' ->> b.channel = b.version)
 )
-SELECT run_id, status, attempt, handoffs FROM gone
+SELECT g.run_id, g.status, g.attempt, g.handoffs, g.thread_id, g.graph_id, g.created_at, g.started_at, g.kwargs,
+    t.created_at AS thread_made
+FROM gone g JOIN lgs.thread t USING (thread_id)
 
 -- name: live_runs
 -- The pending and running runs of a thread, oldest first, locked: a claim or a hand-off, which take no thread, must not come
@@ -166,7 +171,8 @@ WITH ended AS (
         cancel_requested_at = clock_timestamp(), finished_at = clock_timestamp(), updated_at = clock_timestamp(),
         error = %(error)s
     WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
-    RETURNING run_id, thread_id, tenant, attempt, handoffs, webhook, CASE WHEN webhook IS NOT NULL THEN r END AS row
+    RETURNING run_id, thread_id, tenant, attempt, handoffs, webhook, CASE WHEN webhook IS NOT NULL THEN r END AS row,
+        graph_id, created_at, started_at, kwargs - ARRAY['input', 'command'] AS kwargs
 ), noted AS (
     INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload)
     SELECT gen_random_uuid(), e.tenant, e.run_id, e.thread_id, e.webhook,
@@ -174,14 +180,17 @@ WITH ended AS (
     FROM ended e JOIN lgs.thread t USING (thread_id)
     WHERE e.webhook IS NOT NULL
 )
-SELECT run_id, attempt, handoffs FROM ended
+SELECT e.run_id, e.attempt, e.handoffs, e.thread_id, e.graph_id, e.created_at, e.started_at, e.kwargs,
+    t.created_at AS thread_made
+FROM ended e JOIN lgs.thread t USING (thread_id)
 
 -- name: delete_pending
 -- Removes runs that no worker has had, and notes their webhooks.
 WITH ended AS (
     DELETE FROM lgs.run r
     WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
-    RETURNING run_id, thread_id, tenant, attempt, handoffs, webhook, CASE WHEN webhook IS NOT NULL THEN r END AS row
+    RETURNING run_id, thread_id, tenant, attempt, handoffs, webhook, CASE WHEN webhook IS NOT NULL THEN r END AS row,
+        graph_id, created_at, started_at, kwargs - ARRAY['input', 'command'] AS kwargs
 ), noted AS (
     INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload)
     SELECT gen_random_uuid(), tenant, run_id, thread_id, webhook,
@@ -189,7 +198,9 @@ WITH ended AS (
     FROM ended
     WHERE webhook IS NOT NULL
 )
-SELECT run_id, attempt, handoffs FROM ended
+SELECT e.run_id, e.attempt, e.handoffs, e.thread_id, e.graph_id, e.created_at, e.started_at, e.kwargs,
+    t.created_at AS thread_made
+FROM ended e JOIN lgs.thread t USING (thread_id)
 
 -- name: refresh_thread_status
 -- A thread's status after its set of live runs has changed; its row must be locked. A temporary thread goes with its run,

@@ -390,7 +390,7 @@ class RunService:
             return
         for run in ended:
             # above its worker's, which may not know yet that the run is deleted
-            lease = Lease(run_id=run.run_id, token=NOBODY, epoch=run.epoch + 1)
+            lease = Lease(run_id=run.run_id, token=NOBODY, epoch=run.epoch + 1, origin=run.origin)
             try:
                 await self._events.append(lease, [end_marker(status="interrupted", output=None)])
                 await self._events.expire(run.run_id, self._settings.stream_retention)

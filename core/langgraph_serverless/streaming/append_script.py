@@ -48,17 +48,20 @@ local function trim()
     redis.call('HSET', KEYS[2], 'cut', cut)
   end
 end
+local newest = nil
+if ARGV[7] == 'end' then
+  newest = (redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1] or {})[1]
+end
 local function add(name, data)
   local id = '*'
-  if name == '__end__' then
-    -- right after the last event, so that it comes before the thread's next run, which may have begun meanwhile
-    local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-    if newest[1] then
-      local ms, at = string.match(newest[1][1], '^(%d+)%-(%d+)$')
-      id = ms .. '-' .. string.format('%.0f', at + 1)
-    end
+  if newest then
+    -- What ends the run comes right after the event before, an error too: it is appended when the run has settled, and the
+    -- thread's next one, whose ids are to be larger, may have begun meanwhile.
+    local ms, at = string.match(newest, '^(%d+)%-(%d+)$')
+    id = ms .. '-' .. string.format('%.0f', at + 1)
   end
   id = redis.call('XADD', KEYS[1], id, 'n', name, 'd', data, 'i', total)
+  newest = newest and id
   total, count, bytes, open, open_bytes = total + 1, count + 1, bytes + #data, open + 1, open_bytes + #data
   if open * 16 >= most or open_bytes * 16 >= most_bytes then
     segments = closed() .. string.format('%.0f %.0f %s;', open, open_bytes, id)

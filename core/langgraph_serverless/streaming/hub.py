@@ -32,7 +32,7 @@ from redis.exceptions import RedisError
 from langgraph_serverless.domain.events import END, Event
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.event_loop import within
-from langgraph_serverless.streaming.keys import END_WORD, NEW_WORD, events_key
+from langgraph_serverless.streaming.keys import END_WORD, NEW_WORD, events_key, index_key
 from langgraph_serverless.streaming.reader import Reader, events_in, that_fit
 
 logger = logging.getLogger("langgraph_serverless.streaming")
@@ -73,6 +73,13 @@ class EventHub:
 
     def end(self, run_id: uuid.UUID) -> AsyncIterator[Sequence[Event]]:
         return self._follow(Reader(events_key(self._prefix, run_id).encode(), "$", end_only=True))
+
+    def thread(self, thread_id: uuid.UUID, after: str) -> AsyncIterator[Sequence[Event]]:
+        return self._follow(Reader(index_key(self._prefix, thread_id).encode(), after))
+
+    def nudge(self, run_id: uuid.UUID) -> None:
+        for reader in self._readers.get(events_key(self._prefix, run_id).encode(), ()):
+            reader.wake()
 
     async def exists(self, run_id: uuid.UUID) -> bool:
         try:

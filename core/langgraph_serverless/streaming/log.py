@@ -47,6 +47,7 @@ from langgraph_serverless.event_loop import within
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.streaming.append_script import APPEND
 from langgraph_serverless.streaming.keys import END_WORD, events_key, fence_key
+from langgraph_serverless.streaming.thread_index import ThreadIndex
 
 logger = logging.getLogger("langgraph_serverless.streaming")
 
@@ -84,11 +85,21 @@ class _Tail:
     lost: bool = False
     #: how many entries the run's log has had so far, over all leases
     total: int = 0
-    #: The log has been begun by this lease, and nobody has been told yet.
-    begun: bool = False
+    #: The thread's readers have yet to be told: that the log has begun (at each lease, as the one before may have died between
+    #: the two, and when the log was lost), and that it has ended.
+    begun: bool = True
+    closed: bool = False
+    #: It has begun with its end.
+    brief: bool = False
+    #: What the thread's index has said: where the run's sequence numbers begin.
+    base: int | None = None
     retry: asyncio.Task[None] | None = None
     #: appends of one run go out one after the other
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def untold(self) -> bool:
+        return self.total > 0 and self.lease.origin is not None and (self.begun or self.closed)
 
     def add(self, events: Sequence[Event]) -> None:
         self.unsent.extend(events)
@@ -112,6 +123,7 @@ class RedisEventLog:
         self._redis = redis
         self._prefix = prefix
         self._append = redis.register_script(APPEND)
+        self._index = ThreadIndex(redis, prefix, settings)
         self._bounds = (settings.stream_max_events, settings.stream_max_bytes)
         self._keep_ended = int(settings.stream_retention * 1000)
         self._keep_live = int((settings.stream_retention + settings.run_timeout) * 1000)
@@ -130,7 +142,7 @@ class RedisEventLog:
             async with tail.turn:
                 await self._send(lease, tail, urgent=tail.ended)
         except UnavailableError:
-            if tail.unsent and tail.retry is None:
+            if (tail.unsent or tail.untold) and tail.retry is None:
                 tail.retry = asyncio.create_task(self._send_again(lease, tail))
             raise
         finally:
@@ -141,7 +153,9 @@ class RedisEventLog:
         began = time.monotonic()
         pause = PAUSE_AFTER_FAILURE
         try:
-            while tail.unsent and time.monotonic() < began + (RETRY_ENDED if tail.ended else self._retry_for):
+            while (tail.unsent or tail.untold) and time.monotonic() < began + (
+                RETRY_ENDED if tail.ended else self._retry_for
+            ):
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, max(LONGEST_PAUSE, PAUSE_AFTER_FAILURE))
                 async with tail.turn:
@@ -157,7 +171,7 @@ class RedisEventLog:
 
     def _forget_if_over(self, lease: Lease, tail: _Tail, *, given_up: bool = False) -> None:
         # nothing follows an end marker
-        over = tail.lost or (tail.ended and (given_up or not tail.unsent))
+        over = tail.lost or (tail.ended and (given_up or not (tail.unsent or tail.untold)))
         if over and self._tails.get(lease.run_id) is tail:
             del self._tails[lease.run_id]
 
@@ -175,6 +189,8 @@ class RedisEventLog:
                     tail.unsent.clear()
                     raise LeaseLostError(f"Run {lease.run_id} has a later worker; its events are not ours to write.")
                 tail.remove(count)
+                await self._tell(tail)
+            await self._tell(tail)  # what an outage kept from them before
         except (RedisError, OSError) as error:
             self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
             if isinstance(error, TimeoutError | RedisTimeoutError):
@@ -193,8 +209,21 @@ class RedisEventLog:
         total, begun = await within(LONGEST_CALL, self._append(keys=keys, args=arguments))
         if total < 0:
             return False
-        tail.total, tail.begun = total, tail.begun or bool(begun)
+        tail.total, tail.begun, tail.closed = total, tail.begun or bool(begun), ended
+        tail.brief = ended and (tail.brief or bool(begun))
         return True
+
+    async def _tell(self, tail: _Tail) -> None:
+        """Tell the readers of the thread what they have to know of the run."""
+        lease = tail.lease
+        if lease.origin is None or not tail.untold:
+            return
+        if tail.begun and not tail.brief:
+            tail.base = await self._index.announce(lease.run_id, lease.origin, base=tail.base)
+            tail.begun = False
+        if tail.closed:
+            await self._index.announce(lease.run_id, lease.origin, base=tail.base, entries=tail.total, brief=tail.brief)
+            tail.begun = tail.closed = False
 
     def _tail(self, lease: Lease) -> _Tail:
         tail = self._tails.get(lease.run_id)
@@ -236,6 +265,7 @@ class RedisEventLog:
                     await self._send(lease, tail, urgent=True)
                     if not await self._call(lease, tail, (), sealed=True):
                         raise LeaseLostError(f"Run {lease.run_id} has a later worker.")
+                    await self._tell(tail)
                 except (UnavailableError, RedisError, OSError):
                     pass  # until nobody waits any longer
                 else:
