@@ -22,10 +22,7 @@ import orjson
 from langgraph_serverless.domain.events import END, METADATA, Event, is_gap, output_of, state_in
 from langgraph_serverless.domain.protocol_legacy import LegacyRun
 from langgraph_serverless.domain.protocol_records import record, slim
-from langgraph_serverless.domain.thread_events import ThreadEvent, ThreadRun
-
-#: Numbers that an entry of a run takes that is no protocol run.
-STRIDE = 16
+from langgraph_serverless.domain.thread_events import PROTOCOL_STRIDE, STRIDE, ThreadEvent, ThreadRun
 
 INTERRUPT_KEY = "__interrupt__"
 
@@ -83,7 +80,7 @@ class ThreadTranslator:
 class _RunTranslator:
     def __init__(self, run: ThreadRun) -> None:
         self.run = run
-        self._stride = 1 if run.protocol else STRIDE
+        self._stride = PROTOCOL_STRIDE if run.protocol else STRIDE
         self._legacy = None if run.protocol else LegacyRun(run.run_id)
         #: Entries may be missing.
         self._gap = False
@@ -92,8 +89,10 @@ class _RunTranslator:
     def events(self, event: Event) -> Iterator[ProtocolEvent]:
         if is_gap(event):
             self._gap = True
-            if self._legacy is not None:
+            if self._legacy is not None and event.id:
                 self._legacy.forget()
+            elif self._legacy is not None:
+                self._legacy.joined_late()  # put there by the reader, who alone has missed something
         elif event.name == END:
             yield from self._end(event)
         elif event.name == METADATA:
@@ -105,12 +104,13 @@ class _RunTranslator:
         self._before = event
 
     def _translated(self, event: Event, legacy: LegacyRun) -> Iterator[ProtocolEvent]:
-        first = self._before is None and event.number > 0
-        if first:
+        if self._before is None and event.number > 0:
             legacy.joined_late()
-        for slot, (made, known_as) in enumerate(legacy.records(event, _milliseconds(event, self.run))):
-            event_id = known_as or (f"{event.id}.{slot}" if slot else event.id)
-            yield self._event(event, slot, event_id, made.name, made.data)
+        for slot, made in enumerate(legacy.records(event, _milliseconds(event, self.run))):
+            if made is not None:
+                told, known_as = made
+                event_id = known_as or (f"{event.id}.{slot}" if slot else event.id)
+                yield self._event(event, slot, event_id, told.name, told.data)
 
     def _begin(self, event: Event) -> Iterator[ProtocolEvent]:
         attempt = orjson.loads(event.data).get("attempt", 1)
@@ -119,15 +119,14 @@ class _RunTranslator:
         yield self._lifecycle(event, 0, event_id, {"event": "running"})
 
     def _end(self, end: Event) -> Iterator[ProtocolEvent]:
-        slot = 0
+        ending = _ending(end)
         if self._legacy is not None:
-            for made, known_as in self._legacy.closing(_ending(end)["event"], _milliseconds(end, self.run)):
-                yield self._event(end, slot, known_as or f"{end.id}.{slot}", made.name, made.data)
-                slot += 1
+            for slot, made in enumerate(self._legacy.closing(ending["event"], _milliseconds(end, self.run))):
+                yield self._event(end, slot, f"{end.id}.{slot}", made.name, made.data)
         if self._gap and (state := state_in(end)) is not None:
             yield self._state(state, end)
-        ending = _ending(end)
-        yield self._lifecycle(end, slot, self._lifecycle_id(ending["event"]), ending)
+        # in the last place, however much there is to close
+        yield self._lifecycle(end, self._stride - 1, self._lifecycle_id(ending["event"]), ending)
 
     def _state(self, state: bytes, end: Event) -> ProtocolEvent:
         values = orjson.loads(state)

@@ -20,8 +20,8 @@ from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.protocol_messages import CHUNK, StreamedMessage
 from langgraph_serverless.domain.protocol_records import record, slim
 
-#: An entry, and its id if that is not the place in the log.
-Made = tuple[Event, str | None]
+#: An entry, and its id if that is not the place in the log. None: nothing, for this reader, where another one may have something.
+Made = tuple[Event, str | None] | None
 Namespace = tuple[str, ...]
 
 _INTERRUPT = "__interrupt__"
@@ -52,7 +52,7 @@ class LegacyRun:
         self._subgraphs.clear()
 
     def records(self, event: Event, timestamp: int) -> Iterator[Made]:
-        """What an entry becomes."""
+        """What an entry becomes. The places in between are the same for all readers."""
         mode, *segments = event.name.split("|")
         translate = _TRANSLATIONS.get(mode)
         if translate is None:
@@ -61,26 +61,26 @@ class LegacyRun:
         yield from self._begun(namespace, timestamp)
         yield from translate(self, orjson.loads(event.data), namespace, timestamp)
 
-    def closing(self, status: str, timestamp: int) -> Iterator[Made]:
+    def closing(self, status: str, timestamp: int) -> Iterator[Event]:
         """What the run leaves open, when it ends like this."""
-        made: list[Made] = []
+        made: list[Event] = []
         for (namespace, _), message in self._messages.items():
-            made += [(record("messages", namespace, timestamp, data), None) for data in message.finish()]
+            made += [record("messages", namespace, timestamp, data) for data in message.finish()]
         for namespace in sorted((ns for ns, lives in self._subgraphs.items() if lives), key=len, reverse=True):
             made.append(_lifecycle(namespace, timestamp, status))
         self.forget()
         yield from made[:_MOST_CLOSED]
 
     def _begun(self, namespace: Namespace, timestamp: int) -> Iterator[Made]:
-        if namespace in self._subgraphs or self._late:
-            return
         for depth in range(1, len(namespace) + 1):
             subgraph = namespace[:depth]
-            if subgraph not in self._subgraphs:
-                self._subgraphs[subgraph] = True
-                name, _, task = subgraph[-1].partition(":")
-                data = {"event": "started", "namespace": subgraph, "graph_name": name, "trigger_call_id": task}
-                yield record("lifecycle", subgraph, timestamp, data), None
+            if subgraph in self._subgraphs or self._late:
+                yield None
+                continue
+            self._subgraphs[subgraph] = True
+            name, _, task = subgraph[-1].partition(":")
+            data = {"event": "started", "namespace": subgraph, "graph_name": name, "trigger_call_id": task}
+            yield record("lifecycle", subgraph, timestamp, data), None
 
     def _values(self, data: Any, namespace: Namespace, timestamp: int) -> Iterator[Made]:
         if isinstance(data, dict):
@@ -98,11 +98,13 @@ class LegacyRun:
     def _requests(self, asked: Any, namespace: Namespace, timestamp: int) -> Iterator[Made]:
         for interrupt in asked if isinstance(asked, list) else ():
             known_as = interrupt.get("id") if isinstance(interrupt, dict) else None
-            if isinstance(known_as, str) and known_as not in self._asked:
-                self._asked.add(known_as)
-                data = {"interrupt_id": known_as, "payload": interrupt.get("value")}
-                event_id = f"synth:{self._run_id}:input|{'|'.join(namespace)}|{known_as}"
-                yield record("input.requested", namespace, timestamp, data), event_id
+            if not isinstance(known_as, str) or known_as in self._asked:
+                yield None
+                continue
+            self._asked.add(known_as)
+            data = {"interrupt_id": known_as, "payload": interrupt.get("value")}
+            event_id = f"synth:{self._run_id}:input|{'|'.join(namespace)}|{known_as}"
+            yield record("input.requested", namespace, timestamp, data), event_id
 
     def _custom(self, data: Any, namespace: Namespace, timestamp: int) -> Iterator[Made]:
         yield record("custom", namespace, timestamp, {"payload": data}), None
@@ -114,7 +116,7 @@ class LegacyRun:
                 if lives and subgraph[:-1] == namespace and subgraph[-1].partition(":")[2] == data.get("id"):
                     self._subgraphs[subgraph] = False
                     status = "failed" if data.get("error") else "interrupted" if data.get("interrupts") else "completed"
-                    yield _lifecycle(subgraph, timestamp, status)
+                    yield _lifecycle(subgraph, timestamp, status), None
 
     def _checkpoints(self, data: Any, namespace: Namespace, timestamp: int) -> Iterator[Made]:
         if not isinstance(data, dict):
@@ -150,9 +152,8 @@ class LegacyRun:
             del self._messages[key]
 
 
-def _lifecycle(namespace: Namespace, timestamp: int, status: str) -> Made:
-    data = {"event": status, "graph_name": namespace[-1].partition(":")[0]}
-    return record("lifecycle", namespace, timestamp, data), None
+def _lifecycle(namespace: Namespace, timestamp: int, status: str) -> Event:
+    return record("lifecycle", namespace, timestamp, {"event": status, "graph_name": namespace[-1].partition(":")[0]})
 
 
 def _checkpoint_id(config: Any) -> Any:
