@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import streams, waits
+from bench import protocol, streams, waits
 from bench.workloads import Workload
 
 WORKLOADS = (
@@ -11,5 +11,6 @@ WORKLOADS = (
     Workload("supersteps", "20 supersteps a run: updates per second", streams.supersteps),
     Workload("resume", "1,000 events once more, from Last-Event-ID 0-0", streams.resume),
     Workload("idle_streams", "100 streams that say nothing", streams.idle_streams),
+    Workload("run_start", "thread protocol: time from run.start to the first events", protocol.run_start),
     Workload("runs_wait", "runs/wait of one node on a thread", waits.runs_wait),
 )

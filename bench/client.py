@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,19 +64,27 @@ class Client:
         Raises:
             WrongAnswerError: it is no success.
         """
-        whole = b"".join([piece async for piece in self._pieces(method, path, body, {})])
+        whole = b"".join([piece async for piece in self._pieces(method, path, body)])
         return orjson.loads(whole) if whole.strip() else None
 
     async def events(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        opened: asyncio.Event | None = None,
     ) -> AsyncIterator[Frame]:
         """The events of a stream, each with the time at which it came; comments are left out. Close it if it has no end.
+
+        Args:
+            opened: set once the server has begun its answer.
 
         Raises:
             WrongAnswerError: there is no stream, or it says that something failed.
         """
         rest = b""
-        async with aclosing(self._pieces(method, path, body, headers or {})) as pieces:  # type: ignore[type-var]
+        async with aclosing(self._pieces(method, path, body, headers or {}, opened)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 at = time.perf_counter()
                 *frames, rest = (rest + piece).split(b"\r\n\r\n")
@@ -88,7 +97,14 @@ class Client:
                         raise WrongAnswerError(f"{method} {path}: {others[:300].decode(errors='replace')}")
                     yield frame
 
-    async def _pieces(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+    async def _pieces(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        opened: asyncio.Event | None = None,
+    ) -> AsyncIterator[bytes]:
         connection = await self._connection()
         whole = False
         try:
@@ -102,6 +118,8 @@ class Client:
                 text = b"".join([piece async for piece in _content(connection.reader, answered)])
                 kind = NotServedError if status in {404, 405} else WrongAnswerError
                 raise kind(f"{method} {path}: {status} {text[:300].decode(errors='replace')}")
+            if opened is not None:
+                opened.set()
             async for piece in _content(connection.reader, answered):
                 yield piece
             whole = answered.get(b"connection", b"keep-alive").lower() == b"keep-alive"
