@@ -86,6 +86,34 @@ async def test_wait_and_stream_answer_with_the_result(client: LangGraphClient) -
     assert ("updates", {"answer": {"reply": "You said: hello"}}) in events
 
 
+@pytest.mark.filterwarnings("ignore:Reconnecting without a Last-Event-ID")
+async def test_a_stream_arrives_while_its_run_goes_on_and_outlasts_its_invocation(
+    client: LangGraphClient, stack: Any
+) -> None:
+    steps = 8
+    thread = await client.threads.create()
+    run: dict[str, Any] = {}
+    reports: list[int] = []
+    with stack.configured("stream", timeout=5):  # it breaks off after half of that
+        async for part in client.runs.stream(
+            thread["thread_id"],
+            "long_run",
+            input={"steps": steps, "seconds": 0.5},
+            stream_mode="custom",
+            on_run_created=lambda made: run.update(made),
+        ):
+            if part.event == "custom":
+                if not reports:
+                    assert (await client.runs.get(thread["thread_id"], run["run_id"]))["status"] == "running"
+                reports.append(part.data["step"])
+    assert reports == list(range(1, steps + 1))
+
+    async def carried_over() -> int:
+        return len(await asyncio.to_thread(stack.log_lines, "stream", '"action":"carried_over"'))
+
+    assert await until(carried_over, lambda times: times >= 1) < steps
+
+
 async def test_an_interrupted_thread_is_resumed_by_another_invocation(client: LangGraphClient) -> None:
     thread = await client.threads.create()
     await client.runs.wait(thread["thread_id"], "human_in_the_loop", input={"topic": "functions"})
