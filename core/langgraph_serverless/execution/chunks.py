@@ -95,22 +95,24 @@ class ChunkTranslator:
     def _public(self, mode: str, data: Any) -> Any:
         """What clients see of a chunk: no keys of the engine's own, ids in the short form, errors masked."""
         if mode == "tasks":
-            return self._public_task(data)
+            return public_task(data, mask=self._mask)
         if mode == "checkpoints":
             return _public_checkpoint(data)
         if mode != "debug":
             return data
         if data["type"] != "checkpoint":
-            return {**data, "payload": self._public_task(data["payload"])}
+            return {**data, "payload": public_task(data["payload"], mask=self._mask)}
         payload = _public_checkpoint(data["payload"])
         payload["checkpoint"] = _short(payload.get("config"))
         payload["parent_checkpoint"] = _short(payload.get("parent_config"))
         payload["tasks"] = [_with_checkpoint(task) for task in payload.get("tasks") or ()]
         return {**data, "payload": payload}
 
-    def _public_task(self, task: Mapping[str, Any]) -> Mapping[str, Any]:
-        error = task.get("error")
-        return {**task, "error": describe(error, mask=self._mask)} if isinstance(error, BaseException) else task
+
+def public_task(task: Mapping[str, Any], *, mask: bool) -> Mapping[str, Any]:
+    """A task or its result, with an error as clients see it."""
+    error = task.get("error")
+    return {**task, "error": describe(error, mask=mask)} if isinstance(error, BaseException) else task
 
 
 def _name(mode: str, namespace: Sequence[str]) -> str:

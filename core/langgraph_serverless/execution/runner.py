@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -35,11 +35,11 @@ from langgraph_serverless.domain.serialization import dump_json, to_json
 from langgraph_serverless.domain.threads import ThreadStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.breakpoints import stopped_at_breakpoint
-from langgraph_serverless.execution.chunks import ChunkTranslator
-from langgraph_serverless.execution.continuing import Repeats, going_on, remaining_input
+from langgraph_serverless.execution.continuing import remaining_input
 from langgraph_serverless.execution.control import Control
 from langgraph_serverless.execution.graph_input import graph_config
 from langgraph_serverless.execution.graph_output import GraphOutput, declared, thread_interrupts
+from langgraph_serverless.execution.graph_stream import GraphStream
 from langgraph_serverless.execution.in_flight import with_note
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.node_clock import NodeClock
@@ -169,7 +169,7 @@ class GraphRunner:
         if task.cancelled():
             if signals.cancel_action is None:
                 raise HandedOff("released")
-            return self._cancelled(claimed, signals, await self._state(attempt))
+            return self._cancelled(attempt, signals, await self._state(attempt))
         error = task.exception()
         if error is None:
             return task.result()
@@ -209,11 +209,19 @@ class GraphRunner:
                     await _require_state(attempt)
                 logger.info("run begun", extra=claimed.about | {"action": "run_begun", "resuming": resuming})
                 if not (attempt.progress.own and await stopped_at_breakpoint(graph, attempt.saver, run)):
-                    await self._stream(graph, attempt, value, signals, sink, output)
+                    attempt.stream = GraphStream(
+                        claimed,
+                        attempt.progress,
+                        control=signals.control,
+                        sink=sink,
+                        output=output,
+                        mask=self._mask,
+                    )
+                    await attempt.stream.follow(graph, value, attempt.config)
             # from here on a cancel is only noted: the graph has ended and its outcome is being read
             signals.task = None
             timeout.reschedule(None)
-            return await self._finished(graph, claimed, output, signals)
+            return await self._finished(graph, attempt, output, signals)
 
     @asynccontextmanager
     async def _limit(self, attempt: _Attempt, signals: RunSignals) -> AsyncIterator[asyncio.Timeout]:
@@ -230,59 +238,13 @@ class GraphRunner:
         finally:
             attempt.timed_out = timeout.expired()
 
-    async def _stream(  # noqa: PLR0917 - private, called once
-        self,
-        graph: Pregel[Any, Any, Any, Any],
-        attempt: _Attempt,
-        value: Any,
-        signals: RunSignals,
-        sink: EventSink,
-        output: GraphOutput,
-    ) -> None:
-        kwargs, config, claimed = attempt.claimed.run.kwargs, attempt.config, attempt.claimed
-        modes = kwargs["stream_mode"]
-        translator = ChunkTranslator(modes, subgraphs=kwargs["subgraphs"], temporary=claimed.temporary, mask=self._mask)
-        repeats = Repeats(attempt.progress, handed_on=claimed.continued)
-        if attempt.progress.own:
-            config = going_on(config, attempt.progress, graph)
-            # it tells its state by itself only if subgraphs are resumed, and a crash may have kept this from being sent
-            output.take(declared(graph, (await graph.aget_state(config)).values))
-            if not (claimed.continued or attempt.progress.spaces):
-                for emitted in translator.events("values", (), output.values):
-                    await sink.emit(emitted)
-        arguments: dict[str, Any] = {
-            "context": kwargs.get("context") or None,
-            # what the graph's author declared as its output, and not its whole state
-            "output_keys": graph.output_channels,
-            "stream_mode": translator.graph_modes,
-            "interrupt_before": kwargs.get("interrupt_before"),
-            "interrupt_after": kwargs.get("interrupt_after"),
-            "durability": kwargs["durability"],
-            "control": signals.control,
-            "subgraphs": kwargs["subgraphs"],
-        }
-        if "events" in modes:
-            async for event in graph.astream_events(value, config, version="v2", **arguments):
-                for emitted in translator.graph_event(event, output.take, repeats):
-                    await sink.emit(emitted)
-            return
-        async with aclosing(graph.astream(value, config, **arguments)) as chunks:  # type: ignore[type-var]
-            async for chunk in chunks:
-                namespace, mode, data = chunk if kwargs["subgraphs"] else ((), *chunk)
-                if mode == "values" and not namespace:
-                    output.take(data)
-                if repeats(mode, namespace, data):
-                    continue
-                for emitted in translator.events(mode, namespace, data):
-                    await sink.emit(emitted)
-
     async def _finished(
-        self, graph: Pregel[Any, Any, Any, Any], claimed: ClaimedRun, output: GraphOutput, signals: RunSignals
+        self, graph: Pregel[Any, Any, Any, Any], attempt: _Attempt, output: GraphOutput, signals: RunSignals
     ) -> Execution:
         """The outcome of a graph that stopped by itself, or that was not started because it had been cancelled."""
-        state = await graph.aget_state({"configurable": {"thread_id": str(claimed.run.thread_id)}})
+        state = await graph.aget_state({"configurable": {"thread_id": str(attempt.claimed.run.thread_id)}})
         if signals.cancel_action is not None:
-            return self._cancelled(claimed, signals, state)
+            return self._cancelled(attempt, signals, state)
         values = to_json(state.values) if state.values else (to_json(output.values) if output.seen else None)
         interrupts = to_json(state.interrupts)
         # unseen: nothing has been written, as it stopped at once or had nothing to do
@@ -325,9 +287,10 @@ class GraphRunner:
             last_error=repr(failure),
             last_node=", ".join(dict.fromkeys(state.next)) or None if state is not None else None,
         )
-        return Execution(outcome=outcome, closing=(Event(ERROR, dump_json(error)),))
+        closing = attempt.stream.closing("failed", error["message"]) if attempt.stream is not None else ()
+        return Execution(outcome=outcome, closing=(*closing, Event(ERROR, dump_json(error))))
 
-    def _cancelled(self, claimed: ClaimedRun, signals: RunSignals, state: Any) -> Execution:
+    def _cancelled(self, attempt: _Attempt, signals: RunSignals, state: Any) -> Execution:
         values = to_json(state.values) if state is not None and state.values else None
         waiting = state is not None and bool(state.next)
         return Execution(
@@ -340,7 +303,8 @@ class GraphRunner:
                 interrupts=thread_interrupts(state) if state is not None else {},
                 error=run_errors.cancelled(signals.cancel_reason),
                 rollback=signals.cancel_action is CancelAction.ROLLBACK,
-            )
+            ),
+            closing=attempt.stream.closing("interrupted") if attempt.stream is not None else (),
         )
 
     async def _state(self, attempt: _Attempt) -> Any | None:
@@ -377,6 +341,7 @@ class _Attempt:
     store: BaseStore | None = None
     timed_out: bool = False
     progress: Progress = field(default_factory=Progress)
+    stream: GraphStream | None = None
 
 
 def _require_lease(claimed: ClaimedRun, signals: RunSignals) -> None:

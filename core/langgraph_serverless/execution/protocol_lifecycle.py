@@ -1,0 +1,95 @@
+"""Which subgraphs a run is in, as its tasks tell: the ``lifecycle`` of the thread protocol, below the root.
+
+A subgraph has started when the first of its tasks is announced, and is over with the task of its parent that executes it,
+whose result says how. Both as LangGraph's own stream infers them, with the same names and causes; but nothing is kept of a
+subgraph that is over, so that a run may enter as many as it likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Status = Literal["completed", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    graph_name: str
+    #: It stands at a breakpoint of its own.
+    halted: bool = False
+
+
+class Lifecycle:
+    """The subgraphs of one execution that have started and are not over."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, ...], _Open] = {}
+        #: By the task that executes them: its subgraphs, as it may call several, and the tool call that it carries out.
+        self._of_task: dict[str, list[tuple[str, ...]]] = {}
+        self._tool_calls: dict[str, str] = {}
+
+    def begins(self, namespace: Sequence[str], task: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A task has been announced; what is to be said if that was the first of its graph."""
+        if (call := _tool_call(task.get("input"))) is not None:
+            self._tool_calls[task["id"]] = call
+        agent = (task.get("metadata") or {}).get("lc_agent_name")
+        name, task_id = self.enter(namespace, agent)
+        if task_id is None:
+            return None
+        said: dict[str, Any] = {"event": "started", "namespace": list(namespace)}
+        if name:
+            said["graph_name"] = name
+        said["trigger_call_id"] = task_id
+        if agent is not None and task_id in self._tool_calls:
+            said["cause"] = {"type": "toolCall", "tool_call_id": self._tool_calls[task_id]}
+        return said
+
+    def enter(self, namespace: Sequence[str], agent: str | None = None) -> tuple[str, str | None]:
+        """Note that a subgraph has started; its name and its task, unless that was known or it is none."""
+        space = tuple(namespace)
+        if not space or space in self._open:
+            return "", None
+        name, _, task_id = space[-1].partition(":")
+        if not task_id:
+            return "", None  # called again by the same task: what there is to say has been said of the first call
+        self._open[space] = _Open(agent if agent is not None else name)
+        self._of_task.setdefault(task_id, []).append(space)
+        return self._open[space].graph_name, task_id
+
+    def halts(self, namespace: Sequence[str]) -> None:
+        """A graph has come to a breakpoint."""
+        if found := self._open.get(space := tuple(namespace)):
+            self._open[space] = _Open(found.graph_name, halted=True)
+
+    def ends(
+        self, task_id: str, status: Status, error: str | None = None
+    ) -> Iterator[tuple[list[str], dict[str, Any]]]:
+        """A task is over; of each of its subgraphs the namespace and what is to be said."""
+        self._tool_calls.pop(task_id, None)
+        for space in self._of_task.pop(task_id, ()):
+            found = self._open.pop(space, None)
+            if found is not None:
+                yield _over(space, found, "interrupted" if found.halted and status == "completed" else status, error)
+
+    def ends_all(self, status: Status, error: str | None = None) -> Iterator[tuple[list[str], dict[str, Any]]]:
+        """The run is over; the same of all that is left, the innermost first."""
+        for task_id in reversed(self._of_task.copy()):
+            yield from self.ends(task_id, status, error)
+
+
+def _over(space: tuple[str, ...], found: _Open, status: Status, error: str | None) -> tuple[list[str], dict[str, Any]]:
+    said: dict[str, Any] = {"event": status, "graph_name": found.graph_name}
+    if status == "failed" and error is not None:
+        said["error"] = error
+    return list(space), said
+
+
+def _tool_call(given: Any) -> str | None:
+    """The tool call that a task carries out, as LangGraph's agents write it into the task's input."""
+    calls = [given.get("tool_call")] if isinstance(given, dict) else given if isinstance(given, list) else ()
+    for call in calls:
+        if isinstance(call, dict) and isinstance(call.get("id"), str):
+            return str(call["id"])
+    return None
