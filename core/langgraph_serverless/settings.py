@@ -233,6 +233,12 @@ class Settings:
     stream_keepalive: float = _setting(
         "STREAM_KEEPALIVE_SECS", _seconds(0.05), 5.0, "Time between keep-alive bytes of silent streams and waits."
     )
+    stream_write_timeout: float = _setting(
+        "STREAM_WRITE_TIMEOUT_SECS",
+        _seconds(0.1),
+        300.0,
+        "The long-lived server cuts off a client that has taken nothing of what is there for it for this long.",
+    )
     stream_carry_over: bool = _setting(
         "STREAM_CARRY_OVER",
         _flag,

@@ -13,6 +13,7 @@ from typing import Any
 
 import uvicorn
 
+from langgraph_serverless.cli.laptop.slow_clients import patient_for
 from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.http.app import create_app
 from langgraph_serverless.settings import Settings
@@ -20,7 +21,8 @@ from langgraph_serverless.telemetry import configure_logging
 
 
 def serve(port: int) -> None:
-    container = StateContainer(Settings.from_env(os.environ))
+    settings = Settings.from_env(os.environ)
+    container = StateContainer(settings)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -36,7 +38,10 @@ def serve(port: int) -> None:
         log_level="warning",
         ws="none",
         timeout_graceful_shutdown=1,
-        timeout_keep_alive=75,  # as the laptop's server
+        # as the laptop's server
+        loop="uvloop",
+        http=patient_for(settings.stream_write_timeout),
+        timeout_keep_alive=75,
     )
 
 

@@ -20,6 +20,7 @@ from langgraph_serverless.domain.events import ERROR, Event, end_marker
 from langgraph_serverless.domain.ports import EventReader
 from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.errors import UnavailableError
+from langgraph_serverless.event_loop import within
 from langgraph_serverless.persistence.runs import RunResult
 from langgraph_serverless.services.runs import RunService
 from langgraph_serverless.settings import Settings
@@ -30,11 +31,17 @@ Batches = AsyncGenerator[Sequence[Event], None]
 GRACE = 1.0
 #: Longest time between two looks at the row of a run whose log works.
 LONGEST_PAUSE = 15.0
+#: Meanwhile a client is sent nothing, and a database behind a network that drops everything never answers (seconds).
+LONGEST_LOOK = 2.0
 #: Between looks without a log: at first, and at most.
 FIRST_POLL, LONGEST_POLL = 0.05, 1.0
 
 #: What is told of a run that is not there (any more).
 RUN_NOT_FOUND = {"error": "HTTPException", "message": "404: Run not found"}
+
+
+#: What is told of a failure that is ours.
+FAULT = {"error": "InternalServerError", "message": "An internal error occurred"}
 
 
 class RunFollower:
@@ -97,8 +104,8 @@ class RunFollower:
     async def _look(self, run_id: uuid.UUID) -> tuple[bool, RunResult | None]:
         """Whether the run is over, and what it left; None if it is gone."""
         try:
-            result = await self._runs.result(run_id)
-        except UnavailableError:
+            result = await within(LONGEST_LOOK, self._runs.result(run_id))
+        except (UnavailableError, TimeoutError):
             return False, None  # neither log nor row: keep waiting, the client is kept alive meanwhile
         return result is None or result.status.is_final, result
 
@@ -142,8 +149,12 @@ def snapshot(result: RunResult, *, current: bool = False) -> Event:
 
 
 async def _for_a_while(batches: AsyncIterator[Sequence[Event]], seconds: float) -> Batches:
-    """What comes within this time; ``batches`` cannot be used afterwards."""
-    until = asyncio.get_running_loop().time() + seconds
+    """What comes until there was nothing for this long; ``batches`` cannot be used afterwards.
+
+    What a slow client takes to be sent a batch does not count.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
     while seconds:
         try:
             async with asyncio.timeout_at(until):
@@ -151,3 +162,5 @@ async def _for_a_while(batches: AsyncIterator[Sequence[Event]], seconds: float) 
         except (TimeoutError, StopAsyncIteration):
             return
         yield batch
+        if batch:
+            until = loop.time() + seconds

@@ -90,6 +90,19 @@ builder.add_edge(START, "speak")
 tokens = builder.compile()
 
 
+async def gush_out(state: State) -> State:
+    for number in range(state["steps"]):
+        get_stream_writer()({"number": number, "text": state["name"]})
+        await asyncio.sleep(state["seconds"])
+    return {"log": ["said"]}
+
+
+builder = StateGraph(State)
+builder.add_node(gush_out)
+builder.add_edge(START, "gush_out")
+gush = builder.compile()
+
+
 async def mark(state: State) -> State:
     number = state["done"] + 1
     configurable = get_config()["configurable"]

@@ -31,6 +31,7 @@ from typing import Any
 
 import uvicorn
 
+from langgraph_serverless.cli.laptop.slow_clients import patient_for
 from langgraph_serverless.errors import ServerError
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.persistence.migrate import migrate
@@ -141,7 +142,7 @@ def _serve(arguments: argparse.Namespace, report: Callable[..., None]) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=patient_for(settings.stream_write_timeout),
         lifespan="on",
         access_log=False,  # telemetry logs requests
         log_config=None,
