@@ -9,6 +9,7 @@ The tree::
     ├── InvalidInputError        422, names the field
     │   ├── NamespaceLabelError  422, a label of a store namespace (the wire wants it as plain text)
     │   └── BadRequestError      400, the request cannot be carried out as it is
+    │       └── CommandError     a command of the thread protocol; its answer has the error's name, and HTTP says 200
     ├── NotFoundError            404
     │   └── GraphNotFoundError
     ├── ConflictError            409
@@ -76,6 +77,16 @@ class BadRequestError(InvalidInputError):
 
     code = "bad_request"
     status = 400
+
+
+class CommandError(BadRequestError):
+    """A command of the thread protocol cannot be carried out; ``error`` is the protocol's name for why."""
+
+    code = "command_refused"
+
+    def __init__(self, error: str, message: str) -> None:
+        self.error = error
+        super().__init__(message)
 
 
 class GraphRefusedError(BadRequestError):

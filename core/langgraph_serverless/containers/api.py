@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from langgraph_serverless.services.assistants import AssistantService
     from langgraph_serverless.services.crons import CronService
     from langgraph_serverless.services.priorities import PriorityService
+    from langgraph_serverless.services.protocol_commands import ProtocolCommandService
     from langgraph_serverless.services.replays import ReplayService
     from langgraph_serverless.services.runs import RunService
+    from langgraph_serverless.services.state_queries import StateQueries
     from langgraph_serverless.services.store import StoreService
     from langgraph_serverless.services.streams import StreamService
     from langgraph_serverless.services.system import SystemService
@@ -147,6 +149,21 @@ class ApiContainer:
             webhooks=self.webhook_addresses,
             priorities=self.priorities,
         )
+
+    @cached_property
+    def protocol_commands(self) -> ProtocolCommandService:
+        from langgraph_serverless.services.protocol_commands import ProtocolCommandService
+
+        return ProtocolCommandService(self.database, self.runs, self.priorities)
+
+    @property
+    def state_queries(self) -> StateQueries | None:
+        """Asks the state function, which has the graphs; None where there is no such function."""
+        if self.state_function is None:
+            return None
+        from langgraph_serverless.services.state_queries import QueriesInFunction
+
+        return QueriesInFunction(self.state_function)
 
     @cached_property
     def replays(self) -> ReplayService:
@@ -265,6 +282,11 @@ class ApiContainer:
     async def _redis_trouble(self) -> str | None:
         # the bell is made when it is first asked, as functions that only say how they are have no other use for it
         return await self.bell.trouble()
+
+    async def rest(self) -> None:
+        """Before the process stands still, as functions do between invocations: let go of what would have to listen meanwhile."""
+        if (hub := vars(self).get("event_hub")) is not None:
+            await hub.aclose()
 
     async def aclose(self) -> None:
         """Close what has been opened; what has not, stays so."""

@@ -8,6 +8,7 @@ from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.containers.graphs import GraphContainer
 from langgraph_serverless.persistence.checkpoints import Saver
 from langgraph_serverless.services.state import StateService
+from langgraph_serverless.services.state_queries import QueriesHere
 from langgraph_serverless.services.threads import SuperstepWriter
 
 
@@ -19,6 +20,10 @@ class StateContainer(GraphContainer):
     @cached_property
     def state(self) -> StateService:
         return StateService(self.database, self.registry, Saver, self.graph_store)
+
+    @property
+    def state_queries(self) -> QueriesHere:
+        return QueriesHere(self.state)
 
     @property
     def supersteps(self) -> SuperstepWriter:

@@ -30,6 +30,8 @@ from langgraph_serverless.http.middleware import (
 )
 
 RESOURCES = ("assistants", "threads", "state", "runs", "stream", "crons", "store", "system")
+#: The routers of a resource that has more than the one of its name.
+ROUTERS = {"stream": ("stream", "protocol")}
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
@@ -66,7 +68,8 @@ def create_app(
     app.openapi = MethodType(openapi.document, app)  # type: ignore[method-assign]
     for resource in RESOURCES:
         if resource in wanted:
-            router = import_module(f"langgraph_serverless.http.routers.{resource}").router
-            # include_router would build every route a second time
-            app.router.routes.extend(router.routes)
+            for name in ROUTERS.get(resource, (resource,)):
+                router = import_module(f"langgraph_serverless.http.routers.{name}").router
+                # include_router would build every route a second time
+                app.router.routes.extend(router.routes)
     return app

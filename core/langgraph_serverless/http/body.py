@@ -50,6 +50,10 @@ NUL = b"\\u0000"
 _ABSENT = object()
 
 
+class MalformedJsonError(InvalidInputError):
+    """What the client has sent is not JSON."""
+
+
 def Body(model: Any, *, required: bool = True) -> Any:  # noqa: N802, RUF100 - reads like FastAPI's own
     """A dependency that reads the request's JSON body as ``model``.
 
@@ -82,11 +86,20 @@ async def read_json(request: Request, *, default: Any = _ABSENT) -> Any:
         raise too_large(limit)
     if not body and default is not _ABSENT:
         return default
+    return parse_json(body)
+
+
+def parse_json(body: bytes) -> Any:
+    """What a client has sent as a JSON document, if it is one and harmless.
+
+    Raises:
+        MalformedJsonError, InvalidInputError, TooLargeError
+    """
     _refuse_bomb(body)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise InvalidInputError("Invalid JSON in request body") from None
+        raise MalformedJsonError("Invalid JSON in request body") from None
     # counting bytes is quick and clears nearly every body
     if body.count(b"[") + body.count(b"{") > DEEPEST_NESTING and _is_deeper(document, DEEPEST_NESTING):
         raise InvalidInputError(f"Invalid JSON in request body: nested deeper than {DEEPEST_NESTING} levels")

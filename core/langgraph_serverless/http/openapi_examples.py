@@ -74,6 +74,7 @@ REQUESTS: Mapping[str, Any] = {
         "multitask_strategy": "enqueue",
     },
     "RunsCancel": {"thread_id": _THREAD, "run_ids": [_RUN]},
+    "CommandRequest": {"id": 1, "method": "run.start", "params": {"assistant_id": "chat_agent", "input": _INPUT}},
     "CronCreate": {
         "assistant_id": "chat_agent",
         "schedule": "0 5 * * *",
@@ -148,6 +149,7 @@ RESPONSES: Mapping[str, Any] = {
         "multitask_strategy": "enqueue",
         "langsmith_session_name": None,
     },
+    "CommandAnswer": {"type": "success", "id": 1, "result": {"run_id": _RUN}, "meta": {"applied_through_seq": 0}},
     "CronResponse": {
         "cron_id": _CRON,
         "assistant_id": _ASSISTANT,

@@ -92,6 +92,16 @@ PARAMETERS: Mapping[str, tuple[str, Schema | None]] = {
 
 #: ``Model.field`` or ``field`` -> its words.
 FIELDS: Mapping[str, str] = {
+    "CommandRequest.id": "The client's own number for this command; the answer has it too.",
+    "CommandRequest.method": "`run.start`, `input.respond`, `state.get`, `state.listCheckpoints`, `state.fork`.",
+    "CommandRequest.params": "What the method takes.",
+    "CommandAnswer.type": "Whether the command was carried out. HTTP's status is 200 either way.",
+    "CommandAnswer.id": "The command's.",
+    "CommandAnswer.result": "What has come of it.",
+    "CommandAnswer.meta": "What the client's session has seen: nothing, as every request is a session of its own.",
+    "CommandAnswer.error": "`invalid_argument`, `unknown_command`, `no_such_run`, `no_such_interrupt`, `unknown_error` and so on.",
+    "CommandAnswer.message": "The reason, for people.",
+    "CommandMeta.applied_through_seq": "The number of the last event that was sent.",
     "after_seconds": "Seconds to wait before the run may start. The thread is busy meanwhile.",
     "api": "Requests that this process has answered, by method, route and status.",
     "as_node": "The node as which the values are written; what follows it comes next. `__input__` is the graph's input.",
@@ -338,6 +348,7 @@ ERRORS: Mapping[str, Mapping[int, str]] = {
     "create_run_batch": _CREATE_STATELESS,
     "stream_stateless_run": _CREATE_STATELESS | _GONE,
     "wait_stateless_run": _CREATE_STATELESS | _GONE,
+    "send_command": {400: "This is no command: no JSON, or without a whole number as its id or a method"},
     "cancel_runs": {404: "There is nothing to cancel"},
     "list_runs": {404: _NO_THREAD},
     "get_run": {404: _NO_RUN},
