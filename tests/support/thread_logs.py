@@ -79,6 +79,6 @@ class FollowedThread:
                 continue
             self._grown.clear()
             try:
-                await asyncio.wait_for(self._grown.wait(), 0.05)
+                await asyncio.wait_for(self._grown.wait(), 0.005)
             except TimeoutError:
                 yield ()

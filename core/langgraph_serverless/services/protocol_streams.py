@@ -17,7 +17,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from langgraph_serverless.domain.cursors import FROM_THE_START
 from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.protocol_events import ProtocolEvent, ThreadTranslator
@@ -26,6 +25,9 @@ from langgraph_serverless.domain.thread_events import ThreadEvent
 from langgraph_serverless.services.thread_streams import ThreadBatches, ThreadStreamService
 from langgraph_serverless.settings import Settings
 
+#: Where a session begins: with all that is there, also of runs whose streams are not resumable. Numbers follow from the log
+#: and not from when it is read, and a client that comes back must not miss a run of the legacy endpoints.
+EVERYTHING = "0-1"
 #: A replay is over when nothing has come for this long (seconds).
 QUIET = 0.1
 
@@ -100,7 +102,7 @@ class ProtocolSession:
             new, self._new = self._new, set()
             reading = _Reading(self._subscriptions, new, through=self.applied_through_seq)
             yielded_at = time.monotonic()
-            batches = self._threads.follow(self._thread_id, FROM_THE_START)
+            batches = self._threads.follow(self._thread_id, EVERYTHING)
             async with aclosing(_until(batches, self._changed, reading)) as followed:
                 async for batch in followed:
                     items = list(reading.items(batch))
