@@ -32,16 +32,19 @@ if TYPE_CHECKING:
     from langgraph_serverless.services.crons import CronService
     from langgraph_serverless.services.priorities import PriorityService
     from langgraph_serverless.services.protocol_commands import ProtocolCommandService
+    from langgraph_serverless.services.protocol_streams import ProtocolStreamService
     from langgraph_serverless.services.replays import ReplayService
     from langgraph_serverless.services.runs import RunService
     from langgraph_serverless.services.state_queries import StateQueries
     from langgraph_serverless.services.store import StoreService
     from langgraph_serverless.services.streams import StreamService
     from langgraph_serverless.services.system import SystemService
+    from langgraph_serverless.services.thread_streams import ThreadStreamService
     from langgraph_serverless.services.threads import SuperstepWriter, ThreadService
     from langgraph_serverless.services.webhooks import WebhookService
     from langgraph_serverless.streaming.hub import EventHub
     from langgraph_serverless.streaming.log import RedisEventLog
+    from langgraph_serverless.streaming.thread_index import ThreadIndex
     from langgraph_serverless.webhooks.addresses import AddressBook
 
 
@@ -233,6 +236,27 @@ class ApiContainer:
         from langgraph_serverless.services.streams import StreamService
 
         return StreamService(self.event_hub, self.runs, self.settings)
+
+    @cached_property
+    def thread_index(self) -> ThreadIndex | None:
+        """What runs a thread has had, for its readers; None without Redis."""
+        if self.redis is None:
+            return None
+        from langgraph_serverless.streaming.thread_index import ThreadIndex
+
+        return ThreadIndex(self.redis, self.settings.redis_key_prefix, self.settings)
+
+    @cached_property
+    def thread_streams(self) -> ThreadStreamService:
+        from langgraph_serverless.services.thread_streams import ThreadStreamService
+
+        return ThreadStreamService(self.event_hub, self.thread_index, self.database, self.runs, self.settings)
+
+    @cached_property
+    def protocol_streams(self) -> ProtocolStreamService:
+        from langgraph_serverless.services.protocol_streams import ProtocolStreamService
+
+        return ProtocolStreamService(self.thread_streams, self.settings)
 
     @cached_property
     def event_hub(self) -> EventHub | None:

@@ -7,14 +7,16 @@ run comes before anything of the next one, with the smaller id, so a thread's ev
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import orjson
 
 from langgraph_serverless.domain.events import Event
+from langgraph_serverless.errors import InvalidInputError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -24,6 +26,33 @@ RUN = "run"
 STATE_UPDATE = "state_update"
 #: Sequence numbers that an entry of a run's log takes: its one record of the thread protocol, or what a mode's event is translated to.
 PROTOCOL_STRIDE, STRIDE = 1, 16
+
+
+class ThreadStreamMode(StrEnum):
+    """What a client of a thread's stream wants of it."""
+
+    #: Everything that the runs emit.
+    RUN_MODES = "run_modes"
+    #: That runs begin and end.
+    LIFECYCLE = "lifecycle"
+    #: What is written to the thread's state by hand.
+    STATE_UPDATE = "state_update"
+
+
+_MODES = frozenset(mode.value for mode in ThreadStreamMode)
+
+
+def parse_thread_modes(values: Iterable[str]) -> frozenset[ThreadStreamMode]:
+    """The modes of a query, repeated or with commas; what the runs emit if there are none.
+
+    Raises:
+        InvalidInputError: another mode; the first one is named.
+    """
+    wanted = [mode for value in values if value for mode in value.split(",")]
+    for mode in wanted:
+        if mode not in _MODES:
+            raise InvalidInputError(f"Invalid stream mode: {mode}")
+    return frozenset(map(ThreadStreamMode, wanted)) or frozenset({ThreadStreamMode.RUN_MODES})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +71,10 @@ class RunOrigin:
     @property
     def stride(self) -> int:
         return PROTOCOL_STRIDE if self.protocol else STRIDE
+
+    def run(self, run_id: uuid.UUID) -> ThreadRun:
+        """The run, for a reader that does not have the thread's index."""
+        return ThreadRun(run_id, self.graph_id, self.base, self.protocol, self.resumable)
 
     def to_json(self, run_id: uuid.UUID) -> bytes:
         """A ``ThreadRun`` without its base."""

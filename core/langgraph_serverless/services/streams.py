@@ -22,7 +22,7 @@ from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.runs import CancelAction
 from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.errors import GoneError, NotFoundError, UnavailableError
-from langgraph_serverless.services.following import RUN_NOT_FOUND, Batches, Instead, RunFollower, snapshot
+from langgraph_serverless.services.following import FAULT, RUN_NOT_FOUND, Batches, Instead, RunFollower, snapshot
 from langgraph_serverless.services.runs import RunService
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
@@ -44,7 +44,6 @@ class Joined:
 #: Between attempts to cancel what a client has left, while the database is away (seconds).
 ABANDONED_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
-_FAULT = {"error": "InternalServerError", "message": "An internal error occurred"}
 
 
 class StreamService:
@@ -159,7 +158,7 @@ class StreamService:
                     yield batch
             except Exception:
                 logger.exception("A stream failed", extra={"action": "stream"})
-                yield [Event(ERROR, dump_json(_FAULT))]
+                yield [Event(ERROR, dump_json(FAULT))]
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -197,7 +196,7 @@ class StreamService:
                     yield batch[-1] if batch else b"\n"
         except Exception:
             logger.exception("A wait failed", extra={"action": "wait"})
-            yield end_marker(status="error", output={"__error__": _FAULT})
+            yield end_marker(status="error", output={"__error__": FAULT})
 
     # -- leaving -------------------------------------------------------------------------------------------------
 

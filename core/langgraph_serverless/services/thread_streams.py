@@ -1,27 +1,180 @@
-"""What happens on a thread, as one stream: its runs one after the other, and updates of its state."""
+"""What happens on a thread, as one stream: its runs one after the other, and updates of its state.
+
+Open-ended: a thread that nobody knows may still get its first run. Rests on the thread's index and the logs of its runs
+(``thread_following.py``); without Redis the rows are looked at every now and then, and show when runs begin, what they leave and that
+they have ended.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
-from langgraph_serverless.domain.thread_events import ThreadEvent
+import orjson
 
-ThreadBatches = AsyncGenerator[Sequence[ThreadEvent], None]
+from langgraph_serverless.domain.cursors import parse_event_id
+from langgraph_serverless.domain.events import ERROR, METADATA, Event, is_gap, state_in
+from langgraph_serverless.domain.ports import EventReader
+from langgraph_serverless.domain.principal import Principal
+from langgraph_serverless.domain.serialization import dump_json
+from langgraph_serverless.domain.thread_events import ThreadEvent, ThreadRun, ThreadStreamMode
+from langgraph_serverless.errors import UnavailableError
+from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.services.following import FAULT, FIRST_POLL, LONGEST_POLL, Batches, RunFollower
+from langgraph_serverless.services.runs import RunService
+from langgraph_serverless.services.streams import Joined
+from langgraph_serverless.services.thread_following import Beat, Stamps, ThreadBatches, ThreadFollower
+from langgraph_serverless.services.thread_resuming import place
+from langgraph_serverless.services.thread_rows import ThreadRows
+from langgraph_serverless.settings import Settings
+from langgraph_serverless.streaming.thread_index import ThreadIndex
+from langgraph_serverless.telemetry import logger
+
+__all__ = ["ThreadBatches", "ThreadStreamService"]
 
 
 class ThreadStreamService:
     """Follows threads, for clients that want more than one run."""
 
+    def __init__(
+        self,
+        events: EventReader | None,
+        index: ThreadIndex | None,
+        database: Database,
+        runs: RunService,
+        settings: Settings,
+    ) -> None:
+        self._events = events
+        self._index = index
+        self._database = database
+        self._runs = runs
+        self._follower = RunFollower(events, runs, settings)
+        self._keepalive = settings.stream_keepalive
+        self._carries_over = settings.stream_carry_over
+
     async def follow(self, thread_id: uuid.UUID, after: str | None) -> ThreadBatches:
         """Events of the thread in batches; an empty batch is time for a keep-alive. Goes on until the caller closes it.
 
-        Runs come one after the other, each with all its log entries up to its end marker, which is delivered exactly once;
-        gap markers are delivered as they are.
+        Runs come one after the other, each with its log entries up to its end marker, which is delivered exactly once; gap
+        markers are delivered as they are. What is not out of a log has the number that follows; only a gap marker that the
+        reader has put in itself has neither number nor id.
 
         Args:
             after: None: from now on, the rest of the run that is going on included. ``"0-0"``: also what is still there of
-                resumable runs. The id of an event: what came after it.
+                resumable runs. The id of an event: what came after it, of all runs.
         """
-        raise NotImplementedError
-        yield ()
+        rows = ThreadRows(self._database, self._runs, thread_id)
+        if self._events is None or self._index is None:
+            batches = _by_rows(rows, after, self._keepalive)
+        else:
+            batches = ThreadFollower(
+                thread_id,
+                events=self._events,
+                index=self._index,
+                runs=self._follower,
+                rows=rows,
+                keepalive=self._keepalive,
+            ).batches(after)
+        async with aclosing(batches):
+            async for batch in batches:
+                yield batch
+
+    async def stream(
+        self,
+        caller: Principal,
+        thread_id: uuid.UUID,
+        *,
+        last_event_id: str | None = None,
+        modes: frozenset[ThreadStreamMode] = frozenset({ThreadStreamMode.RUN_MODES}),
+    ) -> Joined:
+        """The thread's events as server-sent events, all of them with ids.
+
+        Raises:
+            InvalidInputError: ``last_event_id`` is no event id.
+        """
+        after = parse_event_id(last_event_id or "")
+        cursor = None
+        if self._carries_over and after is None:
+            cursor = after = await self._now()
+        return Joined(True, _told(_sent(self.follow(thread_id, after), modes)), cursor)
+
+    async def _now(self) -> str | None:
+        try:
+            return f"{await self._index.now()}-0" if self._index is not None else None
+        except UnavailableError:
+            return None
+
+
+async def _by_rows(rows: ThreadRows, after: str | None, keepalive: float) -> ThreadBatches:
+    """A thread without Redis."""
+    stamps, stamped_run = Stamps(), None
+    pause, beat = FIRST_POLL, Beat(keepalive)
+    if after is not None:
+        stamps.last = place(after)
+    while True:
+        try:
+            changes = await rows.changes()
+        except UnavailableError:
+            changes = ()
+        if changes:
+            pause = FIRST_POLL
+            beat.heard()
+            events = []
+            for told in changes:
+                assert told.run is not None
+                if told.run.run_id != stamped_run:
+                    stamped_run = told.run.run_id
+                    stamps.begin()
+                stamps.last = max(stamps.last, (time.time_ns() // 1_000_000, 0))
+                events.append(ThreadEvent(told.run, stamps.stamped([told.event])[0]))
+            yield events
+        elif beat.due():
+            yield ()
+        await asyncio.sleep(min(pause, keepalive))
+        pause = min(pause * 1.5, LONGEST_POLL)
+
+
+async def _sent(followed: ThreadBatches, modes: frozenset[ThreadStreamMode]) -> Batches:
+    """What these modes have of a thread's events."""
+    run_modes = ThreadStreamMode.RUN_MODES in modes
+    lifecycle = run_modes or ThreadStreamMode.LIFECYCLE in modes
+    updates = ThreadStreamMode.STATE_UPDATE in modes
+    gap, before = False, None
+    async with aclosing(followed):
+        async for batch in followed:
+            events: list[Event] = []
+            for each in batch:
+                event = each.event
+                if each.run is None:
+                    events += [event] if updates else []
+                elif is_gap(event):
+                    gap = True
+                elif event.is_end:
+                    if gap and run_modes and (state := state_in(event)) is not None and not each.run.protocol:
+                        # with the id of the marker right before the end: whoever goes on after it has the state
+                        events.append(Event("values", state, before.id if before is not None else event.id))
+                    events += [_run_done(each.run, event)] if lifecycle else []
+                    gap = False
+                elif run_modes or (lifecycle and event.name == METADATA):
+                    events.append(event)
+                before = event if event.id else before
+            if events or not batch:
+                yield events
+
+
+def _run_done(run: ThreadRun, end: Event) -> Event:
+    return Event(METADATA, orjson.dumps({"status": "run_done", "run_id": str(run.run_id)}), end.id)
+
+
+async def _told(batches: Batches) -> AsyncGenerator[Sequence[Event], None]:
+    """Turns a failure into the stream's last event."""
+    async with aclosing(batches):
+        try:
+            async for batch in batches:
+                yield batch
+        except Exception:
+            logger.exception("A stream failed", extra={"action": "stream_thread"})
+            yield [Event(ERROR, dump_json(FAULT))]

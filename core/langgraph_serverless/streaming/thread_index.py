@@ -132,6 +132,8 @@ class LogEnds:
     """A run that the index names, and what there is of its log."""
 
     run: ThreadRun
+    #: Of the entry that announced it first.
+    entry_id: str
     #: The newest entry; None if there is no log.
     last: Event | None
     #: The newest one that is not after the id that was asked for.
@@ -207,6 +209,18 @@ class ThreadIndex:
         except (RedisError, OSError) as error:
             raise UnavailableError("The thread's index is out of reach.") from error
 
+    async def now(self) -> int:
+        """The time by which Redis gives ids (milliseconds).
+
+        Raises:
+            UnavailableError: Redis is out of reach.
+        """
+        try:
+            seconds, microseconds = await within(LONGEST_CALL, self._redis.time())
+        except (RedisError, OSError) as error:
+            raise UnavailableError("The thread's index is out of reach.") from error
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     async def _view(self, thread_id: uuid.UUID, at: str) -> IndexView:
         index, counter = self._keys(thread_id)
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -214,7 +228,11 @@ class ThreadIndex:
             pipe.xrange(index)
             made, entries = await pipe.execute()
         events = events_in(entries)
-        runs = {run.run_id: run for run in (ThreadRun.from_json(event.data) for event in events if event.name == RUN)}
+        runs: dict[uuid.UUID, tuple[ThreadRun, str]] = {}
+        for event in events:
+            if event.name == RUN:
+                run = ThreadRun.from_json(event.data)
+                runs[run.run_id] = (run, runs[run.run_id][1] if run.run_id in runs else event.id)
         return IndexView(
             made=int(made) if made is not None else None,
             last_id=events[-1].id if events else "0-0",
@@ -222,20 +240,19 @@ class ThreadIndex:
             updates=[event for event in events if event.name == STATE_UPDATE],
         )
 
-    async def _ends(self, runs: Sequence[ThreadRun], at: str) -> list[LogEnds]:
+    async def _ends(self, runs: Sequence[tuple[ThreadRun, str]], at: str) -> list[LogEnds]:
         found: list[LogEnds] = []
         for first in range(0, len(runs), _AT_ONCE):
             some = runs[first : first + _AT_ONCE]
             async with self._redis.pipeline(transaction=False) as pipe:
-                for run in some:
+                for run, _ in some:
                     key = events_key(self._prefix, run.run_id)
                     pipe.xrevrange(key, count=1)
                     pipe.xrevrange(key, max=at, count=1)
                 answers: list[list[Entry]] = await pipe.execute()
             ends = [next(iter(events_in(answer)), None) for answer in answers]
-            found += [LogEnds(run, ends[2 * i], ends[2 * i + 1]) for i, run in enumerate(some)]
+            found += [LogEnds(*some[i], last=ends[2 * i], before=ends[2 * i + 1]) for i in range(len(some))]
         return found
 
     def _keys(self, thread_id: uuid.UUID) -> list[str]:
         return [index_key(self._prefix, thread_id), counter_key(self._prefix, thread_id)]
-

@@ -1,0 +1,102 @@
+"""A thread as its rows show it, for readers whom Redis does not tell: there is none, it is away, or it has lost what it had.
+
+Each look makes events of what has changed since the one before: a run has begun (or begun again), a run has ended. What it
+emitted meanwhile is not in the rows, so a gap marker stands for it, and readers give the state instead. A run that was
+deleted or rolled back ends too.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Container, Sequence
+from datetime import datetime, timedelta
+
+from langgraph_serverless.domain.events import ERROR, GAP, METADATA, Event, end_marker
+from langgraph_serverless.domain.serialization import dump_json
+from langgraph_serverless.domain.thread_events import ThreadEvent, ThreadRun
+from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.persistence.thread_runs import RecentRun, RecentRuns, recent_runs
+from langgraph_serverless.services.following import RUN_NOT_FOUND
+from langgraph_serverless.services.runs import RunService
+
+#: How long after its end a run may still be announced by the log (seconds); only then the row stands in for it.
+PATIENCE = 3.0
+
+
+class ThreadRows:
+    """The rows of one thread, looked at again and again by one reader."""
+
+    def __init__(self, database: Database, runs: RunService, thread_id: uuid.UUID) -> None:
+        self._database = database
+        self._runs = runs
+        self._thread_id = thread_id
+        self._since: datetime | None = None
+        #: Runs whose beginning has been told, with the attempt.
+        self._begun: dict[uuid.UUID, tuple[ThreadRun, int]] = {}
+        self._ended: set[uuid.UUID] = set()
+
+    async def first_look(self) -> RecentRuns:
+        """What there is now; only later changes are told.
+
+        Raises:
+            UnavailableError: the database is out of reach.
+        """
+        found = await self._look()
+        self._since = found.now
+        self._begun = {
+            run.run_id: (run.origin.run(run.run_id), run.attempt) for run in found.runs if run.started_at is not None
+        }
+        return found
+
+    async def changes(self, *, but: Container[uuid.UUID] = (), ended_only: bool = False) -> Sequence[ThreadEvent]:
+        """What has happened since, in the order of the runs' starts.
+
+        Args:
+            but: runs that the reader knows otherwise.
+            ended_only: the log may still tell of those that go on, and of those that have just ended.
+
+        Raises:
+            UnavailableError: the database is out of reach.
+        """
+        if self._since is None:
+            await self.first_look()
+            return ()
+        found = await self._look()
+        events: list[ThreadEvent] = []
+        live = {run.run_id for run in found.runs}
+        for run_id, (run, _) in list(self._begun.items()):
+            if run_id not in live and run_id not in self._ended and run_id not in but:
+                self._ended.add(run_id)
+                gone = end_marker(status="interrupted", output={"__error__": RUN_NOT_FOUND})
+                events += [ThreadEvent(run, gone)]
+        for recent in found.runs:
+            if recent.run_id in self._ended or recent.run_id in but:
+                continue
+            if not ended_only or _is_past(recent, found.now):
+                events += await self._told(recent)
+        return events
+
+    async def _look(self) -> RecentRuns:
+        async with self._database.connection() as connection:
+            return await recent_runs(connection, self._thread_id, self._since)
+
+    async def _told(self, recent: RecentRun) -> Sequence[ThreadEvent]:
+        run = recent.origin.run(recent.run_id)
+        events: list[Event] = []
+        _, before = self._begun.get(recent.run_id, (run, 0))
+        if recent.started_at is not None and before != recent.attempt and recent.attempt > 0:
+            self._begun[recent.run_id] = (run, recent.attempt)
+            events.append(Event(METADATA, dump_json({"run_id": str(recent.run_id), "attempt": recent.attempt})))
+        if recent.status.is_final:
+            self._ended.add(recent.run_id)
+            result = await self._runs.result(recent.run_id)
+            if result is None:
+                events.append(end_marker(status="interrupted", output={"__error__": RUN_NOT_FOUND}))
+            else:
+                events.append(Event(GAP, b"") if result.error is None else Event(ERROR, dump_json(result.error)))
+                events.append(end_marker(status=result.status.value, output=dump_json(result.output)))
+        return [ThreadEvent(run, event) for event in events]
+
+
+def _is_past(recent: RecentRun, now: datetime) -> bool:
+    return recent.finished_at is not None and now - recent.finished_at > timedelta(seconds=PATIENCE)
