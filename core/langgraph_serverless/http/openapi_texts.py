@@ -32,6 +32,11 @@ TAGS: Mapping[str, str] = {
 
 _BOOLEAN: Schema = {"type": "boolean", "default": False}
 _STREAM_MODES = ("values", "messages", "messages-tuple", "tasks", "checkpoints", "updates", "events", "debug", "custom")
+_THREAD_STREAM_MODES: Schema = {
+    "type": "array",
+    "items": {"type": "string", "enum": ["run_modes", "lifecycle", "state_update"]},
+    "default": ["run_modes"],
+}
 _RUN_STATUSES = ("pending", "running", "error", "success", "timeout", "interrupted")
 _RUN_COLUMNS = (
     *("run_id", "thread_id", "assistant_id", "created_at", "updated_at", "status", "metadata", "kwargs"),
@@ -81,6 +86,16 @@ PARAMETERS: Mapping[str, tuple[str, Schema | None]] = {
     ),
     "last-event-id": (
         "Continue after this event of a resumable run; `-1` is from its first event on. By default, from now on.",
+        None,
+    ),
+    "stream_modes": (
+        "`run_modes`: all that the runs emit, with a `metadata` event when one begins and when it is done; `lifecycle`: only those two;"
+        " `state_update`: what is written to the state by hand. May be given several times.",
+        _THREAD_STREAM_MODES,
+    ),
+    "stream_thread.stream_mode": ("The same, under the name that the SDKs use.", _THREAD_STREAM_MODES),
+    "stream_thread.last-event-id": (
+        "Continue after this event; `0-0` begins with what is still there of resumable runs. By default, from now on.",
         None,
     ),
     "format": (
@@ -354,6 +369,7 @@ ERRORS: Mapping[str, Mapping[int, str]] = {
     "get_run": {404: _NO_RUN},
     "delete_run": {404: _NO_RUN},
     "cancel_run": {404: "There is no such run on this thread, or it is over"},
+    "stream_thread": {},
     "join_run": {},
     "join_run_stream": {},
     "join_stateless_run": {},
