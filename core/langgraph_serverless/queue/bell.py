@@ -61,6 +61,8 @@ for number = 1, math.min(runs, tonumber(ARGV[2])) do
 end
 redis.call('RPUSH', KEYS[1], unpack(tokens))
 redis.call('LTRIM', KEYS[1], -tonumber(ARGV[2]), -1)
+-- whoever works has polled the queue by then
+redis.call('PEXPIRE', KEYS[1], 60000)
 local jobs = tonumber(ARGV[3])
 if jobs == 0 then
   return 0
@@ -100,7 +102,8 @@ local now = redis.call('TIME')
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   redis.call('DEL', KEYS[2])
 end
-return redis.call('ZADD', KEYS[1], now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3], ARGV[1])
+redis.call('ZADD', KEYS[1], now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3], ARGV[1])
+return redis.call('PEXPIRE', KEYS[1], 10 * ARGV[3])
 """
 
 _COUNT = """
