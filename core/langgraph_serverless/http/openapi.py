@@ -140,7 +140,7 @@ def _say_what_is_no_model(name: str, responses: Schema) -> None:
         content = response.get("content", {})
         if _STREAM in content:
             schema = {"description": "Server-sent events; comments (`: heartbeat`) keep the connection alive."}
-            response["content"] = {_STREAM: {"schema": schema, "example": examples.STREAM}}
+            response["content"] = {_STREAM: {"schema": schema, "example": examples.STREAMS.get(name, examples.STREAM)}}
         elif content.get(_JSON) == {"schema": {}}:
             if status == "200" and name != "cancel_run":
                 response["content"] = {_JSON: {"schema": {"description": "Any JSON."}, "example": examples.OUTPUT}}

@@ -74,6 +74,7 @@ REQUESTS: Mapping[str, Any] = {
         "multitask_strategy": "enqueue",
     },
     "RunsCancel": {"thread_id": _THREAD, "run_ids": [_RUN]},
+    "EventStreamRequest": {"channels": ["values", "messages", "lifecycle", "input"], "namespaces": [[]], "since": 17},
     "CommandRequest": {"id": 1, "method": "run.start", "params": {"assistant_id": "chat_agent", "input": _INPUT}},
     "CronCreate": {
         "assistant_id": "chat_agent",
@@ -204,6 +205,15 @@ STREAM = (
     f'event: metadata\r\ndata: {{"run_id":"{_RUN}","attempt":1}}\r\n\r\n'
     'event: values\r\ndata: {"messages":[{"type":"human","content":"hello"}]}\r\n\r\n'
 )
+#: Operation -> what its stream looks like, if it is another one.
+STREAMS: Mapping[str, str] = {
+    "stream_thread_events": (
+        "event: lifecycle\r\n"
+        f'data: {{"type":"event","event_id":"synth:{_RUN}:lc||running","seq":18,"method":"lifecycle","params":{{"namespace":[],'
+        '"timestamp":1795328712578,"data":{"event":"running","graph_name":"chat_agent"}}}\r\n'
+        "id: 18\r\n\r\n"
+    )
+}
 OUTPUT = _VALUES
 METRICS = (
     "# HELP lg_api_num_pending_runs Runs that wait.\n# TYPE lg_api_num_pending_runs gauge\nlg_api_num_pending_runs 0\n"

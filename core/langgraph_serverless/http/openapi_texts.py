@@ -107,6 +107,15 @@ PARAMETERS: Mapping[str, tuple[str, Schema | None]] = {
 
 #: ``Model.field`` or ``field`` -> its words.
 FIELDS: Mapping[str, str] = {
+    "EventStreamRequest.channels": (
+        "What is wanted: `values`, `updates`, `messages`, `tools`, `custom` (or `custom:<name>`), `lifecycle`, `input`, `tasks`,"
+        " `checkpoints`."
+    ),
+    "EventStreamRequest.namespaces": (
+        "Only of these namespaces and those below them; `[]` is the root. Task ids (behind a colon) may be left out."
+    ),
+    "EventStreamRequest.depth": "How many levels below each of the namespaces; all of them by default.",
+    "EventStreamRequest.since": "Only events with a larger number (`seq`): where a lost stream is taken up again.",
     "CommandRequest.id": "The client's own number for this command; the answer has it too.",
     "CommandRequest.method": "`run.start`, `input.respond`, `state.get`, `state.listCheckpoints`, `state.fork`.",
     "CommandRequest.params": "What the method takes.",
@@ -363,6 +372,7 @@ ERRORS: Mapping[str, Mapping[int, str]] = {
     "create_run_batch": _CREATE_STATELESS,
     "stream_stateless_run": _CREATE_STATELESS | _GONE,
     "wait_stateless_run": _CREATE_STATELESS | _GONE,
+    "stream_thread_events": {400: "`channels` is missing or has one that does not exist, or the body is no JSON"},
     "send_command": {400: "This is no command: no JSON, or without a whole number as its id or a method"},
     "cancel_runs": {404: "There is nothing to cancel"},
     "list_runs": {404: _NO_THREAD},
