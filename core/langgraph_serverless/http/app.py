@@ -31,7 +31,7 @@ from langgraph_serverless.http.middleware import (
 
 RESOURCES = ("assistants", "threads", "state", "runs", "stream", "crons", "store", "system")
 #: The routers of a resource that has more than the one of its name.
-ROUTERS = {"stream": ("stream", "thread_stream", "protocol", "protocol_events")}
+ROUTERS = {"stream": ("stream", "thread_stream", "protocol", "protocol_events", "protocol_socket")}
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 

@@ -17,6 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from langgraph_serverless.domain.agent_tree import AgentTree
 from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.protocol_events import ProtocolEvent, ThreadTranslator
@@ -28,8 +29,8 @@ from langgraph_serverless.settings import Settings
 #: Where a session begins: with all that is there, also of runs whose streams are not resumable. Numbers follow from the log
 #: and not from when it is read, and a client that comes back must not miss a run of the legacy endpoints.
 EVERYTHING = "0-1"
-#: A replay is over when nothing has come for this long (seconds).
-QUIET = 0.1
+#: A replay is over when nothing has come for this long, or has been going on for that long: a run may never be silent (seconds).
+QUIET, LONGEST_REPLAY = 0.1, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,13 @@ class ProtocolSession:
         self._thread_id = thread_id
         self._keepalive = keepalive
         self._subscriptions: dict[uuid.UUID, Subscription] = {}
-        #: Those of them that ``events`` does not know yet.
+        #: Those of them that are still to be told what was there.
         self._new: set[uuid.UUID] = set()
         self._changed = asyncio.Event()
         #: The highest number that the session has come across, whoever wanted it.
         self.applied_through_seq = 0
+        #: The run that it has come across last.
+        self.tree = AgentTree()
 
     def subscribe(self, wanted: Subscription) -> uuid.UUID:
         """Add a subscription, which ``events`` begins to serve at once. Its id."""
@@ -99,13 +102,13 @@ class ProtocolSession:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            new, self._new = self._new, set()
-            reading = _Reading(self._subscriptions, new, through=self.applied_through_seq)
+            reading = _Reading(self._subscriptions, set(self._new), through=self.applied_through_seq, tree=self.tree)
             yielded_at = time.monotonic()
             batches = self._threads.follow(self._thread_id, EVERYTHING)
             async with aclosing(_until(batches, self._changed, reading)) as followed:
                 async for batch in followed:
                     items = list(reading.items(batch))
+                    self._new -= {item.subscription_id for item in items if isinstance(item, Replayed)}
                     self.applied_through_seq = max(self.applied_through_seq, reading.seq)
                     now = time.monotonic()
                     if items or now - yielded_at >= 0.9 * self._keepalive:
@@ -121,7 +124,11 @@ class _Reading:
     Up to ``through`` others have been served already; those in ``new`` have not.
     """
 
-    def __init__(self, subscriptions: Mapping[uuid.UUID, Subscription], new: Set[uuid.UUID], *, through: int) -> None:
+    def __init__(
+        self, subscriptions: Mapping[uuid.UUID, Subscription], new: Set[uuid.UUID], *, through: int, tree: AgentTree
+    ) -> None:
+        self._began_at = time.monotonic()
+        self._tree = tree
         self._subscriptions = subscriptions
         self._replayed = dict.fromkeys(new, 0)
         self._new = new
@@ -139,9 +146,10 @@ class _Reading:
         for entry in batch:
             for event in self._translator.events(entry):
                 self.seq = max(self.seq, event.seq)
+                self._tree.see(event)
                 if self._is_wanted(event):
                     yield event
-        if not batch:
+        if not batch or (self._replayed and time.monotonic() - self._began_at > LONGEST_REPLAY):
             replayed, self._replayed = self._replayed, {}
             for subscription_id, count in replayed.items():
                 if subscription_id in self._subscriptions:

@@ -143,6 +143,9 @@ def _serve(arguments: argparse.Namespace, report: Callable[..., None]) -> None:
         app,
         loop="uvloop",
         http=patient_for(settings.stream_write_timeout),
+        ws="websockets-sansio",
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,  # a quarter of a megabyte for each socket
         lifespan="on",
         access_log=False,  # telemetry logs requests
         log_config=None,

@@ -1,0 +1,33 @@
+"""The thread protocol over a WebSocket, where the server has connections that last; a function answers GET with 405."""
+
+from __future__ import annotations
+
+import uuid
+
+from fastapi import APIRouter
+from starlette.websockets import WebSocket
+
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.ids import parse_id
+from langgraph_serverless.errors import InvalidInputError
+from langgraph_serverless.http.deps import get_caller
+from langgraph_serverless.http.protocol_socket import NO_THREAD_ID, ProtocolSocket
+
+router = APIRouter()
+
+#: As long as the header may be in a request.
+_LONGEST_REQUEST_ID = 256
+
+
+@router.websocket("/threads/{thread_id}/stream/events")
+async def open_protocol_socket(socket: WebSocket, thread_id: str) -> None:
+    """Commands to a thread, and what happens on it."""
+    container: ApiContainer = socket.app.state.container
+    await socket.accept()
+    try:
+        known = parse_id(thread_id, "thread")
+    except InvalidInputError as error:
+        await socket.close(NO_THREAD_ID, error.detail)
+        return
+    request_id = socket.headers.get("x-request-id", "")[:_LONGEST_REQUEST_ID] or str(uuid.uuid4())
+    await ProtocolSocket(socket, container, await get_caller(), known, request_id=request_id).serve()
