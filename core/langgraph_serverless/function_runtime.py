@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 #: Takes the event, the context, and what else whoever calls it has.
 LambdaHandler = Callable[..., Any]
+Rest = Callable[[], Coroutine[Any, Any, None]]
 #: What another function of the stack asks, without the API.
 Question = Callable[[Any], Coroutine[Any, Any, dict[str, Any]]]
 
@@ -128,13 +129,16 @@ class FunctionRuntime:
         published: LambdaHandler = self.metrics.log_metrics(logged, capture_cold_start_metric=True)
         return published
 
-    def serve(self, app: ASGI, questions: Mapping[str, Question] | None = None) -> HttpHandler:
+    def serve(
+        self, app: ASGI, questions: Mapping[str, Question] | None = None, *, rest: Rest | None = None
+    ) -> HttpHandler:
         """A handler that answers API Gateway's events with an ASGI application, and the events of other functions.
 
         Args:
             questions: what to call for an event that is no request but has this key; it gets the key's value.
+            rest: called after each request, as the process stands still then.
         """
-        return HttpHandler(self, app, questions or {})
+        return HttpHandler(self, app, questions or {}, rest)
 
 
 class HttpHandler:
@@ -143,13 +147,16 @@ class HttpHandler:
     An event that is neither, as those that keep functions warm, is answered with a word that says so.
     """
 
-    def __init__(self, runtime: FunctionRuntime, app: ASGI, questions: Mapping[str, Question]) -> None:
+    def __init__(
+        self, runtime: FunctionRuntime, app: ASGI, questions: Mapping[str, Question], rest: Rest | None
+    ) -> None:
         from mangum import Mangum  # noqa: PLC0415 - background functions have no use for it
 
         self.app: Any = app
         self.run = runtime.run
         self._runtime = runtime
         self._questions = questions
+        self._rest = rest
         asyncio.set_event_loop(runtime.loop)  # Mangum looks for the thread's current loop, here and at each request
         self._adapter = Mangum(app, lifespan="off")
         path = correlation_paths.API_GATEWAY_REST  # function URLs have it there too
@@ -172,12 +179,18 @@ class HttpHandler:
             self._runtime.logger.info("An event that is no request", extra={"action": "ignored"})
             return {"ignored": "This function answers requests of API Gateway"}
         asyncio.set_event_loop(self._runtime.loop)
-        response: dict[str, Any] = self._adapter(event, context)
+        try:
+            response: dict[str, Any] = self._adapter(event, context)
+        finally:
+            self._stand_still()
         self._count(response["statusCode"])
         return response
 
     def _stream(self, event: dict[str, Any], context: Any, exchange: Exchange) -> None:
-        outcome = self.run(exchange.answer(self.app, margin=self._runtime.settings.stream_deadline_margin))
+        try:
+            outcome = self.run(exchange.answer(self.app, margin=self._runtime.settings.stream_deadline_margin))
+        finally:
+            self._stand_still()
         self._count(outcome.status)
         # Lambda counts an answer that is broken off as an error, so these must be told from others
         if outcome.ending == "broken_off":
@@ -185,6 +198,10 @@ class HttpHandler:
             self._runtime.logger.info("An answer goes on in another invocation", extra={"action": "carried_over"})
         elif outcome.ending == "client_gone":
             self._runtime.count(StreamsAbandoned=1)
+
+    def _stand_still(self) -> None:
+        if self._rest is not None:
+            self.run(self._rest())
 
     def _count(self, status: int) -> None:
         if status >= 500:
@@ -211,4 +228,5 @@ def http_handler(
     container = (container_type or ApiContainer)(runtime.settings)
     # Made now, with what it imports: a cold start has more CPU than the first request. Nothing is opened by it.
     getattr(container, SERVICES.get(resource, resource))
-    return runtime.serve(create_app(container, resources=(resource, *also)), questions(container))
+    app = create_app(container, resources=(resource, *also))
+    return runtime.serve(app, questions(container), rest=container.rest)

@@ -18,7 +18,7 @@ from cluster import Cluster
 from dev_server import until
 from figures import Figures, sizes
 from langgraph_sdk import get_client
-from streaming_function import Function, Gateway, bundle
+from streaming_function import Function, Gateway, bundle, rest_event
 from workload import RECONNECTING
 
 from langgraph_serverless.execution.loader import GraphRegistry
@@ -70,6 +70,31 @@ def of(function: Function, run_id: str) -> list[Any]:
     ]
 
 
+def assert_what_was_logged(function: Function) -> None:
+    """Every invocation's lines carry its ids; the counts leave as metrics, at once."""
+    until(lambda: metric(function, "StreamsCarriedOver") == cut_off(function), "the last invocation's metrics")
+    assert metric(function, "ColdStart") == len(function.sandboxes)
+    told = [line for line in lines(function) if line.get("action") == "carried_over"]
+    assert {line["function_request_id"] for line in told} == {
+        one.request_id for one in function.invocations if one.error is not None
+    }
+    assert {line["correlation_id"] for line in told} == {"from-the-gateway"}
+    assert not [line for line in lines(function) if line.get("level") in ("WARNING", "ERROR")]
+
+
+def lines(function: Function) -> list[dict[str, Any]]:
+    texts = [line for sandbox in function.sandboxes for line in sandbox.output.splitlines()]
+    return [json.loads(text) for text in texts if text.startswith("{")]
+
+
+def metric(function: Function, name: str) -> int:
+    return int(sum(line[name][0] for line in lines(function) if name in line and "_aws" in line))
+
+
+def cut_off(function: Function) -> int:
+    return sum(one.error is not None for one in function.invocations)
+
+
 @pytest.mark.filterwarnings(*RECONNECTING)
 @sizes(timeout=900, streams=(2, 8), tokens=(64, 1200))
 async def test_streams_go_on_in_the_next_invocation(
@@ -103,8 +128,7 @@ async def test_streams_go_on_in_the_next_invocation(
 
         following = [asyncio.create_task(stream(number)) for number in range(size.streams)]
         waiting = asyncio.create_task(wait())
-        broken_off = lambda: sum(one.error is not None for one in function.invocations)  # noqa: E731
-        await asyncio.to_thread(until, lambda: broken_off() > size.streams, "all of them to be cut once")
+        await asyncio.to_thread(until, lambda: cut_off(function) > size.streams, "all of them to be cut once")
         cluster.worker()
         streamed = await asyncio.gather(*following)
         output = await waiting
@@ -130,6 +154,7 @@ async def test_streams_go_on_in_the_next_invocation(
     assert sum(b"token" in bytes(one.body) for one in function.invocations) > size.streams, (
         "no stream was cut in its midst"
     )
+    assert_what_was_logged(function)
     figures(
         "Lambda carry-over",
         streams=size.streams,
@@ -138,4 +163,23 @@ async def test_streams_go_on_in_the_next_invocation(
         least_of_one=min(len(of(function, run["run_id"])) for run in runs.values()),
         gaps=gaps,
         repeats=repeats,
+    )
+
+
+async def test_who_is_known_to_have_left_stops_the_run(cluster: Cluster, function: Function) -> None:
+    """Lambda may never say so; where the Runtime API takes no more of an answer, it is the same as anywhere else."""
+    function.timeout = 60
+    function.warm(1)
+    cluster.worker()
+    body = {"assistant_id": "tokens", "input": {"steps": 2000, "seconds": 0.05}, "stream_mode": "custom"}
+    event = rest_event("/runs/stream", "POST", json.dumps({**body, "on_disconnect": "cancel"}).encode())
+    invocation = function.invoke({**event, "headers": {"Content-Type": "application/json"}})
+    chunks = invocation.chunks()
+    await asyncio.to_thread(until, lambda: b"token" in next(chunks), "the first token")
+    invocation.hang_up()
+    await asyncio.to_thread(until, lambda: metric(function, "StreamsAbandoned") == 1, "the invocation to end")
+    await asyncio.to_thread(
+        until,
+        lambda: [row["status"] for row in cluster.rows("SELECT status FROM lgs.run")] in (["interrupted"], []),
+        "the cancel",
     )

@@ -163,3 +163,26 @@ def test_questions_of_other_functions_are_no_requests() -> None:
         # what a client sends is inside API Gateway's event
         sent = {**EVENT, "body": '{"how_much": 21}', "queryStringParameters": {"how_much": "21"}}
         assert in_a_thread(lambda: handler(sent, Context()))["statusCode"] == 404
+
+
+def test_after_each_request_the_process_is_put_to_rest_and_other_events_are_told_so() -> None:
+    rests: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if len(rests) == 1:
+            raise RuntimeError("no answer")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def rest() -> None:
+        rests.append(len(rests))
+
+    def invocations() -> None:
+        with closing(FunctionRuntime("system-at-rest", ENVIRON)) as runtime:
+            handler = runtime.serve(app, rest=rest)
+            assert handler(EVENT, Context())["statusCode"] == 200
+            assert handler(EVENT, Context())["statusCode"] == 500
+            assert "ignored" in handler({"source": "aws.events"}, Context())  # what keeps functions warm
+
+    in_a_thread(invocations)
+    assert rests == [0, 1]

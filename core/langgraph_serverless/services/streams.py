@@ -9,6 +9,7 @@ Once a response has begun, errors can only be told in the stream itself, so thes
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -45,7 +46,6 @@ class Joined:
 ABANDONED_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 
-
 class StreamService:
     """Streams and waits, for the client that made the run and for those that join it."""
 
@@ -53,6 +53,7 @@ class StreamService:
         self._events = events
         self._runs = runs
         self._carries_over = settings.stream_carry_over
+        self._keepalive = settings.stream_keepalive
         self._follower = RunFollower(events, runs, settings)
 
     # -- streaming -----------------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ class StreamService:
             return Joined(resumable, _listed())
         else:
             batches = self._replay(run_id, after)
-        return Joined(resumable, self._told(_filtered(batches, modes)), cursor)
+        return Joined(resumable, self._told(_filtered(batches, modes, self._keepalive)), cursor)
 
     async def _now(self, run_id: uuid.UUID) -> str | None:
         """The id of what has been emitted last; None if that is not known, or nothing comes after it."""
@@ -221,13 +222,17 @@ class StreamService:
                 return
 
 
-async def _filtered(batches: Batches, modes: frozenset[str] | None) -> Batches:
+async def _filtered(batches: Batches, modes: frozenset[str] | None, keepalive: float) -> Batches:
     wanted = mode_filter(modes) if modes is not None else None
+    sent_at = time.monotonic()
     async with aclosing(batches):
         async for batch in batches:
-            if not batch or wanted is None:
-                yield batch
-            elif kept := [event for event in batch if isinstance(event, Instead) or wanted(event)]:
+            kept = batch
+            if batch and wanted is not None:
+                kept = [event for event in batch if isinstance(event, Instead) or wanted(event)]
+            # what nobody here wants to see is silence too
+            if kept or not batch or time.monotonic() - sent_at >= keepalive:
+                sent_at = time.monotonic()
                 yield kept
 
 
