@@ -19,7 +19,7 @@ class StateContainer(GraphContainer):
 
     @cached_property
     def state(self) -> StateService:
-        return StateService(self.database, self.registry, Saver, self.graph_store)
+        return StateService(self.database, self.registry, Saver, self.graph_store, self.thread_index)
 
     @property
     def state_queries(self) -> QueriesHere:

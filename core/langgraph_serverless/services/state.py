@@ -22,15 +22,25 @@ from langgraph_sdk.runtime import AccessContext
 from psycopg_pool import AsyncConnectionPool
 
 from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.domain.serialization import to_json
+from langgraph_serverless.domain.serialization import dump_json, to_json
+from langgraph_serverless.domain.thread_events import in_microseconds
 from langgraph_serverless.domain.threads import Thread, ThreadStatus
-from langgraph_serverless.errors import BadRequestError, ConflictError, GraphRefusedError, NotFoundError
+from langgraph_serverless.errors import (
+    BadRequestError,
+    ConflictError,
+    GraphRefusedError,
+    NotFoundError,
+    UnavailableError,
+)
 from langgraph_serverless.execution.graph_input import graph_input
 from langgraph_serverless.execution.graph_output import thread_interrupts
 from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.state_document import state_document
 from langgraph_serverless.persistence.checkpoint_reads import StatefulThread, StateRepository
 from langgraph_serverless.persistence.json import storable
 from langgraph_serverless.persistence.pool import Connection, Database
+from langgraph_serverless.streaming.thread_index import ThreadIndex
+from langgraph_serverless.telemetry import logger
 
 Graph = Pregel[Any, Any, Any, Any]
 SaverFactory = Callable[[Connection | AsyncConnectionPool[Connection]], BaseCheckpointSaver[Any]]
@@ -50,12 +60,18 @@ class StateService:
     """Use cases around the states of threads."""
 
     def __init__(
-        self, database: Database, registry: GraphRegistry, saver_factory: SaverFactory, store_factory: StoreFactory
+        self,
+        database: Database,
+        registry: GraphRegistry,
+        saver_factory: SaverFactory,
+        store_factory: StoreFactory,
+        index: ThreadIndex | None = None,
     ) -> None:
         self._database = database
         self._registry = registry
         self._saver = saver_factory
         self._store = store_factory
+        self._index = index
         self._threads = StateRepository()
 
     async def get(
@@ -124,6 +140,8 @@ class StateService:
     ) -> Mapping[str, Any]:
         """Write values as if a node had, on top of the newest or the named checkpoint; returns the new checkpoint.
 
+        Then tells the readers of the thread's stream.
+
         Raises:
             NotFoundError: without the thread.
             ConflictError: while a run of the thread is pending or running.
@@ -134,7 +152,8 @@ class StateService:
         async def write(graph: Graph, config: RunnableConfig) -> RunnableConfig:
             return await graph.aupdate_state(config, values, as_node)
 
-        written, _ = await self._write(caller, thread_id, checkpoint, write)
+        written, thread, state = await self._write(caller, thread_id, checkpoint, write)
+        await self._tell(thread, state)
         return written["configurable"]
 
     async def apply_supersteps(
@@ -150,12 +169,13 @@ class StateService:
             steps = [[_state_update(update) for update in step.get("updates") or ()] for step in supersteps]
             return await graph.abulk_update_state(config, steps)
 
-        _, thread = await self._write(caller, thread_id, None, write)
+        # nobody is told: it is how a thread is made
+        _, thread, _ = await self._write(caller, thread_id, None, write)
         return thread
 
     async def _write(
         self, caller: Principal, thread_id: uuid.UUID, checkpoint: Mapping[str, Any] | None, write: Write
-    ) -> tuple[RunnableConfig, Thread]:
+    ) -> tuple[RunnableConfig, Thread, StateSnapshot]:
         # The lock on the thread's row keeps runs from being created until this is committed: creating one takes the same
         # lock first. The saver works on the same connection, so that checkpoints and thread change together, and so that
         # a process with a pool of one connection does not wait for itself.
@@ -185,7 +205,17 @@ class StateService:
                 interrupts=thread_interrupts(state),
                 status=ThreadStatus.INTERRUPTED if state.next else ThreadStatus.IDLE,
             )
-        return written, stored
+        return written, stored, state
+
+    async def _tell(self, thread: Thread, state: StateSnapshot) -> None:
+        if self._index is None:
+            return
+        data = dump_json({"state": state_document(state), "thread_id": str(thread.thread_id)})
+        try:
+            await self._index.state_updated(thread.thread_id, in_microseconds(thread.created_at), data)
+        except UnavailableError as error:
+            about = {"action": "state_update_untold", "thread_id": str(thread.thread_id)}
+            logger.warning("event log out of reach: %s", error, extra=about)
 
     async def _thread(self, thread_id: uuid.UUID) -> StatefulThread:
         async with self._database.connection() as connection:

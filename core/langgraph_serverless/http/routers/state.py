@@ -38,7 +38,7 @@ async def get_state(
     """Get a thread's newest state."""
     wanted = wire.checked_select(read_list(select))
     state = await states.get(caller, thread_id, subgraphs=read_flag(subgraphs))
-    return json_response(wire.state_document(state, wanted))
+    return json_response(wire.selected_document(state, wanted))
 
 
 @router.post("/threads/{thread_id}/state", responses=returns(wire.StateUpdated))
@@ -70,7 +70,7 @@ async def get_state_at(
     state = await states.get(
         caller, thread_id, checkpoint={"checkpoint_id": checkpoint_id}, subgraphs=read_flag(subgraphs)
     )
-    return json_response(wire.state_document(state, wanted))
+    return json_response(wire.selected_document(state, wanted))
 
 
 @router.post("/threads/{thread_id}/state/checkpoint", responses=returns(wire.ThreadState))
@@ -83,7 +83,7 @@ async def get_state_at_checkpoint(
     """Get a thread's state at a checkpoint, which may be a subgraph's."""
     wanted = wire.checked_select(payload.select)
     state = await states.get(caller, thread_id, checkpoint=payload.checkpoint.model_dump(), subgraphs=payload.subgraphs)
-    return json_response(wire.state_document(state, wanted))
+    return json_response(wire.selected_document(state, wanted))
 
 
 @router.get("/threads/{thread_id}/history", responses=returns(list[wire.ThreadState]))
@@ -92,7 +92,7 @@ async def get_history(
 ) -> Response:
     """Get a thread's states, newest first."""
     found = await states.history(caller, thread_id, limit=min(limit, _MOST), before=before)
-    return json_response([wire.state_document(state) for state in found])
+    return json_response([wire.selected_document(state) for state in found])
 
 
 @router.post("/threads/{thread_id}/history", responses=returns(list[wire.ThreadState]))
@@ -112,4 +112,4 @@ async def search_history(
         metadata=payload.metadata,
         checkpoint=payload.checkpoint.model_dump() if payload.checkpoint else None,
     )
-    return json_response([wire.state_document(state, wanted) for state in found])
+    return json_response([wire.selected_document(state, wanted) for state in found])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from langgraph.types import PregelTask, StateSnapshot
+from langgraph.types import StateSnapshot
 from pydantic import WithJsonSchema
 
-from langgraph_serverless.domain.serialization import to_json
 from langgraph_serverless.errors import InvalidInputError
+from langgraph_serverless.execution.state_document import checkpoint_document, state_document
 from langgraph_serverless.http.schemas.shared import (
     Checkpoint,
     CheckpointConfig,
@@ -19,9 +19,6 @@ from langgraph_serverless.http.schemas.shared import (
     RequestModel,
     ResponseModel,
 )
-
-_CHECKPOINT_KEYS = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
-
 
 _NAMED: Any = {
     "type": "object",
@@ -133,9 +130,9 @@ def checked_select(select: Sequence[str] | None) -> Sequence[str]:
     return select or ()
 
 
-def state_document(state: StateSnapshot | None, select: Sequence[str] = ()) -> JsonObject:
-    """A state as clients see it; None is that of a thread on which nothing has happened."""
-    document = _whole_document(state)
+def selected_document(state: StateSnapshot | None, select: Sequence[str] = ()) -> JsonObject:
+    """A state as clients see it, or these fields of it."""
+    document = state_document(state)
     if not select:
         return document
     keys = {key for name in select if (key := _value_key(name))}
@@ -151,62 +148,7 @@ def _value_key(name: str) -> str:
     return name.removeprefix("values.") if name.startswith("values.") else ""
 
 
-def _whole_document(state: StateSnapshot | None) -> JsonObject:
-    if state is None:
-        state = StateSnapshot({}, (), {}, None, None, None, (), ())
-    checkpoint, parent = _checkpoint(state.config), _checkpoint(state.parent_config)
-    return {
-        "values": to_json(state.values),
-        "next": list(state.next),
-        "tasks": [_task_document(task) for task in state.tasks],
-        "metadata": None if state.metadata is None else {**to_json(state.metadata), **_thread(checkpoint)},
-        "created_at": state.created_at,
-        "checkpoint": checkpoint,
-        "parent_checkpoint": parent,
-        "interrupts": _interrupts(state.interrupts),
-        # older clients read these two
-        "checkpoint_id": checkpoint and checkpoint["checkpoint_id"],
-        "parent_checkpoint_id": parent and parent["checkpoint_id"],
-    }
-
-
 def updated_document(configurable: Mapping[str, Any]) -> JsonObject:
     """The checkpoint that a state write has made."""
-    checkpoint = _checkpoint({"configurable": configurable}) or {}
+    checkpoint = checkpoint_document({"configurable": configurable}) or {}
     return {"checkpoint": checkpoint, "configurable": checkpoint, "checkpoint_id": checkpoint.get("checkpoint_id")}
-
-
-def _thread(checkpoint: JsonObject | None) -> JsonObject:
-    # savers leave it out of what they store as metadata
-    return {key: checkpoint[key] for key in ("thread_id",) if checkpoint and key in checkpoint}
-
-
-def _task_document(task: PregelTask) -> JsonObject:
-    nested = task.state if isinstance(task.state, StateSnapshot) else None
-    # an exception, or what the saver has kept of it
-    error: Any = task.error
-    # without the subgraph's state, where it is to be found
-    place = task.state if isinstance(task.state, dict) else None
-    return {
-        "id": task.id,
-        "name": task.name,
-        "path": to_json(task.path),
-        "error": error if error is None or isinstance(error, str) else repr(error),
-        "interrupts": _interrupts(task.interrupts),
-        "checkpoint": place and _named(place.get("configurable") or {}),
-        "state": nested and state_document(nested),
-        "result": to_json(task.result),
-    }
-
-
-def _interrupts(interrupts: Any) -> list[JsonObject]:
-    return [{"id": interrupt.id, "value": to_json(interrupt.value)} for interrupt in interrupts]
-
-
-def _checkpoint(config: Mapping[str, Any] | None) -> JsonObject | None:
-    configurable = (config or {}).get("configurable") or {}
-    return _named(configurable) if configurable.get("checkpoint_id") is not None else None
-
-
-def _named(configurable: Mapping[str, Any]) -> JsonObject:
-    return {key: configurable[key] for key in _CHECKPOINT_KEYS if key in configurable}
