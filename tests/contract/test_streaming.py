@@ -18,7 +18,9 @@ import httpx
 import orjson
 import pytest
 import uvicorn
+from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
+from tcp_proxy import TcpProxy
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.principal import ANONYMOUS
@@ -330,7 +332,7 @@ async def test_join_stream_of_a_live_run_begins_now(client: httpx.AsyncClient, w
     assert stream.frames == [("values", 2, None)]
 
 
-@pytest.mark.parametrize("word", ["-1", "0", "0-0"])
+@pytest.mark.parametrize("word", ["-1", "0", "0-0", "00-0"])
 async def test_a_resumable_run_is_replayed_live_and_finished(
     client: httpx.AsyncClient, worker: Worker, word: str
 ) -> None:
@@ -366,6 +368,40 @@ async def replay(client: httpx.AsyncClient, path: str, last: str) -> list[tuple[
     async with streaming(client, "GET", f"{path}/stream", headers={"Last-Event-ID": last}) as stream:
         await stream.rest()
     return stream.frames
+
+
+async def test_who_is_cut_off_before_the_first_event_misses_nothing(
+    address: str, client: httpx.AsyncClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeats before it have an id to come back with, which the SDK takes though it shows no event for it."""
+    monkeypatch.setattr("langgraph_sdk._async.http._reconnect_delay", lambda *_, **__: 0.01)
+    thread_id = await new_thread(client)
+    host, _, port = address.removeprefix("http://").partition(":")
+    async with TcpProxy.to(host, int(port)) as proxy, get_client(url=f"http://{host}:{proxy.port}") as sdk:
+
+        def rule(data: bytes, from_client: bool, _connection: int) -> int | None:
+            if from_client or proxy.cuts or b": heartbeat\r\nid: 0-0\r\n\r\n" not in data:
+                return None
+            proxy.flowing.clear()  # nobody comes back for now
+            return len(data)
+
+        proxy.rule = rule
+        stream = sdk.runs.stream(thread_id, "chat", stream_mode=["values"], stream_resumable=True)
+        reading = asyncio.create_task(collect(stream))
+        run = await worker.claim()
+        async with asyncio.timeout(PATIENCE):
+            while not proxy.cuts:
+                await asyncio.sleep(0.01)
+        await worker.emit(run, metadata(run), ("values", 1))
+        await worker.finish(run, None)
+        proxy.flowing.set()
+        async with asyncio.timeout(PATIENCE):
+            parts = await reading
+    assert [(part.event, part.data) for part in parts] == [metadata(run), ("values", 1)]
+
+
+async def collect(stream: AsyncIterator[Any]) -> list[Any]:
+    return [part async for part in stream]
 
 
 @pytest.mark.parametrize(
@@ -576,6 +612,22 @@ async def test_an_expired_cursor_gives_the_current_state(client: httpx.AsyncClie
     await worker.finish(run, {"mine": 1}, values={"threads": 1})
     await worker.lose_log(run)
     assert await replay(client, path, "1-0") == [("values", {"threads": 1}, None)]
+
+
+@pytest.mark.parametrize("query", ["", "?stream_mode=updates", "?stream_mode=custom,tasks"])
+async def test_a_state_in_place_of_events_comes_whatever_modes_are_joined(
+    client: httpx.AsyncClient, worker: Worker, query: str
+) -> None:
+    path, run = await start(client, worker, stream_mode=["updates", "custom"], stream_resumable=True)
+    await worker.emit(run, metadata(run))
+    live = asyncio.create_task(client.get(f"{path}/stream{query}", headers={"Last-Event-ID": "0"}))
+    await worker.lose_log(run)
+    await worker.emit(run, ("updates", 1))
+    await worker.finish(run, {"mine": 1}, values={"threads": 1})
+    assert 'event: values\r\ndata: {"mine":1}\r\n' in (await live).text
+    await worker.lose_log(run)
+    answer = await client.get(f"{path}/stream{query}", headers={"Last-Event-ID": "0"})
+    assert answer.text == 'event: values\r\ndata: {"threads":1}\r\n\r\n'
 
 
 @pytest.mark.parametrize("fixture", ["address_without_redis", "address_with_redis_away"])

@@ -132,20 +132,26 @@ test("who leaves may cancel the run", async () => {
   );
 });
 
-/** Passes requests on; the first stream is cut after so many events. */
-async function cuttingProxy(count) {
+/** Passes requests on; the first stream is cut after so many events, the next one after so many, and within the next event. */
+async function cuttingProxy(...counts) {
   const asked = [];
   const proxy = http.createServer((request, response) => {
-    const first = asked.push({ path: request.url, last: request.headers["last-event-id"] }) === 1;
+    const count = counts[asked.push({ path: request.url, last: request.headers["last-event-id"] }) - 1];
     const headers = { ...request.headers, host: new URL(url).host };
     const forward = http.request(url + request.url, { method: request.method, headers }, (answer) => {
       response.writeHead(answer.statusCode, answer.headers);
       let seen = 0;
+      let cut = false;
       answer.on("data", (chunk) => {
-        response.write(chunk);
+        const before = seen;
         seen += chunk.toString().split("event:").length - 1;
+        if (count === undefined || seen <= count) return response.write(chunk);
+        if (cut) return;
+        cut = true;
+        const pieces = chunk.toString().split(/(?=event:)/);
+        response.write(pieces.slice(0, count - before).join("") + pieces[count - before].slice(0, 30));
         // a moment later, so that what was written has arrived
-        if (first && seen >= count) setTimeout(() => response.destroy(), 50);
+        setTimeout(() => response.destroy(), 50);
       });
       answer.on("end", () => response.end());
       answer.on("error", () => response.destroy());
@@ -158,7 +164,7 @@ async function cuttingProxy(count) {
 }
 
 test("a connection that breaks is taken up again by the SDK, and nothing is missed", async (context) => {
-  const proxy = await cuttingProxy(2);
+  const proxy = await cuttingProxy(2, 1);
   context.after(proxy.close);
   const threadId = await newThread();
   const through = newClient({ apiUrl: proxy.address });
@@ -166,8 +172,11 @@ test("a connection that breaks is taken up again by the SDK, and nothing is miss
   const parts = await collected(through.runs.stream(threadId, "pause", payload));
   assert.deepEqual(events(parts), ["metadata", "values", "updates", "values", "updates", "values"]);
   assert.deepEqual(parts.at(-1).data.log, ["before", "waited"]);
-  assert.ok(proxy.asked.length > 1, "it was cut");
-  const again = proxy.asked.find((request) => request.last);
-  assert.match(again.path, new RegExp(`^/threads/${threadId}/runs/[^/]+/stream`));
-  assert.match(again.last, /^\d+-\d+$/);
+  const again = proxy.asked.filter((request) => request.last);
+  assert.equal(again.length, 2, "it was cut twice");
+  assert.equal(new Set(again.map(({ last }) => last)).size, 2);
+  for (const { path, last } of again) {
+    assert.match(path, new RegExp(`^/threads/${threadId}/runs/[^/]+/stream`));
+    assert.match(last, /^\d+-\d+$/);
+  }
 });

@@ -1,8 +1,9 @@
 """Turns what graphs hold into JSON.
 
 Pydantic models (messages among them) are dumped flat, dataclasses become objects, sets and deques lists, bytes base64,
-UUIDs, dates, paths and decimals strings, durations their seconds, exceptions and everything unknown their ``repr``. Nothing is imported for it:
-kinds are told apart by what they can do, so this module is as light as its callers.
+UUIDs, dates, paths and decimals strings, durations their seconds, exceptions their name and text, LangGraph's ``Send`` its node
+and arguments, and everything unknown its ``repr``. Nothing is imported for it: kinds are told apart by what they can do, so
+this module is as light as its callers.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ def _default(value: Any) -> Any:
         return value.total_seconds()
     if isinstance(value, str):  # a subclass
         return str.__str__(value)
+    if isinstance(value, BaseException):
+        return {"error": type(value).__name__, "message": str(value)}
+    if type(value).__name__ == "Send" and hasattr(value, "node"):
+        return {"node": value.node, "args": value.arg}
     return repr(value)
 
 

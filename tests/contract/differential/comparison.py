@@ -96,6 +96,11 @@ class Verdict:
     sent: str
     meant: Sequence[Difference]
     left: Sequence[Difference]
+    #: ``resource/case/step``.
+    at: str = ""
+    #: The stream modes that a run was asked for, and the official server's events, if it answered with a stream.
+    modes: Sequence[str] = ()
+    events: Sequence[Any] = ()
 
 
 def judge(case: Mapping[str, Any], reference: Any, ours: Any, deliberate: Deliberate) -> list[Verdict]:
@@ -108,8 +113,17 @@ def judge(case: Mapping[str, Any], reference: Any, ours: Any, deliberate: Delibe
         found = list(differences(*pair, f"{name}/{number}")) if whole else [Difference(name, *pair)]
         left = [difference for difference in found if not deliberate.covers(difference)]
         meant = [difference for difference in found if difference not in left]
-        verdicts.append(Verdict(step["send"], meant, left))
+        streamed = pair[0].get("events", ()) if isinstance(pair[0], dict) else ()
+        verdicts.append(Verdict(step["send"], meant, left, f"{name}/{number}", _modes(step), streamed))
     return verdicts
+
+
+def _modes(step: Mapping[str, Any]) -> Sequence[str]:
+    body = step.get("json")
+    modes = body.get("stream_mode") if isinstance(body, dict) else None
+    if isinstance(modes, list):
+        return tuple(dict.fromkeys(mode for mode in modes if isinstance(mode, str))) or ("values",)
+    return (modes,) if isinstance(modes, str) else ("values",)
 
 
 def _short(value: Any) -> str:

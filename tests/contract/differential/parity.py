@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "compatibility.md"
 PINS = ROOT / "requirements" / "compat.txt"
 COLUMNS = ("requests", "equal", "different on purpose", "different")
+STREAMED = ("streams", "in this mode alone", "events", "equal", "different on purpose", "different")
+MODES = ("values", "updates", "messages", "messages-tuple", "custom", "tasks", "checkpoints", "debug", "events")
 #: Routes that FastAPI adds to the application.
 PAGES = (("GET", re.compile("^/docs$"), "/docs"), ("GET", re.compile("^/openapi.json$"), "/openapi.json"))
 
@@ -64,6 +66,36 @@ def table(verdicts: Iterable[Verdict]) -> dict[str, Counter[str]]:
     return dict(sorted(counts.items(), key=lambda item: item[0].partition(" ")[::-1]))
 
 
+def streamed(verdicts: Iterable[Verdict]) -> dict[str, Counter[str]]:
+    """The counts per stream mode: the streams of runs that were asked for it, and the events in it of all streams."""
+    counts = {mode: Counter[str]() for mode in (*MODES, OTHER)}
+    for verdict in verdicts:
+        for mode in (
+            {*verdict.modes, OTHER} & counts.keys() if verdict.events and verdict.sent.startswith("POST ") else ()
+        ):
+            counts[mode]["streams"] += 1
+            counts[mode]["in this mode alone"] += len(verdict.modes) == 1 and mode != OTHER
+        for number, (name, _) in enumerate(verdict.events):
+            places = (f"{verdict.at}/events/{number}/", f"{verdict.at}/events/names")
+            row = counts[_mode(name)]
+            row["events"] += 1
+            left, meant = (any(each.at.startswith(places) for each in some) for some in (verdict.left, verdict.meant))
+            row["different" if left else "different on purpose" if meant else "equal"] += 1
+    return counts
+
+
+#: What is in no mode.
+OTHER = "metadata and error"
+
+
+def _mode(name: str) -> str:
+    """The mode of an event: ``messages`` for ``messages/partial|child:...``, ``messages-tuple`` for ``messages``."""
+    mode, slash, _ = name.partition("|")[0].partition("/")
+    if mode == "messages":
+        return mode if slash else "messages-tuple"
+    return mode if mode in MODES else OTHER
+
+
 def total(counts: Mapping[str, Counter[str]]) -> Counter[str]:
     return sum(counts.values(), Counter[str]())
 
@@ -86,6 +118,10 @@ def page(verdicts: Sequence[Verdict], entries: Sequence[Mapping[str, Any]]) -> s
     rows = [
         f"| {'total' if name is None else f'`{name}`'} | {' | '.join(str(row[column]) for column in COLUMNS)} |"
         for name, row in [*counts.items(), (None, all_of_them)]
+    ]
+    modes = [
+        f"| {name if name == OTHER else f'`{name}`'} | {' | '.join(str(row[column]) for column in STREAMED)} |"
+        for name, row in streamed(verdicts).items()
     ]
     reasons: dict[str, list[str]] = {}
     for entry in entries:
@@ -112,6 +148,15 @@ ids and times were replaced by what they are. **{all_of_them["equal"]} answers a
 | endpoint | {" | ".join(COLUMNS)} |
 | --- | --- | --- | --- | --- |
 {chr(10).join(rows)}
+
+## Per stream mode
+
+Every event of every stream is compared: its name, its data and its place in the order (events of parallel nodes: their number).
+A stream in several modes counts in each of them; joins count with their events.
+
+| mode | {" | ".join(STREAMED)} |
+| --- | --- | --- | --- | --- | --- | --- |
+{chr(10).join(modes)}
 
 ## What differs on purpose
 
