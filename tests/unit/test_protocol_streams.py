@@ -89,7 +89,7 @@ async def test_subscriptions_are_united() -> None:
             if len(found) == 8:
                 break
     replayed = [event for event in events if event.method in {"values", "updates"} and event != values[-1]]
-    assert found[2:7] == [*replayed, Replayed(second, 5)]
+    assert found[2:7] == [*replayed, Replayed(second, 4)]
     assert isinstance(found[7], ProtocolEvent)
     assert found[7].seq == events[-1].seq + 1
     assert opened.unsubscribe(first)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +69,16 @@ class ProtocolStreamService:
                     yield [Event(event.method, event.data, str(event.seq)) for event in events]
 
 
+@dataclass(slots=True)
+class _Open:
+    """A subscription, and how far it has been served."""
+
+    wanted: Subscription
+    served: int = 0
+    #: How many events of those that were there; None once the client has been told.
+    replayed: int | None = 0
+
+
 class ProtocolSession:
     """One client's subscriptions to one thread, read by one reader of ``events``."""
 
@@ -76,9 +86,7 @@ class ProtocolSession:
         self._threads = threads
         self._thread_id = thread_id
         self._keepalive = keepalive
-        self._subscriptions: dict[uuid.UUID, Subscription] = {}
-        #: Those of them that are still to be told what was there.
-        self._new: set[uuid.UUID] = set()
+        self._open: dict[uuid.UUID, _Open] = {}
         self._changed = asyncio.Event()
         #: The highest number that the session has come across, whoever wanted it.
         self.applied_through_seq = 0
@@ -88,27 +96,25 @@ class ProtocolSession:
     def subscribe(self, wanted: Subscription) -> uuid.UUID:
         """Add a subscription, which ``events`` begins to serve at once. Its id."""
         subscription_id = uuid.uuid4()
-        self._subscriptions[subscription_id] = wanted
-        self._new.add(subscription_id)
+        self._open[subscription_id] = _Open(wanted)
         self._changed.set()
         return subscription_id
 
     def unsubscribe(self, subscription_id: uuid.UUID) -> bool:
         """End a subscription; False if there is none of this id."""
-        return self._subscriptions.pop(subscription_id, None) is not None
+        return self._open.pop(subscription_id, None) is not None
 
     async def events(self) -> AsyncGenerator[Items, None]:
         """What the subscriptions want, in order, until the caller closes it."""
         while True:
             await self._changed.wait()
             self._changed.clear()
-            reading = _Reading(self._subscriptions, set(self._new), through=self.applied_through_seq, tree=self.tree)
+            reading = _Reading(self._open, self.tree)
             yielded_at = time.monotonic()
             batches = self._threads.follow(self._thread_id, EVERYTHING)
             async with aclosing(_until(batches, self._changed, reading)) as followed:
                 async for batch in followed:
                     items = list(reading.items(batch))
-                    self._new -= {item.subscription_id for item in items if isinstance(item, Replayed)}
                     self.applied_through_seq = max(self.applied_through_seq, reading.seq)
                     now = time.monotonic()
                     if items or now - yielded_at >= 0.9 * self._keepalive:
@@ -119,49 +125,53 @@ class ProtocolSession:
 
 
 class _Reading:
-    """One passage along the thread: what is new to its subscriptions.
+    """One passage along the thread: what its subscriptions have not been served yet."""
 
-    Up to ``through`` others have been served already; those in ``new`` have not.
-    """
-
-    def __init__(
-        self, subscriptions: Mapping[uuid.UUID, Subscription], new: Set[uuid.UUID], *, through: int, tree: AgentTree
-    ) -> None:
+    def __init__(self, subscriptions: Mapping[uuid.UUID, _Open], tree: AgentTree) -> None:
         self._began_at = time.monotonic()
         self._tree = tree
-        self._subscriptions = subscriptions
-        self._replayed = dict.fromkeys(new, 0)
-        self._new = new
-        self._through = through
+        self._live = subscriptions
+        #: Those that are made later are served by the next passage, from its beginning.
+        self._served = dict(subscriptions)
         self._translator = ThreadTranslator()
         self.seq = 0
 
     @property
     def replays(self) -> bool:
         """Whether somebody is still to be told that the replay is over."""
-        return bool(self._replayed)
+        return any(opened.replayed is not None for opened in self._subscriptions.values())
+
+    @property
+    def _subscriptions(self) -> Mapping[uuid.UUID, _Open]:
+        return {known_as: opened for known_as, opened in self._served.items() if known_as in self._live}
 
     def items(self, batch: Sequence[ThreadEvent]) -> Iterator[ProtocolEvent | Replayed]:
         """What this batch has for them; an empty one says that all that was there has been read."""
+        subscriptions = self._subscriptions
         for entry in batch:
             for event in self._translator.events(entry):
                 self.seq = max(self.seq, event.seq)
                 self._tree.see(event)
-                if self._is_wanted(event):
+                if _is_due(event, subscriptions.values()):
                     yield event
-        if not batch or (self._replayed and time.monotonic() - self._began_at > LONGEST_REPLAY):
-            replayed, self._replayed = self._replayed, {}
-            for subscription_id, count in replayed.items():
-                if subscription_id in self._subscriptions:
-                    yield Replayed(subscription_id, count)
+        for opened in subscriptions.values():
+            opened.served = max(opened.served, self.seq)
+        if not batch or (self.replays and time.monotonic() - self._began_at > LONGEST_REPLAY):
+            for subscription_id, opened in subscriptions.items():
+                if opened.replayed is not None:
+                    yield Replayed(subscription_id, opened.replayed)
+                    opened.replayed = None
 
-    def _is_wanted(self, event: ProtocolEvent) -> bool:
-        wanting = {known_as for known_as, wanted in self._subscriptions.items() if _wants(wanted, event)}
-        for subscription_id in wanting & self._replayed.keys():
-            self._replayed[subscription_id] += 1
-        if event.seq <= self._through:
-            return bool(wanting) and wanting <= self._new
-        return bool(wanting)
+
+def _is_due(event: ProtocolEvent, subscriptions: Iterable[_Open]) -> bool:
+    """Whether it is wanted, and was not delivered for anybody before."""
+    wanting = [opened for opened in subscriptions if _wants(opened.wanted, event)]
+    if any(event.seq <= opened.served for opened in wanting):
+        return False
+    for opened in wanting:
+        if opened.replayed is not None:
+            opened.replayed += 1
+    return bool(wanting)
 
 
 def _wants(wanted: Subscription, event: ProtocolEvent) -> bool:
