@@ -67,6 +67,8 @@ class RecordTranslator:
         self._resumed = set(resumed)
         self._asked = set(announced)
         self._lifecycle = Lifecycle()
+        #: A graph has come to a breakpoint. That of a subgraph is only told by the root.
+        self._halted = False
         #: By the id of the model's callbacks: the messages that it has begun.
         self._messages: dict[str, _Message] = {}
         self.tool_errors = ToolErrors()
@@ -100,6 +102,8 @@ class RecordTranslator:
 
     def closing(self, now: int, status: Status, error: str | None = None) -> Iterator[Event]:
         """What is left to be said of a run that is over."""
+        if status == "completed" and self._halted:
+            status = "interrupted"
         if status != "interrupted":
             for message in self._messages.values():
                 yield _broken(message, now, error or MASK)
@@ -116,8 +120,7 @@ class RecordTranslator:
     def _updates(self, namespace: Sequence[str], now: int, data: Mapping[str, Any]) -> Iterator[Event]:
         for node, update in data.items():
             if node == _INTERRUPT:
-                if not update:
-                    self._lifecycle.halts(namespace)
+                self._halted = self._halted or not update
                 yield from self._questions(namespace, now, update)
             elif node != _METADATA:
                 yield record("updates", namespace, now, slim(update), node=node)

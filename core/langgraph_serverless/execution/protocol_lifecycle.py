@@ -8,25 +8,18 @@ subgraph that is over, so that a run may enter as many as it likes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 Status = Literal["completed", "failed", "interrupted"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    graph_name: str
-    #: It stands at a breakpoint of its own.
-    halted: bool = False
 
 
 class Lifecycle:
     """The subgraphs of one execution that have started and are not over."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[str, ...], _Open] = {}
-        #: By the task that executes them: its subgraphs, as it may call several, and the tool call that it carries out.
+        #: With their names.
+        self._open: dict[tuple[str, ...], str] = {}
+        #: By the task that executes them: its subgraphs, and the tool call that it carries out.
         self._of_task: dict[str, list[tuple[str, ...]]] = {}
         self._tool_calls: dict[str, str] = {}
 
@@ -35,33 +28,28 @@ class Lifecycle:
         if (call := _tool_call(task.get("input"))) is not None:
             self._tool_calls[task["id"]] = call
         agent = (task.get("metadata") or {}).get("lc_agent_name")
-        name, task_id = self.enter(namespace, agent)
+        task_id = self.enter(namespace, agent)
         if task_id is None:
             return None
         said: dict[str, Any] = {"event": "started", "namespace": list(namespace)}
-        if name:
+        if name := self._open[tuple(namespace)]:
             said["graph_name"] = name
         said["trigger_call_id"] = task_id
         if agent is not None and task_id in self._tool_calls:
             said["cause"] = {"type": "toolCall", "tool_call_id": self._tool_calls[task_id]}
         return said
 
-    def enter(self, namespace: Sequence[str], agent: str | None = None) -> tuple[str, str | None]:
-        """Note that a subgraph has started; its name and its task, unless that was known or it is none."""
+    def enter(self, namespace: Sequence[str], agent: str | None = None) -> str | None:
+        """Note that a subgraph has started; the task that executes it, unless that was known or it is no subgraph."""
         space = tuple(namespace)
         if not space or space in self._open:
-            return "", None
+            return None
         name, _, task_id = space[-1].partition(":")
         if not task_id:
-            return "", None  # called again by the same task: what there is to say has been said of the first call
-        self._open[space] = _Open(agent if agent is not None else name)
+            return None  # called again by the same task: what there is to say has been said of the first call
+        self._open[space] = agent if agent is not None else name
         self._of_task.setdefault(task_id, []).append(space)
-        return self._open[space].graph_name, task_id
-
-    def halts(self, namespace: Sequence[str]) -> None:
-        """A graph has come to a breakpoint."""
-        if found := self._open.get(space := tuple(namespace)):
-            self._open[space] = _Open(found.graph_name, halted=True)
+        return task_id
 
     def ends(
         self, task_id: str, status: Status, error: str | None = None
@@ -69,21 +57,15 @@ class Lifecycle:
         """A task is over; of each of its subgraphs the namespace and what is to be said."""
         self._tool_calls.pop(task_id, None)
         for space in self._of_task.pop(task_id, ()):
-            found = self._open.pop(space, None)
-            if found is not None:
-                yield _over(space, found, "interrupted" if found.halted and status == "completed" else status, error)
+            said: dict[str, Any] = {"event": status, "graph_name": self._open.pop(space)}
+            if error is not None:
+                said["error"] = error
+            yield list(space), said
 
     def ends_all(self, status: Status, error: str | None = None) -> Iterator[tuple[list[str], dict[str, Any]]]:
         """The run is over; the same of all that is left, the innermost first."""
-        for task_id in reversed(self._of_task.copy()):
+        for task_id in list(reversed(self._of_task)):
             yield from self.ends(task_id, status, error)
-
-
-def _over(space: tuple[str, ...], found: _Open, status: Status, error: str | None) -> tuple[list[str], dict[str, Any]]:
-    said: dict[str, Any] = {"event": status, "graph_name": found.graph_name}
-    if status == "failed" and error is not None:
-        said["error"] = error
-    return list(space), said
 
 
 def _tool_call(given: Any) -> str | None:
