@@ -1,4 +1,5 @@
-"""Streams and waits that outlast the invocation of the stream function in which they began; the SDK knows nothing of it.
+"""What outlasts the invocation of the stream function in which it began: streams of runs, of threads and of the thread
+protocol, and waits. The SDK knows nothing of it.
 
 The function is the real one under its wrapper script, in processes of its own with a time limit of a few seconds, behind what
 API Gateway does (``tests/support/streaming_function.py``). Workers and everything else are those of a cluster.
@@ -66,12 +67,20 @@ def of(function: Function, run_id: str) -> list[Any]:
     return [
         one
         for one in function.invocations
-        if run_id in json.loads(one.payload)["path"] or run_id.encode() in bytes(one.body)
+        if run_id in path_of(one)
+        or (path_of(one).endswith(("runs/stream", "runs/wait")) and run_id.encode() in bytes(one.body))
     ]
+
+
+def path_of(invocation: Any) -> str:
+    path: str = json.loads(invocation.payload)["path"]
+    return path
 
 
 def assert_what_was_logged(function: Function) -> None:
     """Every invocation's lines carry its ids; the counts leave as metrics, at once."""
+    # those whose client has left end with their time
+    until(lambda: all(one.done.is_set() for one in function.invocations), "all invocations to end")
     until(lambda: metric(function, "StreamsCarriedOver") == cut_off(function), "the last invocation's metrics")
     assert metric(function, "ColdStart") == len(function.sandboxes)
     told = [line for line in lines(function) if line.get("action") == "carried_over"]
@@ -101,7 +110,7 @@ async def test_streams_go_on_in_the_next_invocation(
     cluster: Cluster, function: Function, gateway: Gateway, figures: Figures, size: Any
 ) -> None:
     """Nobody takes their runs at first, so they are also cut before there is any event."""
-    function.warm(size.streams + 1)
+    function.warm(size.streams + 4)
     given = {"steps": size.tokens, "seconds": 0.05}
     runs: dict[int, dict[str, Any]] = {}
 
@@ -109,7 +118,7 @@ async def test_streams_go_on_in_the_next_invocation(
 
         async def stream(number: int) -> list[tuple[str, Any, str | None]]:
             resumable = number % 2 == 0
-            thread_id = (await client.threads.create())["thread_id"] if resumable else None
+            thread_id = watched if number == 0 else (await client.threads.create())["thread_id"] if resumable else None
             parts = client.runs.stream(
                 thread_id,
                 "tokens",
@@ -126,12 +135,32 @@ async def test_streams_go_on_in_the_next_invocation(
                 thread["thread_id"], "tokens", input=given, on_run_created=lambda made: runs.__setitem__(-1, made)
             )
 
+        async def watch(thread_id: str) -> list[int]:
+            """The thread's stream, which never ends, until it has shown all tokens of one run."""
+            tokens = []
+            async for part in await client.threads.join_stream(thread_id, stream_mode="run_modes"):
+                if part.event == "custom":
+                    tokens.append(part.data["token"])
+                    if len(tokens) == size.tokens:
+                        break
+            return tokens
+
+        async def session() -> list[int]:
+            """The same as events of the thread protocol."""
+            async with client.threads.stream(assistant_id="tokens") as thread:
+                await thread.run.start(input=given)
+                events = [event async for event in thread.subscribe(["custom"])]
+                return [event["params"]["data"]["payload"]["token"] for event in events]
+
+        watched = (await client.threads.create())["thread_id"]
         following = [asyncio.create_task(stream(number)) for number in range(size.streams)]
         waiting = asyncio.create_task(wait())
+        others = [asyncio.create_task(watch(watched)), asyncio.create_task(session())]
         await asyncio.to_thread(until, lambda: cut_off(function) > size.streams, "all of them to be cut once")
         cluster.worker()
         streamed = await asyncio.gather(*following)
         output = await waiting
+        assert await asyncio.gather(*others) == [list(range(size.tokens))] * 2
 
     gaps = repeats = 0
     for events in streamed:
@@ -151,6 +180,8 @@ async def test_streams_go_on_in_the_next_invocation(
             assert json.loads(one.error)["errorType"] == "TimeIsUpError"
             assert bytes(one.body).endswith(b"\n")  # after a whole event, a heartbeat or a newline
         assert invocations[-1].error is None
+    for path in (f"/threads/{watched}/stream", "/stream/events"):
+        assert sum(path_of(one).endswith(path) for one in function.invocations) >= 3, path
     assert sum(b"token" in bytes(one.body) for one in function.invocations) > size.streams, (
         "no stream was cut in its midst"
     )
@@ -158,6 +189,8 @@ async def test_streams_go_on_in_the_next_invocation(
     figures(
         "Lambda carry-over",
         streams=size.streams,
+        thread_streams=1,
+        sessions=1,
         waits=1,
         invocations=len(function.invocations),
         least_of_one=min(len(of(function, run["run_id"])) for run in runs.values()),

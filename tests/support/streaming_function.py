@@ -209,7 +209,7 @@ class Gateway:
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0)) or None
                 last = urlsplit(self.path).path.rsplit("/", 1)[-1]
-                if last in ("stream", "wait", "join"):
+                if last in ("stream", "wait", "join", "events", "commands"):
                     _pass_on(self, function.invoke(rest_event(self.path, self.command, body, dict(self.headers))))
                 else:
                     _ask(self, server, body)

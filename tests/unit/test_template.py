@@ -19,8 +19,6 @@ from langgraph_serverless.settings import Settings
 ROOT = Path(__file__).parents[2]
 HANDLER = re.compile(r"langgraph_serverless_functions\.(\w+)\.handler\.handler")
 ANY = "x-amazon-apigateway-any-method"
-#: Routes that are on their way into the application.
-TO_COME = {"/threads/{}/stream", "/threads/{}/stream/events", "/threads/{}/commands"}
 
 
 class TemplateLoader(yaml.SafeLoader):
@@ -93,9 +91,7 @@ def routes(resource: str) -> set[str]:
 
 @pytest.mark.parametrize("resource", [name for name in RESOURCES if name != "system"])
 def test_every_route_leads_to_the_function_that_serves_it(resource: str, paths: dict[str, str]) -> None:
-    assert (
-        routes(resource) | TO_COME >= {path for path, owner in paths.items() if owner == resource} >= routes(resource)
-    )
+    assert routes(resource) == {path for path, owner in paths.items() if owner == resource}
 
 
 def test_what_no_other_function_has_goes_to_system(paths: dict[str, str]) -> None:

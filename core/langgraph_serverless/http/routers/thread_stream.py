@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -34,6 +35,12 @@ async def stream_thread(
 ) -> Response:
     """Stream what the runs of a thread emit, one after the other."""
     # the SDKs say ``stream_mode``, which the official server does not hear
-    modes = parse_thread_modes([*read_list(stream_modes), *read_list(stream_mode)])
-    joined = await container.thread_streams.stream(caller, thread_id, last_event_id=last_event_id, modes=modes)
-    return event_stream(joined.batches, with_ids=joined.with_ids, headers={}, cursor=joined.cursor)
+    asked = [*read_list(stream_modes), *read_list(stream_mode)]
+    joined = await container.thread_streams.stream(
+        caller, thread_id, last_event_id=last_event_id, modes=parse_thread_modes(asked)
+    )
+    headers = {}
+    if container.settings.stream_carry_over:  # it will be broken off, and has to be taken up again
+        query = urlencode([("stream_modes", mode) for mode in asked])
+        headers["Location"] = f"/threads/{thread_id}/stream" + (f"?{query}" if query else "")
+    return event_stream(joined.batches, with_ids=joined.with_ids, headers=headers, cursor=joined.cursor)
