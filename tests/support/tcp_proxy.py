@@ -7,9 +7,9 @@ sides of that connection are cut. Postgres behind it must be asked with ``sslmod
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Any, Self
 
 #: Given what came, whether the client sent it, and the number of the connection: how many bytes of it arrive before the cut;
 #: None for no cut.
@@ -31,6 +31,11 @@ class TcpProxy:
         self.flowing = asyncio.Event()
         self.flowing.set()
         self.cuts = 0
+        #: Connections over which nothing passes for so long (seconds) are cut, as load balancers do it.
+        self.idle: float | None = None
+        #: How many were.
+        self.idle_cuts = 0
+        self._passed: dict[int, float] = {}
         self._connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -66,9 +71,24 @@ class TcpProxy:
         number, pair = self._connections, (writer, there[1])
         self._writers.update(pair)
         for source, sink, from_client in ((reader, there[1], True), (there[0], writer, False)):
-            task = asyncio.create_task(self._forward(source, sink, pair, number, from_client=from_client))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._keep(self._forward(source, sink, pair, number, from_client=from_client))
+        if self.idle is not None:
+            self._keep(self._watch(number, pair, self.idle))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self, number: int, pair: tuple[asyncio.StreamWriter, ...], idle: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._passed[number] = loop.time()
+        while not any(writer.is_closing() for writer in pair):
+            if loop.time() - self._passed[number] > idle:
+                self.idle_cuts += 1
+                for writer in pair:
+                    writer.transport.abort()
+            await asyncio.sleep(idle / 20)
 
     async def _forward(
         self,
@@ -85,6 +105,7 @@ class TcpProxy:
                 arrives = self.rule(data, from_client, number)
                 sink.write(data[:arrives])
                 await sink.drain()
+                self._passed[number] = asyncio.get_running_loop().time()
                 if arrives is not None:
                     self.cuts += 1
                     break
