@@ -157,7 +157,7 @@ class ApiContainer:
     def protocol_commands(self) -> ProtocolCommandService:
         from langgraph_serverless.services.protocol_commands import ProtocolCommandService
 
-        return ProtocolCommandService(self.database, self.runs, self.priorities)
+        return ProtocolCommandService(self.database, self.runs, self.priorities, self.event_hub)
 
     @property
     def state_queries(self) -> StateQueries | None:

@@ -15,6 +15,18 @@ ASKING_THREAD = _SQL["asking_thread"]
 CHECKPOINT_IS_THERE = _SQL["checkpoint_is_there"]
 
 
+#: A run's questions by its id.
+Asked = Mapping[uuid.UUID, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveCommand:
+    """A live run, as far as it answers questions."""
+
+    run_id: uuid.UUID
+    command: Mapping[str, Any] | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskingThread:
     """A thread as those see it who answer its questions."""
@@ -22,8 +34,7 @@ class AskingThread:
     metadata: Mapping[str, Any]
     #: Of the last run that has settled.
     interrupts: frozenset[str]
-    #: Of each live run: what it was told instead of an input.
-    commands: Sequence[Mapping[str, Any] | None]
+    live: Sequence[LiveCommand]
 
     @property
     def assistant_id(self) -> str | None:
@@ -31,18 +42,20 @@ class AskingThread:
         found = self.metadata.get("assistant_id") or self.metadata.get("graph_id")
         return found if isinstance(found, str) else None
 
-    @property
-    def open_interrupts(self) -> frozenset[str]:
-        """The interrupts that no live run answers.
+    def open_interrupts(self, asked: Asked) -> frozenset[str]:
+        """The interrupts that nobody answers.
 
-        A live run that answers others by their ids leaves them open. Any other takes them all: it starts from its input, or
-        gives its one answer to whoever asks.
+        A live run that answers some by their ids leaves the others open. Any other takes them all: it starts from its input,
+        or gives its one answer to whoever asks.
+
+        Args:
+            asked: what live runs have asked so far.
         """
         left = self.interrupts
-        for command in self.commands:
-            resume = (command or {}).get("resume")
-            answered = self.interrupts.intersection(resume) if isinstance(resume, dict) else None
-            left = left - answered if answered else frozenset()
+        for run in self.live:
+            resume = (run.command or {}).get("resume")
+            answered = left.intersection(resume) if isinstance(resume, dict) else None
+            left = (left - answered if answered else frozenset()) | asked.get(run.run_id, frozenset())
         return left
 
 
@@ -55,7 +68,7 @@ async def find_asking(connection: Connection, thread_id: uuid.UUID) -> AskingThr
     return AskingThread(
         metadata=row["metadata"],
         interrupts=frozenset(interrupt["id"] for interrupt in asked if isinstance(interrupt.get("id"), str)),
-        commands=row["commands"],
+        live=[LiveCommand(run_id=uuid.UUID(run["run_id"]), command=run["command"]) for run in row["live"]],
     )
 
 

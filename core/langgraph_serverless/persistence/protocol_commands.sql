@@ -1,9 +1,10 @@
 -- name: asking_thread
--- What a thread waits for, who made it wait, and what the runs that are to come have been told.
+-- What a thread waits for, who made it wait, and its live runs, oldest first, with what they were told instead of an input.
 SELECT t.metadata, t.interrupts, ARRAY(
-    SELECT r.kwargs -> 'command' FROM lgs.run r
+    SELECT jsonb_build_object('run_id', r.run_id, 'command', r.kwargs -> 'command') FROM lgs.run r
     WHERE r.thread_id = t.thread_id AND r.status IN ('pending', 'running')
-) AS commands
+    ORDER BY r.created_at, r.run_id
+) AS live
 FROM lgs.thread t
 WHERE t.thread_id = %(thread_id)s AND t.purge_at IS NULL
 

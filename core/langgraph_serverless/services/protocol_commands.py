@@ -5,20 +5,32 @@ They are runs like any other, made by ``services/runs.py``; what is special is t
 
 An interrupt is answered once. Its thread is locked while the interrupt is looked up and the run that answers it is made, so of
 two clients that answer at once one is told that it is too late. Different interrupts of a thread can be answered one by one.
+Clients answer what they see, which may be before the run that asks has come to its end; so that run's log is looked at too.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
+from typing import cast
 
+from langgraph_serverless.domain.events import Event
+from langgraph_serverless.domain.ports import EventReader
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.protocol_commands import NO_SUCH_CHECKPOINT, NO_SUCH_RUN, unknown_interrupt
 from langgraph_serverless.domain.runs import MultitaskStrategy, Run, RunRequest
 from langgraph_serverless.errors import CommandError
 from langgraph_serverless.persistence.pool import Database
-from langgraph_serverless.persistence.protocol_commands import AskingThread, find_asking, has_checkpoint
+from langgraph_serverless.persistence.protocol_commands import (
+    Asked,
+    AskingThread,
+    LiveCommand,
+    find_asking,
+    has_checkpoint,
+)
 from langgraph_serverless.persistence.runs import RunRepository
 from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
 from langgraph_serverless.services.priorities import PriorityService
@@ -26,13 +38,20 @@ from langgraph_serverless.services.runs import RunService
 
 NO_INTERRUPTED_RUN = "No interrupted run is bound to this thread."
 NO_RUN = "No run is bound to this thread."
+#: Before the first event of a run.
+NOTHING_YET = "0-0"
+
+_INTERRUPT_ID = re.compile(rb'"(?:interrupt_)?id":"([0-9a-f]{32})"')
 
 
 class ProtocolCommandService:
     """Use cases behind the commands that make runs."""
 
-    def __init__(self, database: Database, runs: RunService, priorities: PriorityService) -> None:
+    def __init__(
+        self, database: Database, runs: RunService, priorities: PriorityService, events: EventReader | None
+    ) -> None:
         self._database = database
+        self._events = events
         self._runs = runs
         self._priorities = priorities
         self._locks = RunRepository()
@@ -49,7 +68,7 @@ class ProtocolCommandService:
         """
         request = _as_command(request)
         may_answer = request.input is not None and not (request.config.get("configurable") or {}).get("checkpoint_id")
-        if may_answer and (found := await self._find(thread_id)) and found.open_interrupts:
+        if may_answer and (found := await self._find(thread_id)) and found.open_interrupts({}):
             return await self._make(caller, thread_id, request, once, _as_answer)
         return await self._runs.create(caller, request, thread_id=thread_id, once=once)
 
@@ -69,12 +88,16 @@ class ProtocolCommandService:
         found = await self._find(thread_id)
         # the assistant only decides the run's place in the queue here; what counts is looked up under the lock
         request = replace(_as_command(request), assistant_id=(found and found.assistant_id) or "")
+        asked_now: Asked = {}
+        if found is not None and not found.open_interrupts({}).issuperset(interrupt_ids):
+            asked_now = await self._asked_by(found.live)
 
         def asked(request: RunRequest, thread: AskingThread | None) -> RunRequest:
             if thread is None:
                 raise CommandError(NO_SUCH_RUN, NO_INTERRUPTED_RUN)
+            left = thread.open_interrupts(asked_now)
             for interrupt_id in interrupt_ids:
-                if interrupt_id not in thread.open_interrupts:
+                if interrupt_id not in left:
                     raise unknown_interrupt(interrupt_id)
             if thread.assistant_id is None:
                 raise CommandError(NO_SUCH_RUN, NO_INTERRUPTED_RUN)
@@ -109,6 +132,24 @@ class ProtocolCommandService:
         async with self._database.connection() as connection:
             return await find_asking(connection, thread_id)
 
+    async def _asked_by(self, live: Sequence[LiveCommand]) -> Asked:
+        """What the run that goes on has asked so far. Its client has seen that in the log, so there it is."""
+        if not live or self._events is None:
+            return {}
+        run_id, asked = live[0].run_id, set[str]()
+        newest = await self._events.newest(run_id)
+        if newest is None or newest == NOTHING_YET:
+            return {}
+        async with aclosing(
+            cast(AsyncGenerator[Sequence[Event], None], self._events.read(run_id, NOTHING_YET))
+        ) as batches:
+            async for batch in batches:
+                for event in batch:
+                    asked.update(_interrupts_in(event))
+                if not batch or batch[-1].is_end or _place(batch[-1].id) >= _place(newest):
+                    break
+        return {run_id: frozenset(asked)}
+
     async def _make(
         self,
         caller: Principal,
@@ -130,7 +171,7 @@ class ProtocolCommandService:
 
 
 def _as_answer(request: RunRequest, thread: AskingThread | None) -> RunRequest:
-    if thread is None or not thread.open_interrupts:
+    if thread is None or not thread.open_interrupts({}):
         return request  # somebody else was quicker
     return replace(request, input=None, command={"resume": request.input})
 
@@ -144,3 +185,14 @@ def _as_command(request: RunRequest) -> RunRequest:
         stream_resumable=True,
         stream_subgraphs=True,
     )
+
+
+def _interrupts_in(event: Event) -> Iterable[str]:
+    """The ids of the interrupts that an event tells of, whichever way the run is streamed."""
+    if event.name.startswith("input.requested") or b'"__interrupt__"' in event.data:
+        return (found.decode() for found in _INTERRUPT_ID.findall(event.data))
+    return ()
+
+
+def _place(event_id: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in event_id.split("-"))
