@@ -1,7 +1,7 @@
 """Turns what graphs hold into JSON.
 
 Pydantic models (messages among them) are dumped flat, dataclasses become objects, sets and deques lists, bytes base64,
-UUIDs, dates, paths and decimals strings, durations their seconds, exceptions their name and text, LangGraph's ``Send`` its node
+UUIDs, dates, paths and decimals strings, durations their seconds, exceptions what clients learn of them, LangGraph's ``Send`` its node
 and arguments, and everything unknown its ``repr``. Nothing is imported for it: kinds are told apart by what they can do, so
 this module is as light as its callers.
 """
@@ -17,6 +17,8 @@ from pathlib import PurePath
 from typing import Any
 
 import orjson
+
+from langgraph_serverless.domain.run_errors import describe
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
@@ -39,7 +41,7 @@ def _default(value: Any) -> Any:
     if isinstance(value, str):  # a subclass
         return str.__str__(value)
     if isinstance(value, BaseException):
-        return {"error": type(value).__name__, "message": str(value)}
+        return describe(value, mask=True)
     if type(value).__name__ == "Send" and hasattr(value, "node"):
         return {"node": value.node, "args": value.arg}
     return repr(value)

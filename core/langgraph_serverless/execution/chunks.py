@@ -66,7 +66,7 @@ class ChunkTranslator:
         """The events of one ``astream_events`` record: what the root graph streamed in it, or else the record itself."""
         if record["event"] != "on_chain_stream" or record.get("parent_ids"):
             if HIDDEN not in record.get("tags", ()):
-                yield Event("events", dump_json(record))
+                yield Event("events", dump_json({**record, "data": public_task(record["data"], mask=self._mask)}))
             return
         chunk = record["data"]["chunk"]
         namespace, mode, data = chunk if self._subgraphs else ((), *chunk)
@@ -110,7 +110,7 @@ class ChunkTranslator:
 
 
 def public_task(task: Mapping[str, Any], *, mask: bool) -> Mapping[str, Any]:
-    """A task or its result, with an error as clients see it."""
+    """A task or its result, or the data of an ``astream_events`` record, with an error as clients see it."""
     error = task.get("error")
     return {**task, "error": describe(error, mask=mask)} if isinstance(error, BaseException) else task
 
