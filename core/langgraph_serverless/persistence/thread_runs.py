@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from langgraph_serverless.domain.runs import RunStatus
 from langgraph_serverless.domain.thread_events import RunOrigin, in_microseconds
@@ -15,6 +16,7 @@ from langgraph_serverless.persistence.runs import origin_from
 
 _SQL = load_queries(__file__)
 RECENT_RUNS = _SQL["recent_runs"]
+LAST_RUN = _SQL["last_run"]
 
 #: More than a thread has waiting at once, as a rule; what is beyond comes when those have ended.
 MOST = 100
@@ -50,16 +52,22 @@ async def recent_runs(connection: Connection, thread_id: uuid.UUID, since: datet
     return RecentRuns(
         now=rows[0]["now"],
         made=in_microseconds(made) if made is not None else None,
-        runs=[
-            RecentRun(
-                run_id=row["run_id"],
-                origin=origin_from(row),
-                status=RunStatus(row["status"]),
-                attempt=row["attempt"],
-                started_at=row["started_at"],
-                finished_at=row["finished_at"],
-            )
-            for row in rows
-            if row["run_id"] is not None and made is not None
-        ],
+        runs=[_recent(row) for row in rows if row["run_id"] is not None and made is not None],
+    )
+
+
+async def last_run(connection: Connection, thread_id: uuid.UUID) -> RecentRun | None:
+    """The run that goes on, or else the one that ended last."""
+    row = await (await connection.execute(LAST_RUN, {"thread_id": thread_id})).fetchone()
+    return _recent(row) if row is not None else None
+
+
+def _recent(row: Mapping[str, Any]) -> RecentRun:
+    return RecentRun(
+        run_id=row["run_id"],
+        origin=origin_from(row),
+        status=RunStatus(row["status"]),
+        attempt=row["attempt"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
     )

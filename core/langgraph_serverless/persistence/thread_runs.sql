@@ -12,3 +12,13 @@ LEFT JOIN LATERAL (
     ORDER BY started_at NULLS LAST, created_at, run_id
     LIMIT %(limit)s
 ) r ON true
+
+-- name: last_run
+-- A thread's run that goes on, or else the one that ended last. For a reader who comes back when all logs are gone.
+SELECT t.created_at AS thread_made, r.run_id, r.thread_id, r.graph_id, r.status, r.resuming, r.attempt, r.created_at, r.started_at,
+    r.finished_at, r.kwargs - ARRAY['input', 'command'] AS kwargs
+FROM lgs.run r
+JOIN lgs.thread t ON t.thread_id = r.thread_id AND t.purge_at IS NULL
+WHERE r.thread_id = %(thread_id)s
+ORDER BY r.finished_at DESC NULLS FIRST, r.created_at DESC
+LIMIT 1

@@ -196,7 +196,7 @@ class ThreadFollower:
         for told in found:
             assert told.run is not None
             self._known.setdefault(told.run.run_id, _Known(told.run, ended=True))
-            events.append(ThreadEvent(told.run, self._stamps.stamped([told.event])[0]))
+            events.append(self._stamps.from_rows(told))
         return events
 
 
@@ -224,16 +224,25 @@ class Stamps:
         #: The id that was delivered last.
         self.last: tuple[int, int] = (0, 0)
         self._number = -1
+        self._told: ThreadRun | None = None
 
     def begin(self) -> None:
         """A run begins."""
         self._number = -1
 
+    def from_rows(self, told: ThreadEvent) -> ThreadEvent:
+        """An event that has no id of its own."""
+        if told.run != self._told:
+            self._told = told.run
+            self.begin()
+        self.last = max(self.last, (time.time_ns() // 1_000_000, 0))
+        return ThreadEvent(told.run, self._stamped(told.event))
+
     def stamped(self, batch: Sequence[Event]) -> Sequence[Event]:
         """These events, in the form in which they are delivered."""
-        return [self._stamped(event, last=at == len(batch) - 1) for at, event in enumerate(batch)]
+        return [self._stamped(event) for event in batch]
 
-    def _stamped(self, event: Event, *, last: bool) -> Event:
+    def _stamped(self, event: Event) -> Event:
         if isinstance(event, Instead):
             # the end marker has the state; that it stands for events is what readers have to know
             event = Event(GAP, b"", event.id, event.number)

@@ -15,8 +15,8 @@ from langgraph_serverless.domain.events import ERROR, GAP, METADATA, Event, end_
 from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.domain.thread_events import ThreadEvent, ThreadRun
 from langgraph_serverless.persistence.pool import Database
-from langgraph_serverless.persistence.thread_runs import RecentRun, RecentRuns, recent_runs
-from langgraph_serverless.services.following import RUN_NOT_FOUND
+from langgraph_serverless.persistence.thread_runs import RecentRun, RecentRuns, last_run, recent_runs
+from langgraph_serverless.services.following import RUN_NOT_FOUND, Instead
 from langgraph_serverless.services.runs import RunService
 
 #: How long after its end a run may still be announced by the log (seconds); only then the row stands in for it.
@@ -76,6 +76,23 @@ class ThreadRows:
                 events += await self._told(recent)
         return events
 
+    async def last_end(self) -> Sequence[ThreadEvent] | None:
+        """A gap and an end marker with what the thread has come to; nothing while a run goes on, None if there is no run.
+
+        Raises:
+            UnavailableError: the database is out of reach.
+        """
+        async with self._database.connection() as connection:
+            last = await last_run(connection, self._thread_id)
+        if last is None:
+            return None
+        if not last.status.is_final or (result := await self._runs.result(last.run_id)) is None:
+            return ()
+        run = last.origin.run(last.run_id)
+        output = result.output if result.error is not None or result.hidden else result.thread_output
+        end = end_marker(status=last.status.value, output=dump_json(output))
+        return [ThreadEvent(run, event) for event in (Event(GAP, b""), end)]
+
     async def _look(self) -> RecentRuns:
         async with self._database.connection() as connection:
             return await recent_runs(connection, self._thread_id, self._since)
@@ -93,7 +110,7 @@ class ThreadRows:
             if result is None:
                 events.append(end_marker(status="interrupted", output={"__error__": RUN_NOT_FOUND}))
             else:
-                events.append(Event(GAP, b"") if result.error is None else Event(ERROR, dump_json(result.error)))
+                events.append(Instead(GAP, b"") if result.error is None else Event(ERROR, dump_json(result.error)))
                 events.append(end_marker(status=result.status.value, output=dump_json(result.output)))
         return [ThreadEvent(run, event) for event in events]
 

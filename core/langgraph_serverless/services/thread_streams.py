@@ -8,10 +8,10 @@ they have ended.
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import orjson
 
@@ -33,7 +33,17 @@ from langgraph_serverless.settings import Settings
 from langgraph_serverless.streaming.thread_index import ThreadIndex
 from langgraph_serverless.telemetry import logger
 
-__all__ = ["ThreadBatches", "ThreadStreamService"]
+__all__ = ["Left", "ThreadBatches", "ThreadStreamService"]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a reader is told who comes back too late."""
+
+    #: Where the sequence numbers of the next run begin; None if nobody remembers, or while a run goes on.
+    next_base: int | None
+    #: A gap, and the end of the run that was the last one; nothing while one goes on. None if there never was one.
+    end: Sequence[ThreadEvent] | None
 
 
 class ThreadStreamService:
@@ -82,6 +92,16 @@ class ThreadStreamService:
             async for batch in batches:
                 yield batch
 
+    async def left(self, thread_id: uuid.UUID) -> Left:
+        """What there is to say of a thread of whose logs nothing is left.
+
+        Raises:
+            UnavailableError: it cannot be had now.
+        """
+        rows = ThreadRows(self._database, self._runs, thread_id)
+        following = await self._index.next_base(thread_id) if self._index is not None else None
+        return Left(following, await rows.last_end())
+
     async def stream(
         self,
         caller: Principal,
@@ -110,8 +130,7 @@ class ThreadStreamService:
 
 async def _by_rows(rows: ThreadRows, after: str | None, keepalive: float) -> ThreadBatches:
     """A thread without Redis."""
-    stamps, stamped_run = Stamps(), None
-    pause, beat = FIRST_POLL, Beat(keepalive)
+    stamps, beat, pause = Stamps(), Beat(keepalive), FIRST_POLL
     if after is not None:
         stamps.last = place(after)
     while True:
@@ -122,15 +141,7 @@ async def _by_rows(rows: ThreadRows, after: str | None, keepalive: float) -> Thr
         if changes:
             pause = FIRST_POLL
             beat.heard()
-            events = []
-            for told in changes:
-                assert told.run is not None
-                if told.run.run_id != stamped_run:
-                    stamped_run = told.run.run_id
-                    stamps.begin()
-                stamps.last = max(stamps.last, (time.time_ns() // 1_000_000, 0))
-                events.append(ThreadEvent(told.run, stamps.stamped([told.event])[0]))
-            yield events
+            yield [stamps.from_rows(told) for told in changes]
         elif beat.due():
             yield ()
         await asyncio.sleep(min(pause, keepalive))

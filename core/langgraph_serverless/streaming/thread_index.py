@@ -221,6 +221,18 @@ class ThreadIndex:
             raise UnavailableError("The thread's index is out of reach.") from error
         return int(seconds) * 1000 + int(microseconds) // 1000
 
+    async def next_base(self, thread_id: uuid.UUID) -> int | None:
+        """Where the sequence numbers of the next run begin; None if it is not known, as while a run goes on.
+
+        Raises:
+            UnavailableError: Redis is out of reach.
+        """
+        try:
+            found = await within(LONGEST_CALL, self._redis.hget(self._keys(thread_id)[1], "next"))
+        except (RedisError, OSError) as error:
+            raise UnavailableError("The thread's index is out of reach.") from error
+        return int(found) if found is not None else None
+
     async def _view(self, thread_id: uuid.UUID, at: str) -> IndexView:
         index, counter = self._keys(thread_id)
         async with self._redis.pipeline(transaction=False) as pipe:
