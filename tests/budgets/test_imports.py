@@ -19,6 +19,8 @@ MOST_MODULES = 780
 
 REPORT = """
 import importlib, json, sys
+if sys.argv[1] == "stream":
+    import langgraph_serverless.lambda_runtime.loop  # in the place of the managed client, which is not counted
 importlib.import_module(f"langgraph_serverless_functions.{sys.argv[1]}.handler")
 print(json.dumps(sorted(sys.modules)))
 """
@@ -65,3 +67,20 @@ def test_the_scheduler_starts_without_langgraph_and_fastapi(function: str, bundl
 @pytest.mark.parametrize("function", ["state", "worker", "migrate"])
 def test_every_other_function_can_be_imported(function: str, bundle: Path) -> None:
     assert f"langgraph_serverless_functions.{function}.handler" in modules(function, bundle)
+
+
+def test_the_streaming_runtime_is_ready_before_the_handler_is_imported() -> None:
+    """Its own share of a cold start: the standard library, and Mangum without an application."""
+    script = "import sys, langgraph_serverless.lambda_runtime.loop; print(len(sys.modules), *sys.modules)"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "core")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    count, *names = done.stdout.split()
+    assert not {name.partition(".")[0] for name in names} & {
+        "fastapi",
+        "starlette",
+        "pydantic",
+        "psycopg",
+        "redis",
+        "aws_lambda_powertools",
+    }
+    assert int(count) <= 220

@@ -1,6 +1,7 @@
 """Bundles: what is in them, what is left out, and that the project loads from there as it did at home."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,7 @@ def test_a_bundle_holds_the_project_the_handlers_and_the_manifest(project: Path,
     for bundle in (project.parent / "out" / "api", project.parent / "out" / "worker"):
         assert (bundle / "langgraph_serverless_functions" / "threads" / "handler.py").is_file()
         assert (bundle / "langgraph_serverless" / "settings.py").is_file()
+        assert os.access(bundle / "langgraph_serverless_functions" / "stream" / "streaming_runtime", os.X_OK)
         assert (bundle / "libraries" / "0" / "rules" / "shared_rules.py").is_file()
         manifest = json.loads((bundle / "langgraph_manifest.json").read_text())
         assert manifest["graphs"]["echo"]["description"] == "Echoes."

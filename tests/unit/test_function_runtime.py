@@ -16,6 +16,7 @@ from moto import mock_aws
 
 from langgraph_serverless.errors import SettingsError
 from langgraph_serverless.function_runtime import FunctionRuntime, load_settings
+from langgraph_serverless.lambda_runtime.exchange import Ending, Outcome
 
 EVENT = json.loads((Path(__file__).parents[1] / "fixtures" / "events" / "rest_get_ok.json").read_text())
 ENVIRON = {"DATABASE_URI": "postgresql://db/app", "LAMBDA_TASK_ROOT": "/var/task"}
@@ -186,3 +187,42 @@ def test_after_each_request_the_process_is_put_to_rest_and_other_events_are_told
 
     in_a_thread(invocations)
     assert rests == [0, 1]
+
+
+def test_an_answer_in_pieces_is_collected_for_the_managed_runtime() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        for number in range(3):
+            await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    with closing(FunctionRuntime("stream-collected", ENVIRON)) as runtime:
+        answer = in_a_thread(lambda: runtime.serve(app)(EVENT, Context()))
+    assert (answer["statusCode"], answer["body"]) == (200, "data: 0\n\ndata: 1\n\ndata: 2\n\n")
+    assert answer["isBase64Encoded"] is False
+
+
+@pytest.mark.parametrize(
+    ("outcome", "metric"),
+    [
+        (Outcome(200, Ending.BROKEN_OFF), "StreamsCarriedOver"),
+        (Outcome(200, Ending.CLIENT_GONE), "StreamsAbandoned"),
+        (Outcome(503, Ending.COMPLETE), "ServerErrors"),
+        (Outcome(200, Ending.COMPLETE), None),
+    ],
+)
+def test_how_streamed_answers_end_is_counted(
+    capsys: pytest.CaptureFixture[str], outcome: Outcome, metric: str | None
+) -> None:
+    class Answered:
+        async def answer(self, app: Any, *, margin: float) -> Outcome:
+            assert margin == runtime.settings.stream_deadline_margin
+            return outcome
+
+    service = f"stream-{outcome.status}-{outcome.ending}"
+    with closing(FunctionRuntime(service, ENVIRON)) as runtime:
+        handler = in_a_thread(lambda: runtime.serve(lambda *_: None))  # type: ignore[arg-type, return-value]
+        in_a_thread(lambda: handler.stream(EVENT, Context(), Answered()))
+    published = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "_aws" in line]
+    names = {name for line in published for name in line} & {"StreamsCarriedOver", "StreamsAbandoned", "ServerErrors"}
+    assert names == ({metric} if metric else set())
