@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 from dev_server import PATIENCE, DevServer
 from figures import Figures, sizes
 from protocol_client import ProtocolThread, ends_a_run
@@ -77,3 +78,48 @@ async def test_cut_at_every_event(sample_server: DevServer, size: Any, figures: 
             group.create_task(follow(kind))
     figures("R18 v2", **counted, seed=seed)
     assert (counted["gaps"], counted["repeats"], counted["without_end"]) == (0, 0, 0)
+
+
+async def test_what_is_no_longer_kept_comes_as_the_state(sample_server: DevServer) -> None:
+    """The time of a run's events is over, or all of Redis was emptied: the state, how the run ended, and never silence."""
+    thread = ProtocolThread(sample_server.url)
+    run_id = await thread.start("laps", laps(1))
+    whole = await thread.until_over()
+    end = whole[-1]
+    state = [event for event in whole if event["method"] == "values" and not event["params"]["namespace"]][-1]
+
+    def forget(pattern: str) -> None:
+        with redis.Redis.from_url(sample_server.redis_uri) as store:
+            assert store.delete(*store.keys(pattern)) > 0
+
+    forget(f"*{run_id}*")
+    for since in (1, whole[5]["seq"], whole[-2]["seq"]):
+        values, over = await thread.events(2, since=since)
+        assert (values["seq"], over["seq"]) == (end["seq"] - 1, end["seq"])
+        assert values["params"]["data"] == state["params"]["data"]
+        assert (over["event_id"], over["params"]["data"]) == (end["event_id"], end["params"]["data"])
+    # who has had the end has had all, and goes on with the next run
+    await thread.start("laps", laps(1))
+    following = await thread.until_over(since=end["seq"])
+    assert following[0]["seq"] == end["seq"] + 1
+    assert following[0]["params"]["data"]["event"] == "running"
+    last = following[-1]["seq"]
+
+    forget(f"*{thread.thread_id}*")
+    forget(f"*{following[0]['event_id'].split(':')[1]}*")
+    values, over = await thread.events(2, since=last - 3)
+    assert (values["seq"], over["seq"]) == (last - 2, last - 1)
+    assert over["event_id"] == following[-1]["event_id"]
+    await thread.start("laps", laps(1))
+    later = await thread.until_over(since=last)
+    assert ends_a_run(later[-1])
+    assert all(event["seq"] > last for event in later)
+    assert await thread.until_over() == later
+
+
+async def test_numbers_of_another_thread_leave_nobody_in_silence(sample_server: DevServer) -> None:
+    thread = ProtocolThread(sample_server.url)
+    await thread.start("laps", laps(1))
+    await thread.until_over()
+    values, over = await thread.events(2, since=10_000)
+    assert (values["method"], ends_a_run(over)) == ("values", True)

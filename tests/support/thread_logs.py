@@ -11,6 +11,7 @@ from typing import Any
 from langgraph_serverless.domain.events import END, GAP, METADATA, Event
 from langgraph_serverless.domain.protocol_records import record
 from langgraph_serverless.domain.thread_events import ThreadEvent, ThreadRun
+from langgraph_serverless.services.thread_streams import Left
 
 
 class RunLog:
@@ -55,7 +56,8 @@ class RunLog:
 class FollowedThread:
     """Stands for ``ThreadStreamService``: a thread of which more may be said while it is followed."""
 
-    def __init__(self, *logs: RunLog, batch: int = 3) -> None:
+    def __init__(self, *logs: RunLog, batch: int = 3, left: Left | None = None) -> None:
+        self.left_behind = left or Left(None, None)
         self.entries = [entry for log in logs for entry in log.entries]
         self.opened = 0
         self.closed = False
@@ -65,6 +67,9 @@ class FollowedThread:
     def grow(self, *entries: ThreadEvent) -> None:
         self.entries += entries
         self._grown.set()
+
+    async def left(self, _thread_id: uuid.UUID) -> Left:
+        return self.left_behind
 
     async def follow(
         self, _thread_id: uuid.UUID, _after: str | None, **_options: Any

@@ -10,10 +10,12 @@ from typing import Any, cast
 
 from thread_logs import FollowedThread, RunLog
 
+from langgraph_serverless.domain.events import GAP, Event
 from langgraph_serverless.domain.protocol_events import ProtocolEvent, ThreadTranslator
 from langgraph_serverless.domain.protocol_filters import CHANNELS, parse_subscription
+from langgraph_serverless.domain.thread_events import ThreadEvent
 from langgraph_serverless.services.protocol_streams import ProtocolSession, Replayed
-from langgraph_serverless.services.thread_streams import ThreadStreamService
+from langgraph_serverless.services.thread_streams import Left, ThreadStreamService
 
 CHILD = "child:25580dc6-e8b9-ade5-7877-066739353c94"
 
@@ -134,3 +136,69 @@ async def test_a_session_without_subscriptions_follows_nothing() -> None:
     ] * 6
     assert followed.opened == 1
     assert opened.applied_through_seq == events[-1].seq
+
+
+def ended(log: RunLog, *, next_base: int | None) -> Left:
+    """What is left of a thread whose last run was this one, and whose logs are gone."""
+    end = log.entries[-1].event
+    return Left(
+        next_base, [ThreadEvent(log.run, Event(name, data)) for name, data in ((GAP, b""), (end.name, end.data))]
+    )
+
+
+async def test_who_comes_back_when_all_is_gone_gets_the_state() -> None:
+    log = RunLog().begin().say("values", {"a": 1}).end("success", {"a": 1})
+    told = [("values", {"a": 1}), ("lifecycle", {"event": "completed", "graph_name": "graph"})]
+
+    async def back(since: int, left: Left) -> list[tuple[int, str, Any]]:
+        opened = session(FollowedThread(left=left))
+        opened.subscribe(asking(since=since))
+        return [
+            (event.seq, event.method, json.loads(event.data)["params"]["data"])
+            for event in await read(opened)
+            if isinstance(event, ProtocolEvent)
+        ]
+
+    # nobody remembers the numbers: those of the next run are larger
+    assert await back(2, ended(log, next_base=None)) == [(3, *told[0]), (4, *told[1])]
+    # it is known which numbers the end had, and who has had it
+    assert await back(1, ended(log, next_base=3)) == [(2, *told[0]), (3, *told[1])]
+    assert await back(3, ended(log, next_base=3)) == []
+    # of another thread that had this id
+    assert await back(99, ended(log, next_base=3)) == [(2, *told[0]), (3, *told[1])]
+    # a run goes on, and will end; or there never was one
+    assert await back(1, Left(None, ())) == []
+    assert await back(1, Left(None, None)) == []
+    assert await back(0, ended(log, next_base=3)) == []
+
+
+async def test_numbers_that_nobody_gave_out_leave_nobody_in_silence() -> None:
+    log = RunLog().begin()
+    followed = FollowedThread(left=Left(None, None))
+    opened = session(followed)
+    opened.subscribe(asking(since=99))
+    async with aclosing(opened.events()) as batches, asyncio.timeout(10):
+        async for items in batches:
+            if items and isinstance(items[-1], Replayed):
+                followed.grow(*log.entries)
+            elif items:
+                assert [item.seq for item in items if isinstance(item, ProtocolEvent)] == [1]
+                break
+
+
+async def test_a_run_whose_log_is_lost_while_it_is_listened_to_ends_for_who_was_ahead() -> None:
+    """Its end is made from its row, with a number that this client has had."""
+    log = RunLog().begin().end("success", {"a": 1})
+    followed = FollowedThread(left=Left(None, ()))
+    opened = session(followed)
+    opened.subscribe(asking("values", "lifecycle", since=50))
+    found: list[Any] = []
+    async with aclosing(opened.events()) as batches, asyncio.timeout(10):
+        async for items in batches:
+            found += [item for item in items if isinstance(item, ProtocolEvent)]
+            if any(isinstance(item, Replayed) for item in items):
+                followed.left_behind = ended(log, next_base=None)
+                followed.grow(*log.entries)
+            if found:
+                break
+    assert [(event.seq, event.method) for event in found] == [(51, "values"), (52, "lifecycle")]

@@ -74,6 +74,8 @@ class ThreadTranslator:
             return
         if self._run is None or self._run.run.run_id != item.run.run_id:
             self._run = _RunTranslator(item.run)
+        # its base is another one once its log was lost and has begun anew
+        self._run.run = item.run
         yield from self._run.events(item.event)
 
 

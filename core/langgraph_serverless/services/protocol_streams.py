@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langgraph_serverless.domain.agent_tree import AgentTree
@@ -23,7 +23,8 @@ from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.protocol_events import ProtocolEvent, ThreadTranslator
 from langgraph_serverless.domain.protocol_filters import Subscription
 from langgraph_serverless.domain.thread_events import ThreadEvent
-from langgraph_serverless.services.thread_streams import ThreadBatches, ThreadStreamService
+from langgraph_serverless.errors import UnavailableError
+from langgraph_serverless.services.thread_streams import Left, ThreadBatches, ThreadStreamService
 from langgraph_serverless.settings import Settings
 
 #: Where a session begins: with all that is there, also of runs whose streams are not resumable. Numbers follow from the log
@@ -115,6 +116,8 @@ class ProtocolSession:
             async with aclosing(_until(batches, self._changed, reading)) as followed:
                 async for batch in followed:
                     items = list(reading.items(batch))
+                    if not batch and reading.is_behind:
+                        items = [*await self._instead(reading), *items]
                     self.applied_through_seq = max(self.applied_through_seq, reading.seq)
                     now = time.monotonic()
                     if items or now - yielded_at >= 0.9 * self._keepalive:
@@ -122,6 +125,13 @@ class ProtocolSession:
                         yield items
             if not self._changed.is_set():
                 return  # there is nothing to follow
+
+    async def _instead(self, reading: _Reading) -> Items:
+        """What is told whoever is ahead of everything that there is: logs were lost, or their time is over."""
+        try:
+            return list(reading.instead(await self._threads.left(self._thread_id)))
+        except UnavailableError:
+            return ()  # the next silence asks again
 
 
 class _Reading:
@@ -161,6 +171,34 @@ class _Reading:
                 if opened.replayed is not None:
                     yield Replayed(subscription_id, opened.replayed)
                     opened.replayed = None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a client has had numbers that are larger than all that came across."""
+        return any(opened.wanted.since > self.seq for opened in self._subscriptions.values())
+
+    def instead(self, left: Left) -> Iterator[ProtocolEvent]:
+        """The state, and how the last run ended, in place of what is gone.
+
+        Their numbers are those of the end if it is known where that was, else the next ones that these clients can have.
+        """
+        behind = [opened for opened in self._subscriptions.values() if opened.wanted.since > self.seq]
+        since = max(opened.wanted.since for opened in behind)
+        if left.end is None or (left.next_base is not None and since > left.next_base):
+            # numbers that this thread has not given out; one that had its id before may have
+            for opened in behind:
+                opened.wanted = replace(opened.wanted, since=left.next_base or self.seq)
+        elif since == left.next_base:
+            self.seq = since  # they have had the end
+            return
+        translator = ThreadTranslator()
+        events = [event for entry in left.end or () for event in translator.events(entry)]
+        if events:
+            last = left.next_base if left.next_base is not None else since + len(events)
+            self.seq = max(self.seq, last)
+            for number, event in enumerate(events, last - len(events) + 1):
+                if any(opened.wanted.wants(event.method, event.namespace) for opened in behind):
+                    yield replace(event, seq=number)
 
 
 def _is_due(event: ProtocolEvent, subscriptions: Iterable[_Open]) -> bool:
