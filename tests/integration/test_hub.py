@@ -262,6 +262,22 @@ async def test_large_events_after_many_small_ones_come_in_small_batches(hub: Eve
     assert names == ["custom"] * 3000 + ["values"] * 200 + ["__end__"]
 
 
+async def test_of_large_events_a_reader_holds_one(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    large = b"x" * 300_000
+    await log.append(mine, [Event("values", large)] * 5)
+    batches = hub.read(mine.run_id, "0-0")
+    found: list[Event] = []
+    while len(found) < 2:
+        found += await anext(batches)
+    # there is more, and more comes
+    await log.append(mine, [Event("values", large), END])
+    quick = await collect(hub.read(mine.run_id, "0-0"))
+    assert [bool(reader._batch) for reader in readers(hub, mine)] == [False]
+    await collect(batches, found)
+    assert found == quick
+
+
 @pytest.fixture
 def small_log(redis: Redis) -> RedisEventLog:
     return RedisEventLog(redis, PREFIX, SETTINGS.replace(stream_max_events=100))

@@ -111,6 +111,8 @@ class EventHub:
         try:
             while not reader.ended:
                 if not (batch := reader.take()):
+                    if reader.behind:  # it was busy with a large event
+                        self._wake([reader])
                     await reader.wait(self._keepalive if self.connected else min(self._keepalive, _TICK_WHILE_AWAY))
                     batch = reader.take()
                 # the next batch may be fetched while the caller is busy with this one

@@ -53,6 +53,7 @@ class Reader:
 
     __slots__ = (
         "_batch",
+        "_busy",
         "_checks",
         "_count",
         "_doubts",
@@ -90,12 +91,14 @@ class Reader:
         #: It is: after this id, the stream's last one. What the stream begins with says which of the two it is.
         self._last: str | None = None
         self._batch: Sequence[Event] = ()
+        #: A large event has been taken and may be on its way to a slow client: it is enough to hold one.
+        self._busy = False
         self._count = FIRST_EVENTS
         self._waiter: asyncio.Future[None] | None = None
 
     def wants_fetch(self) -> bool:
-        """Whether to fetch now. If a batch is still to be taken, the reader remembers that there is more."""
-        if self._batch:
+        """Whether to fetch now. If not, as a batch is still to be taken or sent, the reader remembers that there is more."""
+        if self._batch or self._busy:
             self.behind = True
             return False
         return not self.ended
@@ -176,6 +179,7 @@ class Reader:
     def take(self) -> Sequence[Event]:
         """The batch, if there is one."""
         batch, self._batch = self._batch, ()
+        self._busy = len(batch) == 1 and len(batch[0].data) > BATCH_BYTES
         if batch and batch[-1].is_end:
             self.ended = True
         return batch
