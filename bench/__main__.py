@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 from bench import RESULTS, ROOT
@@ -80,8 +79,7 @@ def _keep(began: str, contestants: Sequence[Contestant], reports: Sequence[Repor
             "pinned": bool(processors()),
             "python": platform.python_version(),
         },
-        "versions": {name: version(name) for name in ("langgraph-serverless", "langgraph", "uvicorn")},
-        "servers": [contestant.name for contestant in contestants],
+        "versions": {contestant.name: contestant.versions() for contestant in contestants},
         "reports": [asdict(report) for report in reports],
         "rows": [asdict(row) for row in found],
     }

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 
 import psutil
@@ -44,6 +45,13 @@ class Contestant:
 
     name: str
     start: Callable[[Path], AbstractContextManager[Serving]]
+    #: Where its packages are.
+    packages: Sequence[str]
+
+    def versions(self) -> dict[str, str]:
+        """Of what of LangGraph is in it."""
+        found = distributions(path=list(self.packages))
+        return {each.name: each.version for each in found if each.name.startswith("langgraph")}
 
 
 @contextmanager
@@ -59,7 +67,7 @@ def _ours(folder: Path) -> Iterator[Serving]:
 
 def ours() -> Contestant:
     """This server as ``langgraph-serverless dev`` starts it, on Postgres and Valkey of its own."""
-    return Contestant("ours", _ours)
+    return Contestant("ours", _ours, sys.path)
 
 
 def reference(command: Path) -> Contestant:
@@ -70,7 +78,7 @@ def reference(command: Path) -> Contestant:
         with official(command, PROJECT, folder) as server:
             yield Serving(server.url, server.pid, server.log)
 
-    return Contestant("reference", start)
+    return Contestant("reference", start, [str(path) for path in command.parents[1].glob("lib/python*/site-packages")])
 
 
 def processors() -> list[int]:
