@@ -511,8 +511,15 @@ async def test_a_client_that_goes_away(
     assert await is_cancelled() is cancelled
 
 
-async def test_a_joined_run_is_cancelled_if_asked_for(client: httpx.AsyncClient, worker: Worker, database: Any) -> None:
-    path, run = await start(client, worker)
+@pytest.mark.parametrize("on_thread", [True, False], ids=["thread", "stateless"])
+async def test_a_joined_run_is_cancelled_if_asked_for(
+    client: httpx.AsyncClient, worker: Worker, database: Any, on_thread: bool
+) -> None:
+    if on_thread:
+        path, run = await start(client, worker)
+    else:
+        path = f"/runs/{(await client.post('/runs', json={'assistant_id': 'chat'})).json()['run_id']}"
+        run = await worker.claim()
     async with streaming(client, "GET", f"{path}/stream", params={"cancel_on_disconnect": "true"}):
         pass
 

@@ -125,6 +125,7 @@ async def test_a_join_goes_on_over_restarts(workload: Workload) -> None:
             await asyncio.to_thread(server.start)
     ids = [event.id for event in seen]
     assert len(ids) == len(set(ids))
+    assert ids == sorted(ids, key=lambda event_id: [int(part) for part in event_id.split("-")])
     steps = [event.data["step"] for event in seen if event.event == "custom"]
     assert sorted(set(steps)) == list(range(1, 13))
     assert len(steps) <= 13, "the kill may repeat the step in flight"

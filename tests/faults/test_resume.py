@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from cluster import Cluster
 from cut_streams import Part, Received, missing_and_repeated, read_part, read_resuming
 from dev_server import PATIENCE, DevServer
 from figures import Figures, sizes
@@ -213,3 +214,45 @@ async def test_the_python_sdk_comes_back_by_itself(
         (event.id, event.event, event.data) for event in whole
     ]
     assert [event.data for event in seen if event.event == "values"][-1] == state["values"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["killed", "asked to leave"])
+async def test_a_stream_goes_on_with_the_next_worker(cluster: Cluster, end: str) -> None:
+    """Read one event per connection. A crash shows as another ``metadata`` with the next attempt, a hand-off in nothing."""
+    worker = cluster.worker()
+    body = {
+        "assistant_id": "marathon",
+        "input": {"name": "r", "laps": 2, "seconds": 0.05, "log": []},
+        "stream_mode": ["values", "updates", "custom"],
+        "stream_subgraphs": True,
+        "stream_resumable": True,
+        "durability": "sync",
+    }
+    async with cluster.client() as client:
+        thread_id = (await client.threads.create())["thread_id"]
+        path = f"/threads/{thread_id}/runs/stream"
+        first = await read_part(cluster.url, path, method="POST", body=json.dumps(body).encode(), most=1)
+        run_id = json.loads(first.events[0].data)["run_id"]
+        path = f"/threads/{thread_id}/runs/{run_id}/stream"
+        early = await read_part(cluster.url, path, headers={"Last-Event-ID": "-1"}, most=12)
+        following = asyncio.create_task(read_resuming(cluster.url, path, begin=early.events[-1].id))
+        cluster.worker()
+        if end == "killed":
+            worker.kill()
+        else:
+            worker.process.terminate()
+        received = early.events + (await following).events
+        whole = (await read_part(cluster.url, path, headers={"Last-Event-ID": "-1"})).events
+        values = (await client.threads.get(thread_id))["values"]
+    assert received == whole
+    ids = [tuple(map(int, event.id.split("-"))) for event in whole]
+    assert ids == sorted(set(ids))
+    attempts = [json.loads(event.data)["attempt"] for event in whole if event.event == "metadata"]
+    assert attempts == ([1, 2] if end == "killed" else [1])
+    assert whole[-1].event == "values"
+    assert json.loads(whole[-1].data) == values
+    places = [json.loads(event.data)["at"] for event in whole if event.event.startswith("custom")]
+    assert len(set(places)) == 2 * 10
+    repeated = len(places) - len(set(places))
+    assert repeated <= (5 if end == "killed" else 0), "more than the superstep in flight"

@@ -35,11 +35,13 @@ class Joined:
 
     Args:
         cursor: where it begins, for a client that is cut off before its first event; None if that needs not be known.
+        thread_id: of a run that has not ended.
     """
 
     with_ids: bool
     batches: Batches
     cursor: str | None = None
+    thread_id: uuid.UUID | None = None
 
 
 #: Between attempts to cancel what a client has left, while the database is away (seconds).
@@ -104,7 +106,8 @@ class StreamService:
             return Joined(resumable, _listed())
         else:
             batches = self._replay(run_id, after)
-        return Joined(resumable, self._told(_filtered(batches, modes, self._keepalive)), cursor)
+        live = run.thread_id if run is not None and not over else None
+        return Joined(resumable, self._told(_filtered(batches, modes, self._keepalive)), cursor, live)
 
     async def _now(self, run_id: uuid.UUID) -> str | None:
         """The id of what has been emitted last; None if that is not known, or nothing comes after it."""

@@ -41,9 +41,11 @@ _OUTPUT: dict[int | str, dict[str, Any]] = {
 
 
 def _abandoned(
-    container: ApiContainer, caller: Principal, cancel: bool, thread_id: uuid.UUID, run_id: uuid.UUID
+    container: ApiContainer, caller: Principal, cancel: bool, thread_id: uuid.UUID | None, run_id: uuid.UUID
 ) -> OnDisconnect | None:
-    return (lambda: container.streams.cancel_abandoned(caller, thread_id, run_id)) if cancel else None
+    if not cancel or thread_id is None:
+        return None
+    return lambda: container.streams.cancel_abandoned(caller, thread_id, run_id)
 
 
 def _again(
@@ -199,11 +201,13 @@ async def join_stateless_run(caller: Caller, container: Container, run_id: RunId
 
 @router.get("/runs/{run_id}/stream", tags=[STATELESS_RUNS], responses=_STREAM)
 async def join_stateless_run_stream(
+    *,
     caller: Caller,
     container: Container,
     run_id: RunId,
     stream_mode: Modes = None,
     last_event_id: LastEventId = None,
+    cancel_on_disconnect: bool = False,
 ) -> Response:
     """Stream a run whose thread is not known; where clients of stateless runs reconnect."""
     modes = parse_modes(read_list(stream_mode))
@@ -212,5 +216,6 @@ async def join_stateless_run_stream(
         joined.batches,
         with_ids=joined.with_ids,
         cursor=joined.cursor,
-        headers=_again(container, run_path(run_id), "stream", modes=modes),
+        headers=_again(container, run_path(run_id), "stream", cancel_on_disconnect, modes),
+        on_disconnect=_abandoned(container, caller, cancel_on_disconnect, joined.thread_id, run_id),
     )
