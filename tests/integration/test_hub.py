@@ -460,3 +460,17 @@ async def test_a_restart_in_the_middle_is_a_pause(
         await reading
     assert numbers(found) == list(range(1, 9))
     await until(lambda: hub.connected)
+
+
+async def test_where_one_that_reads_from_now_on_begins(hub: EventHub, log: RedisEventLog, redis: Redis) -> None:
+    mine = lease()
+    assert await hub.newest(mine.run_id) == "0-0"
+    await log.append(mine, numbered(1, 3))
+    before = await hub.newest(mine.run_id)
+    assert before is not None
+    await log.append(mine, [*numbered(4, 5), END])
+    assert numbers(await collect(hub.read(mine.run_id, before))) == [4, 5]
+    assert await hub.newest(mine.run_id) is None, "nothing comes any more"
+    away = EventHub(Redis.from_url("redis://127.0.0.1:1", retry=Retry(ExponentialBackoff(cap=0.01), 0)), PREFIX)
+    with pytest.raises(UnavailableError):
+        await away.newest(mine.run_id)
