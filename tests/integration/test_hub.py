@@ -175,6 +175,27 @@ async def test_waiting_for_the_end_gives_nothing_else(hub: EventHub, log: RedisE
     assert [event.data for event in found] == [END.data]
 
 
+async def test_who_waits_for_the_end_looks_at_nothing_twice(hub: EventHub, log: RedisEventLog, redis: Redis) -> None:
+    """What is there may be large, and there may be many who wait."""
+    mine = lease()
+    await log.append(mine, [Event("values", b"x" * 1_000_000)])
+    reading = asyncio.create_task(collect(hub.end(mine.run_id)))
+    await until(lambda: any(reader._position for reader in readers(hub, mine)))
+    # the subscription may have come after the first look, and then there is another one
+    await until(lambda: hub.connected)
+    await redis.config_resetstat()
+    sent = (await redis.info("stats"))["total_net_output_bytes"]
+    looks = 0
+    while looks < 5:
+        looks = (await redis.info("commandstats")).get("cmdstat_xrevrange", {}).get("calls", 0)
+        await asyncio.sleep(0.05)
+    assert (await redis.info("stats"))["total_net_output_bytes"] - sent < 1_100_000
+    # a log that has begun anew may end with a lower id
+    await redis.flushall()
+    await log.append(mine, [END])
+    assert [event.data for event in await reading] == [END.data]
+
+
 async def test_an_event_reaches_a_waiting_reader_at_once(hub: EventHub, log: RedisEventLog) -> None:
     mine = lease()
     arrived: list[float] = []

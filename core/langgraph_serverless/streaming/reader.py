@@ -105,7 +105,9 @@ class Reader:
 
     def doubt(self) -> None:
         """Find out with the next fetch whether the position is still one in this stream."""
-        self._doubts = not self.end_only and self._position not in {None, "0-0"}
+        if self.end_only:
+            self._position = None
+        self._doubts = self._position not in {None, "0-0"}
 
     def command(self) -> tuple[Any, ...]:
         """The command that fetches what comes next."""
@@ -113,7 +115,10 @@ class Reader:
         self._checks, self._doubts = self._checks or self._doubts, False
         if self._checks and self._last is not None:
             return ("XRANGE", self.key, "-", "+", "COUNT", 1)
-        if self.end_only or self._position is None or self._checks:
+        if self.end_only and self._position is not None:
+            # what was there before is not the end, and may be large
+            return ("XREVRANGE", self.key, "+", f"({self._position}", "COUNT", 1)
+        if self._position is None or self._checks:
             return ("XREVRANGE", self.key, "+", "-", "COUNT", 1)
         if self._joins:
             return ("XRANGE", self.key, self._position, "+", "COUNT", self._count + 1)
@@ -126,6 +131,7 @@ class Reader:
             self._check(events)
             return
         if self.end_only:
+            self._position = events[-1].id if events else self._position
             events = [event for event in events if event.is_end]
         elif self._position is None:
             # from now on: what is there already is past, unless the run is over
