@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-RESOURCES = ("assistants", "threads", "state", "runs", "streams", "modes", "crons", "store", "system", "errors")
+RESOURCES = (
+    "assistants",
+    "threads",
+    "state",
+    "runs",
+    "streams",
+    "modes",
+    "protocol",
+    "crons",
+    "store",
+    "system",
+    "errors",
+)
 
 
 def load_cases(resources: Collection[str] = RESOURCES, only: str = "*") -> list[dict[str, Any]]:

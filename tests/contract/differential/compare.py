@@ -16,6 +16,7 @@ of ``[text, times]``, sent as it is and as application/json unless ``headers`` s
     until         repeats it until the answer holds these values; ``until_status`` until it has this status
     behind        lets later steps run while it is being answered
     unordered     events, or the items of a list, may come in any order
+    quiet         of a stream that does not end: what has come when nothing came for so many seconds
     headers_too   names of headers that are compared besides those that always are (``conversation.HEADERS``)
     look          "head" compares status and headers, "shape" the kinds of values instead of the values, "keys" the
                   paths to them

@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 
 PATIENCE = 30.0
+#: From the head of an endless stream until whoever sends it listens (seconds).
+LISTENS_AFTER = 0.3
 #: Compared wherever one of the servers sends them; a step's ``headers_too`` names more.
 HEADERS = ("content-type", "location", "content-location", "x-pagination-total", "x-pagination-next", "allow")
 #: They differ between any two servers.
@@ -105,8 +107,13 @@ class Conversation:
                 if found := re.search(r"/runs/([0-9a-f-]{36})", response.headers.get("content-location", "")):
                     self._kept["run"] = found[1]
                     self._kept.setdefault("first_run", found[1])
-                started.set()
-                content = (await response.aread()).decode() if response.status_code != 500 else ""
+                if "told" in step and response.status_code == 200:
+                    content = await _told(response, *step["told"], started)
+                elif "quiet" in step and response.status_code == 200:
+                    content = await _until_quiet(response, step["quiet"])
+                else:
+                    started.set()
+                    content = (await response.aread()).decode() if response.status_code != 500 else ""
         except (httpx.ReadError, httpx.RemoteProtocolError):
             if started.is_set():
                 raise
@@ -125,7 +132,7 @@ class Conversation:
             return answer
         if "event-stream" in response.headers.get("content-type", ""):
             answer["ids"] = "\nid:" in content.replace("\r", "")
-            answer["events"] = list(events(content))
+            answer["events"] = [[name, _counted(data)] for name, data in events(content)]
             if step.get("unordered"):
                 answer["events"].sort(key=self._rank)
         elif "json" in response.headers.get("content-type", "") and content:
@@ -186,12 +193,45 @@ class Conversation:
         return value
 
 
+async def _told(response: httpx.Response, text: str, times: int, started: asyncio.Event) -> str:
+    """What comes on a stream without an end until it has said this so many times."""
+    # the official server listens a moment after it has answered, and nothing says when
+    asyncio.get_running_loop().call_later(LISTENS_AFTER, started.set)
+    content = b""
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if content.count(text.encode()) >= times and content.replace(b"\r", b"").endswith(b"\n\n"):
+            break
+    return content.decode()
+
+
 def _distinct(items: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """The items with numbers at keys that have become the same, as ids do."""
     seen: Counter[str] = Counter()
     for key, item in items:
         seen[key] += 1
         yield key if seen[key] == 1 else f"{key} {seen[key]}", item
+
+
+async def _until_quiet(response: httpx.Response, seconds: float) -> str:
+    """What has come of a stream when nothing came for this long; keep-alives are nothing."""
+    content, pieces = "", response.aiter_text()
+    while True:
+        try:
+            piece = await asyncio.wait_for(anext(pieces, ""), seconds)
+        except TimeoutError:
+            return content
+        if not piece or piece.startswith(":"):
+            return content
+        content += piece
+
+
+def _counted(data: Any) -> Any:
+    """An event without its place in the stream, if it is one of the thread protocol's own streams."""
+    if not isinstance(data, dict) or data.get("type") != "event" or "event_id" not in data:
+        return data
+    params = {key: value for key, value in data["params"].items() if key != "timestamp"}
+    return {**{key: value for key, value in data.items() if key not in {"event_id", "seq"}}, "params": params}
 
 
 def events(content: str) -> Iterator[list[Any]]:

@@ -17,7 +17,7 @@ from case_files import RESOURCES as CASE_FILES
 from comparison import Verdict, places
 
 from langgraph_serverless import __version__
-from langgraph_serverless.http.app import RESOURCES
+from langgraph_serverless.http.app import RESOURCES, ROUTERS
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "compatibility.md"
@@ -34,10 +34,12 @@ class Endpoints:
 
     def __init__(self) -> None:
         self._routes = [*PAGES]
-        for resource in RESOURCES:
-            for route in import_module(f"langgraph_serverless.http.routers.{resource}").router.routes:
+        for name in (name for resource in RESOURCES for name in ROUTERS.get(resource, (resource,))):
+            for route in import_module(f"langgraph_serverless.http.routers.{name}").router.routes:
+                # a WebSocket has no method
                 self._routes += [
-                    (method, route.path_regex, re.sub(r":\w+}", "}", route.path)) for method in route.methods
+                    (method, route.path_regex, re.sub(r":\w+}", "}", route.path))
+                    for method in getattr(route, "methods", ())
                 ]
         # what is spelled out goes before what has parameters
         self._routes.sort(key=lambda route: route[2].count("{"))
@@ -70,6 +72,8 @@ def streamed(verdicts: Iterable[Verdict]) -> dict[str, Counter[str]]:
     """The counts per stream mode: the streams of runs that were asked for it, and the events in it of all streams."""
     counts = {mode: Counter[str]() for mode in (*MODES, OTHER)}
     for verdict in verdicts:
+        if verdict.sent.endswith("/stream/events"):
+            continue  # these have channels, not modes
         for mode in (
             {*verdict.modes, OTHER} & counts.keys() if verdict.events and verdict.sent.startswith("POST ") else ()
         ):
