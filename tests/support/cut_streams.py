@@ -101,6 +101,7 @@ async def read_resuming(url: str, path: str, *, every: int = 1, begin: str = "-1
         if part.ended:
             return whole
         whole.cuts += 1
+        assert part.events[-1].id not in {"", last}, f"nobody gets past {last}"
         last = part.events[-1].id
 
 
