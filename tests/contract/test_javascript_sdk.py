@@ -31,7 +31,13 @@ def test_the_javascript_sdk(sample_server: DevServer, sdk: str) -> None:
     done = subprocess.run(
         ["node", "--test", "--test-concurrency=6", "--test-reporter=spec", *files],
         cwd=FOLDER,
-        env={**environ, "LANGGRAPH_URL": sample_server.url, "LANGGRAPH_SDK": sdk},
+        # Node 20 has browsers' WebSocket behind a flag that later versions still know
+        env={
+            **environ,
+            "LANGGRAPH_URL": sample_server.url,
+            "LANGGRAPH_SDK": sdk,
+            "NODE_OPTIONS": "--experimental-websocket",
+        },
         capture_output=True,
         text=True,
         check=False,
