@@ -24,9 +24,6 @@ def test_five_minutes_with_the_python_sdk(examples_server: DevServer) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
-        ("GET", "/threads/{thread}/stream", None, 404),
-        ("POST", "/threads/{thread}/commands", {}, 404),
-        ("POST", "/threads/{thread}/stream/events", {}, 404),
         ("POST", "/mcp", {}, 404),
         ("POST", "/a2a/minimal", {}, 404),
     ],
