@@ -100,7 +100,7 @@ async def test_a_stream_arrives_while_its_run_goes_on_and_outlasts_its_invocatio
             "long_run",
             input={"steps": steps, "seconds": 0.5},
             stream_mode="custom",
-            on_run_created=lambda made: run.update(made),
+            on_run_created=run.update,
         ):
             if part.event == "custom":
                 if not reports:
@@ -112,6 +112,12 @@ async def test_a_stream_arrives_while_its_run_goes_on_and_outlasts_its_invocatio
         return len(await asyncio.to_thread(stack.log_lines, "stream", '"action":"carried_over"'))
 
     assert await until(carried_over, lambda times: times >= 1) < steps
+
+
+async def test_a_session_of_the_thread_protocol(client: LangGraphClient) -> None:
+    async with client.threads.stream(assistant_id="minimal") as thread:
+        await thread.run.start(input=MINIMAL)
+        assert await thread.output == REPLY
 
 
 async def test_an_interrupted_thread_is_resumed_by_another_invocation(client: LangGraphClient) -> None:
