@@ -103,7 +103,7 @@ class Waits:
         return await asyncio.to_thread(_in_javascript, self._url, self._body["input"])
 
 
-@sizes(timeout=300, silence=(3.5, 40.0), patience=(1.5, 6.0), keepalive=(0.2, 1.0), away=(0.0, 20.0))
+@sizes(timeout=300, silence=(2.8, 40.0), patience=(1.3, 6.0), keepalive=(0.2, 1.0), away=(0.0, 20.0))
 @pytest.mark.usefixtures("node")
 async def test_whoever_waits_for_a_silent_run_is_kept_alive(cluster: Cluster, size: Any, figures: Figures) -> None:
     lease = {"LEASE_DURATION_SECS": "20", "HEARTBEAT_INTERVAL_SECS": "2"}

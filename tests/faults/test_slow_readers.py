@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import psutil
+import pytest
 from api_process import api_process
 from cluster import Cluster
 from dev_server import PATIENCE, until
@@ -215,6 +216,7 @@ while piece := connection.recv(100):
 """
 
 
+@pytest.mark.slow
 async def test_dead_readers_are_let_go(cluster: Cluster) -> None:
     """Some never read, one is a process that is paused, one has a network that drops everything; one reads."""
     worker = cluster.worker()

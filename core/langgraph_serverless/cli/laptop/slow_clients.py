@@ -5,12 +5,16 @@ one batch. That may last as long as the client likes, as long as it takes someth
 paused or a machine that is gone behind a proxy, would hold it for ever, also after the response has ended or failed: a
 connection is not closed before what is left has been sent. So it is cut off after a time without a single byte taken.
 
-Whether anything was taken shows in the size of what is unsent, since nothing is added while a response is stopped.
+Whether anything was taken shows in the size of what is left, here and with the kernel, since nothing is added while a response
+is stopped. The kernel's part counts where it can be asked for: it takes a megabyte or two, and then long nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import termios
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -24,7 +28,7 @@ class PatientProtocol(HttpToolsProtocol):
     #: How long a client may take nothing of what is there for it (seconds); found out after twice that at the latest.
     patience: float
 
-    _unsent = 0
+    _left = 0
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -37,7 +41,7 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def resume_writing(self) -> None:
-        self._unsent = 0
+        self._left = 0
         super().resume_writing()
 
     def _look_later(self) -> None:
@@ -47,7 +51,8 @@ class PatientProtocol(HttpToolsProtocol):
         unsent, closing = self.transport.get_write_buffer_size(), self.transport.is_closing()
         if closing and not unsent:
             return  # also one that has become somebody else's, as a WebSocket
-        if unsent and unsent == self._unsent and (closing or self.flow.write_paused):
+        left = unsent + _with_the_kernel(self.transport)
+        if unsent and left == self._left and (closing or self.flow.write_paused):
             logger.warning(
                 "a client has taken nothing for %g seconds and is cut off",
                 self.patience,
@@ -55,8 +60,19 @@ class PatientProtocol(HttpToolsProtocol):
             )
             self.transport.abort()
             return
-        self._unsent = unsent
+        self._left = left
         self._look_later()
+
+
+def _with_the_kernel(transport: asyncio.Transport) -> int:
+    """What of it the client has not acknowledged."""
+    answer = bytearray(struct.calcsize("i"))
+    try:
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, answer)
+    except OSError:
+        return 0  # not on this system
+    left: int = struct.unpack("i", answer)[0]
+    return left
 
 
 def patient_for(seconds: float) -> type[Any]:
