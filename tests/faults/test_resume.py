@@ -20,7 +20,7 @@ from figures import Figures, sizes
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from tcp_proxy import TcpProxy
-from workload import RECONNECTING
+from workload import RECONNECTING, assert_invariants
 
 pytestmark = [pytest.mark.timeout(120), *(pytest.mark.filterwarnings(warning) for warning in RECONNECTING)]
 
@@ -256,3 +256,11 @@ async def test_a_stream_goes_on_with_the_next_worker(cluster: Cluster, end: str)
     assert len(set(places)) == 2 * 10
     repeated = len(places) - len(set(places))
     assert repeated <= (5 if end == "killed" else 0), "more than the superstep in flight"
+    await assert_invariants(cluster.database_uri, worker=True)
+
+
+async def test_nothing_is_left_inconsistent(sample_server: DevServer) -> None:
+    """Must stay the last one of this file."""
+    await assert_invariants(sample_server.database_uri, worker=True)
+    for trouble in ("could not be executed", "A stream failed", "A wait failed", "never retrieved", "request failed"):
+        assert trouble not in sample_server.output
