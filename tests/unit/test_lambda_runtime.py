@@ -4,6 +4,7 @@ The application is ``tests/fixtures/streaming_function/sample_handler.py``, plai
 ``tests/contract/test_carry_over.py``.
 """
 
+import asyncio
 import json
 import signal
 import time
@@ -17,6 +18,8 @@ from streaming_function import Sandbox, answer_of, rest_event, url_event
 
 from langgraph_serverless.lambda_runtime.context import LambdaContext
 from langgraph_serverless.lambda_runtime.events import is_request, to_asgi, to_metadata
+from langgraph_serverless.lambda_runtime.exchange import Ending, Exchange, Outcome
+from langgraph_serverless.lambda_runtime.response import StreamedResponse
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "streaming_function"
 STREAM_TYPE = "application/vnd.awslambda.http-integration-response"
@@ -223,6 +226,35 @@ def test_an_application_that_has_not_answered_by_then_has_failed(function: Sandb
     invocation = function.invoke(rest_event("/hang"), timeout=1)
     assert invocation.done.wait(20)
     assert json.loads(invocation.error)["errorType"] == "TimeIsUpError"
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["in the midst", "at the end"])
+async def test_a_client_that_takes_nothing_does_not_hold_the_function_up(last: bool) -> None:
+    """What it has not taken is thrown away; otherwise Lambda would end the process with its time."""
+    accepted: list[asyncio.StreamWriter] = []
+
+    async def take_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 2**24 + b"\n\n", "more_body": not last})
+
+    server = await asyncio.start_server(take_nothing, "127.0.0.1", 0, limit=2**10)
+    host, port = server.sockets[0].getsockname()
+    response = StreamedResponse(f"{host}:{port}", "r")
+    deadline = str(int(time.time() * 1000) + 1600)
+    context = LambdaContext({"lambda-runtime-aws-request-id": "r", "lambda-runtime-deadline-ms": deadline}, {})
+    outcome = await Exchange(rest_event("/"), context, response, asyncio.Event()).answer(app, margin=1)
+    assert context.get_remaining_time_in_millis() > 0
+    assert outcome == Outcome(200, Ending.BROKEN_OFF)
+    assert not response.complete
+    for writer in accepted:
+        writer.transport.abort()
+    server.close()
+    await server.wait_closed()
 
 
 def test_sigterm_breaks_off_and_ends_in_order(tmp_path: Path) -> None:

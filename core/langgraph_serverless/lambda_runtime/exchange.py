@@ -85,20 +85,22 @@ class Exchange:
         finally:
             stopping.cancel()
         if not answering.done():
-            await cycle.between_events(answering, patience=min(LONGEST_GOODBYE, margin / 4))
+            patience = min(LONGEST_GOODBYE, margin / 4)
+            await cycle.between_events(answering, patience=patience)
             answering.cancel()
-            await asyncio.wait({answering}, timeout=min(LONGEST_GOODBYE, margin / 4))
-            if not self.response.closed.is_set():  # it was about to end just then
+            await asyncio.wait({answering}, timeout=patience)
+            # it may have been about to end just then
+            if not self.response.complete and not self.response.gone:
                 error = TimeIsUpError("The invocation is about to end; the client goes on with another one")
                 if not self.response.begun:
                     raise error
-                await self.response.break_off(error)
+                await self.response.break_off(error, patience=patience)
                 return Outcome(cycle.status, Ending.BROKEN_OFF)
         if self.response.gone:
             return Outcome(cycle.status, Ending.CLIENT_GONE)
         if answering.done() and not answering.cancelled() and (failed := answering.exception()) is not None:
             raise failed
-        if not self.response.closed.is_set():
+        if not self.response.complete:
             raise RuntimeError("The application has ended without a whole answer")
         return Outcome(cycle.status, Ending.COMPLETE)
 

@@ -40,8 +40,7 @@ class StreamedResponse:
         self._listening: asyncio.Task[None] | None = None
         #: Complete, broken off, or refused by the other side.
         self.closed = asyncio.Event()
-        self.begun = False
-        self.gone = False
+        self.begun = self.complete = self.gone = False
 
     async def begin(self, metadata: Mapping[str, Any]) -> None:
         """Send status and headers."""
@@ -78,22 +77,30 @@ class StreamedResponse:
     async def finish(self) -> None:
         """The answer is complete."""
         await self._end(b"")
+        self.complete = True
 
-    async def break_off(self, error: BaseException) -> None:
-        """Nothing more can be sent, and the answer is not complete. Does nothing where nobody takes it any more."""
+    async def break_off(self, error: BaseException, *, patience: float = _LONGEST_REPLY) -> None:
+        """Nothing more can be sent, and the answer is not complete. Does nothing where nobody takes it any more.
+
+        Args:
+            patience: seconds for what is on its way to a client that reads slowly; then the connection is closed on it.
+        """
         body = base64.b64encode(json.dumps(describe_error(error)).encode()).decode()
         trailers = f"{_ERROR_TYPE}: {type(error).__name__}\r\n{_ERROR_BODY}: {body}\r\n"
-        with contextlib.suppress(ClientGoneError):
-            await self._end(trailers.encode("latin-1"))
+        with contextlib.suppress(ClientGoneError, TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._end(trailers.encode("latin-1"))
 
     async def _end(self, trailers: bytes) -> None:
         if self.closed.is_set() or self._listening is None:
             return
         self.closed.set()
-        await self._send(b"0\r\n" + trailers + b"\r\n")
-        # an event that is asked for before this one is settled would be the same one
-        await asyncio.wait([self._listening], timeout=_LONGEST_REPLY)
-        self._close()
+        try:
+            await self._send(b"0\r\n" + trailers + b"\r\n")
+            # an event that is asked for before this one is settled would be the same one
+            await asyncio.wait([self._listening], timeout=_LONGEST_REPLY)
+        finally:
+            self._close()
 
     async def _send(self, data: bytes) -> None:
         assert self._writer is not None
@@ -108,7 +115,7 @@ class StreamedResponse:
         answer = b""
         with contextlib.suppress(ConnectionError):
             answer = await reader.readline()
-        if b" 202 " not in answer:
+        if not answer.startswith(b"HTTP/1.1 2"):
             logger.warning("The Runtime API says to a streamed answer: %r", answer, extra={"action": "stream"})
         if not self.closed.is_set():
             self._lost()
