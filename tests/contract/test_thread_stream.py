@@ -12,9 +12,11 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 import uvicorn
 from langgraph_sdk.client import LangGraphClient
@@ -25,9 +27,10 @@ from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.events import Event, end_marker
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import ClaimedRun, RunRequest, RunStatus
-from langgraph_serverless.domain.thread_events import ThreadEvent
+from langgraph_serverless.domain.thread_events import ThreadEvent, in_microseconds
 from langgraph_serverless.http.app import create_app
 from langgraph_serverless.services import thread_rows
+from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("clean_database")
@@ -244,10 +247,6 @@ async def test_modes(client: httpx.AsyncClient, worker: Worker, container: ApiCo
 
 
 def stamp_of(made: str) -> int:
-    from datetime import datetime
-
-    from langgraph_serverless.domain.thread_events import in_microseconds
-
     return in_microseconds(datetime.fromisoformat(made))
 
 
@@ -404,6 +403,28 @@ async def test_a_run_that_nobody_has_executed_ends_too(client: httpx.AsyncClient
         await worker.emit(run, metadata(run))
         await worker.finish(run, None)
         await reader.until_done(cancelled, deleted, rolled_back, made)
+    assert reader.ids == sorted(set(reader.ids))
+
+
+async def test_a_run_that_is_given_up_ends(
+    client: httpx.AsyncClient, worker: Worker, container: ApiContainer, database: psycopg.AsyncConnection[Any]
+) -> None:
+    thread_id = await new_thread(client)
+    async with reading(client, thread_id) as reader:
+        run_id = await create(client, thread_id)
+        following = await create(client, thread_id)
+        run = await worker.claim()
+        await worker.emit(run, metadata(run), ("values", 1))
+        await database.execute(
+            "UPDATE lgs.run SET lease_expires_at = now() - interval '1 s' WHERE run_id = %s", (run_id,)
+        )
+        await QueueService(container.database, container.settings.replace(max_attempts=1), container.event_log).sweep()
+        await reader.until_done(run_id)
+        run = await worker.claim()
+        await worker.emit(run, metadata(run))
+        await worker.finish(run, None)
+        await reader.until_done(run_id, following)
+    assert [name for name, _ in reader.events] == ["metadata", "values", "error", "metadata", "metadata", "metadata"]
     assert reader.ids == sorted(set(reader.ids))
 
 

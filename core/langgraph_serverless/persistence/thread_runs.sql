@@ -3,7 +3,7 @@
 -- none, and without a thread. For readers of a thread whose index does not tell them.
 SELECT n.now, t.created_at AS thread_made, r.*
 FROM (SELECT clock_timestamp() AS now) n
-LEFT JOIN lgs.thread t ON t.thread_id = %(thread_id)s AND t.purge_at IS NULL
+LEFT JOIN lgs.thread t ON t.thread_id = %(thread_id)s
 LEFT JOIN LATERAL (
     SELECT run_id, thread_id, graph_id, status, resuming, attempt, created_at, started_at, finished_at,
         kwargs - ARRAY['input', 'command'] AS kwargs
