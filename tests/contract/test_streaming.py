@@ -599,6 +599,28 @@ async def test_a_lost_log_of_a_failed_run_ends_in_its_error(client: httpx.AsyncC
     assert stream.events == [("error", error)]
 
 
+async def test_a_failed_run_whose_events_are_gone_still_says_that_it_failed(
+    client: httpx.AsyncClient, worker: Worker
+) -> None:
+    error = {"error": "MyErr", "message": "An internal error occurred"}
+    path, run = await start(client, worker, stream_resumable=True)
+    failed = {"status": RunStatus.ERROR, "error": error, "thread_status": "error", "values": {"so": "far"}}
+    await worker.finish(run, {"__error__": error}, **failed)
+    await worker.lose_log(run)
+    assert await replay(client, path, "1-0") == [("values", {"so": "far"}, None), ("error", error, None)]
+
+
+async def test_a_cancelled_run_whose_log_is_lost_ends_without_an_error(
+    client: httpx.AsyncClient, worker: Worker
+) -> None:
+    cancelled = {"error": "UserInterrupt", "message": "interrupt requested"}
+    async with streaming(client, "POST", "/runs/stream", json={"assistant_id": "chat"}) as stream:
+        run = await worker.claim()
+        await worker.settle(run, {"a": 1}, status=RunStatus.INTERRUPTED, error=cancelled)
+        await stream.rest()
+    assert stream.events == [("values", {"a": 1})]
+
+
 async def test_a_wait_whose_log_is_lost_is_answered_from_the_row(client: httpx.AsyncClient, worker: Worker) -> None:
     waiting = asyncio.create_task(client.post("/runs/wait", json={"assistant_id": "chat"}))
     await worker.settle(await worker.claim(), {"a": 3})

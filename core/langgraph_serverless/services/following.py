@@ -18,6 +18,7 @@ from typing import cast
 
 from langgraph_serverless.domain.events import ERROR, Event, end_marker
 from langgraph_serverless.domain.ports import EventReader
+from langgraph_serverless.domain.runs import RunStatus
 from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.event_loop import within
@@ -99,7 +100,7 @@ class RunFollower:
         if result is None:  # rolled back or deleted
             yield [end_marker(status="interrupted", output={"__error__": RUN_NOT_FOUND})]
         else:
-            yield [snapshot(result), end_marker(status=result.status.value, output=dump_json(result.output))]
+            yield [*snapshot(result), end_marker(status=result.status.value, output=dump_json(result.output))]
 
     async def _look(self, run_id: uuid.UUID) -> tuple[bool, RunResult | None]:
         """Whether the run is over, and what it left; None if it is gone."""
@@ -140,12 +141,14 @@ class Instead(Event):
     __slots__ = ()
 
 
-def snapshot(result: RunResult, *, current: bool = False) -> Event:
-    """What a run has come to, in place of its events; ``current``: what its thread has come to since."""
-    if result.error is not None and not current:
-        return Event(ERROR, dump_json(result.error))
+def snapshot(result: RunResult, *, current: bool = False) -> list[Event]:
+    """What a run has come to, in place of its events; ``current``: what its thread has come to since, and how the run failed."""
+    failed = result.status in {RunStatus.ERROR, RunStatus.TIMEOUT}
+    error = [Event(ERROR, dump_json(result.error))] if failed else []
+    if failed and (result.hidden or not current):
+        return error
     values = result.thread_values if current and not result.hidden else result.output
-    return Instead("values", dump_json(values))
+    return [Instead("values", dump_json(values)), *error]
 
 
 async def _for_a_while(batches: AsyncIterator[Sequence[Event]], seconds: float) -> Batches:

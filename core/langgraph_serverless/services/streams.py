@@ -146,7 +146,7 @@ class StreamService:
                     return
         result = await self._runs.result(run_id)
         if result is not None:
-            yield [snapshot(result, current=True)]
+            yield snapshot(result, current=True)
 
     async def _log_exists(self, run_id: uuid.UUID) -> bool:
         try:
