@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import javascript
 import pytest
 from cluster import Cluster
-from dev_server import until
+from dev_server import PATIENCE, until
 from figures import Figures, sizes
 from langgraph_sdk import get_client
 from streaming_function import Function, Gateway, bundle, rest_event
@@ -222,3 +224,29 @@ async def test_who_is_known_to_have_left_stops_the_run(cluster: Cluster, functio
         lambda: [row["status"] for row in cluster.rows("SELECT status FROM lgs.run")] in (["interrupted"], []),
         "the cancel",
     )
+
+
+JAVASCRIPT = """
+const [sdk, apiUrl] = process.argv.slice(1);
+const { Client } = await import(sdk);
+const tokens = [];
+const input = { steps: 80, seconds: 0.05 };
+for await (const part of new Client({ apiUrl, apiKey: null }).runs.stream(null, "tokens", { input, streamMode: "custom" }))
+  if (part.event === "custom") tokens.push(part.data.token);
+console.log(JSON.stringify(tokens));
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sdk", ["@langchain/langgraph-sdk", "langgraph-sdk-latest"])
+async def test_the_javascript_sdk_goes_on_too(
+    cluster: Cluster, function: Function, gateway: Gateway, figures: Figures, node: None, sdk: str
+) -> None:
+    function.warm(1)
+    cluster.worker()
+    command = ["node", "--input-type=module", "--eval", JAVASCRIPT, sdk, gateway.url]
+    reading = await asyncio.create_subprocess_exec(*command, cwd=javascript.FOLDER, stdout=subprocess.PIPE)
+    output, _ = await asyncio.wait_for(reading.communicate(), PATIENCE)
+    assert json.loads(output) == list(range(80))
+    assert len(function.invocations) >= 3
+    figures("Lambda carry-over, JavaScript", invocations=len(function.invocations), gaps=0, repeats=0)
