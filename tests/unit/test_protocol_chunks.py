@@ -503,6 +503,27 @@ async def test_a_run_leaves_what_it_leaves_otherwise(kind: str) -> None:
     assert [data for where, data in told.of("values") if not where] == values
 
 
+class Answer(TypedDict):
+    answer: str
+
+
+class Question(Log, Answer, total=False):
+    question: str
+
+
+async def test_states_are_told_whole_and_the_output_is_what_was_declared() -> None:
+    builder = StateGraph(Question, output_schema=Answer)
+    builder.add_node("think", lambda state: {"log": ["hm"]})
+    builder.add_node("say", lambda state: {"answer": state["question"].upper()})
+    builder.add_edge(START, "think")
+    builder.add_edge("think", "say")
+    graph = builder.compile()
+    told = await told_by(graph, {"question": "q"})
+    assert told.of("values")[-1] == ("", {"question": "q", "log": ["hm"], "answer": "Q"})
+    assert [data for _, data in told.of("updates")] == [{"log": ["hm"]}, {"answer": "Q"}]
+    assert told.output == (await told_by(graph, {"question": "q"}, protocol=False)).output == {"answer": "Q"}
+
+
 class Redacting(StreamTransformer):
     """Changes what models say, withholds custom data, counts, and has a last word."""
 

@@ -20,6 +20,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph._internal._config import patch_configurable
 from langgraph._internal._constants import CONFIG_KEY_STREAM_MESSAGES_V2
 from langgraph.pregel import Pregel
+from langgraph.types import StateSnapshot
 
 from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.progress import Progress
@@ -65,7 +66,7 @@ class GraphStream:
             Exception: whatever the graph raises.
         """
         announced: set[str] = set()
-        tell = False
+        lost: StateSnapshot | None = None
         if self._progress.own:
             config = going_on(config, self._progress, graph)
             # it tells its state by itself only if subgraphs are resumed, and a crash may have kept this from being sent
@@ -74,25 +75,23 @@ class GraphStream:
             if self._claimed.continued:
                 announced = {interrupt.id for interrupt in state.interrupts}
             elif not self._progress.spaces:
-                tell = True
+                lost = state
         kwargs = self._claimed.run.kwargs
         arguments: dict[str, Any] = {
             "context": kwargs.get("context") or None,
-            # what the graph's author declared as its output, and not its whole state
-            "output_keys": graph.output_channels,
             "interrupt_before": kwargs.get("interrupt_before"),
             "interrupt_after": kwargs.get("interrupt_after"),
             "durability": kwargs["durability"],
             "control": self._control,
         }
         if not is_protocol_run(kwargs):
-            await self._in_modes(graph, value, config, arguments, tell=tell)
+            await self._in_modes(graph, value, config, arguments, lost=lost)
             return
         resumed = self._progress.spaces if self._claimed.continued else ()
         self._records = RecordTranslator(
             temporary=self._claimed.temporary, mask=self._mask, resumed=resumed, announced=announced
         )
-        await self._as_records(self._records, graph, value, config, arguments, tell=tell)
+        await self._as_records(self._records, graph, value, config, arguments, lost=lost)
 
     def closing(self, status: Status, error: str | None = None) -> tuple[Event, ...]:
         """What is left to be said of a run that has not come to its end by itself."""
@@ -105,15 +104,20 @@ class GraphStream:
         config: RunnableConfig,
         arguments: dict[str, Any],
         *,
-        tell: bool,
+        lost: StateSnapshot | None,
     ) -> None:
         """The modes that the client asked for."""
         kwargs = self._claimed.run.kwargs
         modes, subgraphs = kwargs["stream_mode"], kwargs["subgraphs"]
         translator = ChunkTranslator(modes, subgraphs=subgraphs, temporary=self._claimed.temporary, mask=self._mask)
-        if tell:
+        if lost is not None:
             await self._emit(translator.events("values", (), self._output.values))
-        arguments |= {"stream_mode": translator.graph_modes, "subgraphs": subgraphs}
+        arguments |= {
+            # what the graph's author declared as its output, and not its whole state
+            "output_keys": graph.output_channels,
+            "stream_mode": translator.graph_modes,
+            "subgraphs": subgraphs,
+        }
         if "events" in modes:
             async for event in graph.astream_events(value, config, version="v2", **arguments):
                 await self._emit(translator.graph_event(event, self._output.take, self._repeats))
@@ -134,11 +138,11 @@ class GraphStream:
         config: RunnableConfig,
         arguments: dict[str, Any],
         *,
-        tell: bool,
+        lost: StateSnapshot | None,
     ) -> None:
         """Everything, as records of the thread protocol."""
-        if tell:
-            first: Params = {"namespace": (), "timestamp": _now(), "data": self._output.values}
+        if lost is not None:
+            first: Params = {"namespace": (), "timestamp": _now(), "data": lost.values}
             await self._emit(translator.records("values", first))
         # values as the state holds them: LangGraph would turn those of subgraphs, too, into the root's own class
         graph._output_mapper = graph._state_mapper = None
@@ -149,7 +153,8 @@ class GraphStream:
             async for part in parts:
                 method, namespace = part["type"], part["ns"]
                 if method == "values" and not namespace:
-                    self._output.take(part["data"])
+                    # the records tell the whole state, of which the output is what the graph's author declared as such
+                    self._output.take(declared(graph, part["data"]))
                 again = self._repeats(method, namespace, part["data"])
                 params: Params = {"namespace": namespace, "timestamp": _now(), "data": part["data"]}
                 if method == "values":
