@@ -7,18 +7,22 @@ it, and always the end of the run.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
 import redis
-from dev_server import PATIENCE, DevServer
+from cluster import Cluster
+from dev_server import PATIENCE, ROOT, DevServer
 from figures import Figures, sizes
 from protocol_client import ProtocolThread, ends_a_run
 
 pytestmark = pytest.mark.timeout(120)
 
+DIFFERENTIAL = ROOT / "tests" / "fixtures" / "projects" / "differential" / "langgraph.json"
 #: Laps of the graph that give about 200 events; of a legacy run, which is translated, half as many.
 LAPS = {"protocol": 5, "legacy": 3}
 MODES = ["values", "updates", "messages-tuple", "custom", "tasks", "checkpoints"]
@@ -123,3 +127,94 @@ async def test_numbers_of_another_thread_leave_nobody_in_silence(sample_server: 
     await thread.until_over()
     values, over = await thread.events(2, since=10_000)
     assert (values["method"], ends_a_run(over)) == ("values", True)
+
+
+@dataclass
+class Readers:
+    """One client listens all the time, one is cut off after every few events, and one comes when all is over."""
+
+    thread: ProtocolThread
+    chance: random.Random
+    steady: list[dict[str, Any]] = field(default_factory=list)
+    interrupted: list[dict[str, Any]] = field(default_factory=list)
+    late: list[dict[str, Any]] = field(default_factory=list)
+
+    async def read(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.thread.listen(self.steady))
+            group.create_task(self._come_back())
+        await self.thread.listen(self.late)
+
+    async def _come_back(self) -> None:
+        since = 0
+        while not self.interrupted or not ends_a_run(self.interrupted[-1]):
+            await self.thread.listen(self.interrupted, since=since, most=self.chance.randrange(1, 9))
+            since = self.interrupted[-1]["seq"]
+
+    async def have_more(self) -> None:
+        """Until a few more events have come."""
+        seen = len(self.steady) + self.chance.randrange(20, 60)
+        async with asyncio.timeout(PATIENCE):
+            while len(self.steady) < seen and not self.late:
+                await asyncio.sleep(0.02)
+
+    def have_the_same(self, *, lost: bool, laps: int) -> dict[str, int]:
+        """Each event has one number, one id and one content for all of them; what was counted."""
+        known = {event["seq"]: event for event in self.steady}
+        repeats = 0
+        for events in (self.steady, self.interrupted, self.late):
+            assert [event["seq"] for event in events] == sorted({event["seq"] for event in events})
+            assert all(known[event["seq"]] == event for event in events)
+            assert events[-1] == self.steady[-1]
+            repeats += len(events) - len({event["event_id"] for event in events})
+        assert repeats == 0
+        # what is left of the log is told to whoever comes, from its first event on
+        assert self.late == self.steady[len(self.steady) - len(self.late) :]
+        assert lost or self.interrupted == self.steady == self.late
+        values = [event for event in self.steady if event["method"] == "values" and not event["params"]["namespace"]]
+        assert values[-1]["params"]["data"]["lap"] == laps
+        missed = len(self.steady) - len(self.interrupted)
+        return {"events": len(self.steady), "missed": missed, "late": len(self.late), "repeats": repeats}
+
+
+async def test_redis_forgets_a_run_that_goes_on(sample_server: DevServer, seed: int) -> None:
+    readers = Readers(ProtocolThread(sample_server.url), random.Random(seed))
+    reading = asyncio.create_task(readers.read())
+    run_id = await readers.thread.start("laps", laps(6), config={"recursion_limit": 1000})
+    await readers.have_more()
+    with redis.Redis.from_url(sample_server.redis_uri) as store:
+        store.delete(*store.keys(f"*{run_id}*"), *store.keys(f"*{readers.thread.thread_id}*"))
+    await reading
+    readers.have_the_same(lost=True, laps=6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("cluster", [DIFFERENTIAL], indirect=True)
+async def test_everybody_has_the_same_events(cluster: Cluster, figures: Figures, seed: int) -> None:
+    """Workers hand a run on and are killed, and Redis forgets everything."""
+    chance = random.Random(seed)
+    numbers = {"handoff": ("HANDOFFS", 20), "kill": ("KILLS", 10), "loss": ("LOSSES", 5)}
+    faults = [fault for fault, (name, most) in numbers.items() for _ in range(int(os.environ.get(name, most)))]
+    chance.shuffle(faults)
+    number = 3 + 3 * len(faults)
+    readers = Readers(ProtocolThread(cluster.url), chance)
+
+    async def do(fault: str) -> None:
+        if fault == "loss":
+            with redis.Redis.from_url(cluster.environ["REDIS_URI"]) as store:
+                store.delete(*store.keys(f"{cluster.environ['REDIS_KEY_PREFIX']}*"))
+        for worker in cluster.workers:
+            if worker.running and fault != "loss":
+                worker.kill() if fault == "kill" else worker.process.terminate()
+
+    async with cluster.supervised(1, MAX_RUN_ATTEMPTS="100"):
+        reading = asyncio.create_task(readers.read())
+        await readers.thread.start("laps", laps(number), config={"recursion_limit": 10_000})
+        for fault in faults:
+            await readers.have_more()
+            await do(fault)
+        await reading
+    counted = readers.have_the_same(lost="loss" in faults, laps=number)
+    said = " ".join(f"{faults.count(fault)} {fault}" for fault in numbers)
+    figures("R18 v2 faults", faults=said, **counted, seed=seed)

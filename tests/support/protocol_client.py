@@ -71,15 +71,26 @@ class ProtocolThread:
         assert not part.ended
         return [document(received) for received in part.events]
 
-    async def until_over(self, runs: int = 1, *, every: int = 1, since: int = 0, **wanted: Any) -> list[dict[str, Any]]:
-        """Events up to the end of so many runs, over connections that are cut after each ``every`` events."""
+    async def listen(self, found: list[dict[str, Any]], *, since: int = 0, most: int | None = None) -> None:
+        """The events of one connection as they come, up to the end of a run, or of so many of them."""
+        body = {"channels": CHANNELS, "since": since}
+        path = f"/threads/{self.thread_id}/stream/events"
+        async with (
+            httpx.AsyncClient(base_url=self.url, timeout=PATIENCE) as client,
+            client.stream("POST", path, json=body) as response,
+        ):
+            async for line in response.aiter_lines():
+                if line.startswith("data: "):
+                    found.append(json.loads(line.removeprefix("data: ")))
+                    most = most and most - 1
+                    if ends_a_run(found[-1]) or most == 0:
+                        return
+
+    async def until_over(self, runs: int = 1, *, since: int = 0, **wanted: Any) -> list[dict[str, Any]]:
+        """Events up to the end of so many runs, over connections that are cut after each event."""
         found: list[dict[str, Any]] = []
         while runs:
-            part = await self.events(every, since=since, **wanted)
-            for event in part:
-                found.append(event)
-                since = event["seq"]
-                runs -= ends_a_run(event)
-                if not runs:
-                    break
+            found += await self.events(1, since=since, **wanted)
+            since = found[-1]["seq"]
+            runs -= ends_a_run(found[-1])
         return found
