@@ -184,6 +184,21 @@ async def test_what_is_no_longer_kept_comes_as_the_state(sample_server: DevServe
             assert json.loads(state.data) == values
 
 
+async def test_a_question_is_told_to_those_who_come_too_late(sample_server: DevServer) -> None:
+    async with sample_server.client() as client:
+        thread_id = (await client.threads.create())["thread_id"]
+        body: dict[str, Any] = {"input": {"log": []}, "stream_mode": ["updates"], "stream_resumable": True}
+        run_id = (await client.runs.create(thread_id, "ask", **body))["run_id"]
+        values = await client.runs.join(thread_id, run_id)
+    with redis.Redis.from_url(sample_server.redis_uri) as store:
+        assert store.delete(*store.keys(f"*{run_id}*")) > 0
+    path = f"/threads/{thread_id}/runs/{run_id}/stream"
+    (state,) = (await read_part(sample_server.url, path, headers={"Last-Event-ID": "-1"})).events
+    (asked,), (asks,) = values.pop("__interrupt__"), (told := json.loads(state.data)).pop("__interrupt__")
+    assert (asks["id"], asks["value"]) == (asked["id"], {"question": "ask"})
+    assert told == values
+
+
 async def test_the_python_sdk_comes_back_by_itself(
     sample_server: DevServer, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

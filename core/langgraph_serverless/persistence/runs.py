@@ -124,8 +124,11 @@ class RunResult:
     @property
     def thread_output(self) -> Any:
         """What the thread has come to, in the form in which wait would answer it."""
-        if self.thread_error is not None:
-            return {"__error__": self.thread_error}
+        return {"__error__": self.thread_error} if self.thread_error is not None else self.thread_state
+
+    @property
+    def thread_state(self) -> Any:
+        """The thread's values, with what it asks if it waits."""
         asked = [interrupt for task in (self.thread_interrupts or {}).values() for interrupt in task]
         if asked and isinstance(self.thread_values, dict | None):
             return {**(self.thread_values or {}), "__interrupt__": asked}

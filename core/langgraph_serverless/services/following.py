@@ -147,7 +147,7 @@ def snapshot(result: RunResult, *, current: bool = False) -> list[Event]:
     error = [Event(ERROR, dump_json(result.error))] if failed else []
     if failed and (result.hidden or not current):
         return error
-    values = result.thread_values if current and not result.hidden else result.output
+    values = result.thread_state if current and not result.hidden else result.output
     return [Instead("values", dump_json(values)), *error]
 
 
