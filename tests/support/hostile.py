@@ -177,6 +177,10 @@ def assert_error(response: httpx.Response, note: str) -> None:
     body = response.json()
     if body == {"error": "Key is required"}:
         return
+    if body.get("type") == "error":  # the thread protocol's form
+        assert body["error"] == "invalid_argument", note
+        assert body["message"], note
+        return
     assert isinstance(body["detail"], str), note
     assert 0 < len(body["detail"]) < LONGEST_DETAIL, note
     for word in ("psycopg", "Traceback", 'File "'):
