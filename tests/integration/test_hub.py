@@ -299,6 +299,25 @@ async def test_of_large_events_a_reader_holds_one(hub: EventHub, log: RedisEvent
     assert found == quick
 
 
+async def test_slow_readers_hold_a_large_event_together(hub: EventHub, log: RedisEventLog) -> None:
+    mine = lease()
+    await log.append(mine, [Event("custom", b"0"), Event("values", b"x" * 1_000_000), END])
+    found: list[Event] = []
+    slow = [hub.read(mine.run_id, "0-0") for _ in range(20)]
+    for batches in slow:  # one after the other, so that they do not share a fetch
+        async for batch in batches:
+            found.extend(batch)
+            if batch and batch[-1].name == "values":
+                break
+    held = [event for event in found if event.name == "values"]
+    assert len(held) == 20
+    assert len({id(event.data) for event in held}) == 1
+    for batches in slow:
+        assert [event.name for event in await collect(batches)] == ["__end__"]
+    del held, found
+    assert not hub._large
+
+
 @pytest.fixture
 def small_log(redis: Redis) -> RedisEventLog:
     return RedisEventLog(redis, PREFIX, SETTINGS.replace(stream_max_events=100))

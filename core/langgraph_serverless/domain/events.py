@@ -21,7 +21,7 @@ METADATA = "metadata"
 ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Event:
     """One event of a run.
 

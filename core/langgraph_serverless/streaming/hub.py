@@ -22,8 +22,9 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -33,12 +34,12 @@ from langgraph_serverless.domain.events import END, Event
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.event_loop import within
 from langgraph_serverless.streaming.keys import END_WORD, NEW_WORD, events_key, index_key
-from langgraph_serverless.streaming.reader import Reader, events_in, that_fit
+from langgraph_serverless.streaming.reader import BATCH_BYTES, Reader, events_in, that_fit
 
 logger = logging.getLogger("langgraph_serverless.streaming")
 
-#: Streams that are fetched in one round trip.
-MOST_STREAMS_PER_FETCH = 32
+#: Streams that are fetched in one round trip, unless it is too much: a Redis that takes long is taken for one that is away.
+MOST_STREAMS_PER_FETCH, MOST_BYTES_PER_FETCH = 32, 2 * 2**20
 #: Between pings (seconds) on the connection that hears; silence for twice as long means that it is dead.
 PING_EVERY = 2.5
 #: A client waits for the answer, and the run's row says as much (seconds).
@@ -63,6 +64,8 @@ class EventHub:
         self._tasks: list[asyncio.Task[None]] = []
         self._hears = False
         self._fetches = True
+        #: Large events that somebody holds: slow readers of the same one hold it together.
+        self._large: WeakValueDictionary[tuple[bytes, str], Event] = WeakValueDictionary()
 
     @property
     def connected(self) -> bool:
@@ -249,18 +252,33 @@ class EventHub:
             self._wake([reader for reader in dirty if reader in self._readers.get(reader.key, ())])
 
     async def _fetch(self, readers: Sequence[Reader]) -> None:
-        for first in range(0, len(readers), MOST_STREAMS_PER_FETCH):
-            some = readers[first : first + MOST_STREAMS_PER_FETCH]
-            # readers at the same place share what is fetched
-            groups: dict[tuple[Any, ...], list[Reader]] = {}
-            for reader in some:
-                groups.setdefault(reader.command(), []).append(reader)
+        # readers at the same place share what is fetched
+        groups: dict[tuple[Any, ...], list[Reader]] = {}
+        for reader in readers:
+            groups.setdefault(reader.command(), []).append(reader)
+        for commands in _in_parts(groups):
             async with self._redis.pipeline(transaction=False) as pipe:
-                for command in groups:
+                for command in commands:
                     pipe.execute_command(*command)
                 answers = await pipe.execute()
-            for group, entries in zip(groups.values(), answers, strict=True):
-                batch = that_fit(events_in(entries))
+            for command, entries in zip(commands, answers, strict=True):
+                group, batch = groups[command], that_fit(events_in(entries))
+                if len(batch) == 1 and len(batch[0].data) > BATCH_BYTES:
+                    batch = [self._large.setdefault((group[0].key, batch[0].id), batch[0])]
                 for reader in group:
                     reader.deliver(len(entries), batch)
-            self._wake(reader for reader in some if reader.behind)
+                self._wake(reader for reader in group if reader.behind)
+
+
+def _in_parts(groups: Mapping[tuple[Any, ...], Sequence[Reader]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """The commands, in parts that go out in one round trip."""
+    part: list[tuple[Any, ...]] = []
+    size = 0
+    for command, (reader, *_) in groups.items():
+        if part and (len(part) == MOST_STREAMS_PER_FETCH or size + reader.expected > MOST_BYTES_PER_FETCH):
+            yield part
+            part, size = [], 0
+        part.append(command)
+        size += reader.expected
+    if part:
+        yield part

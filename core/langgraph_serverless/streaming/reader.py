@@ -20,7 +20,8 @@ from langgraph_serverless.streaming.keys import CUT
 #: What a batch of several events does not exceed.
 BATCH_BYTES = 64 * 1024
 MOST_EVENTS = 500
-FIRST_EVENTS = 16
+#: How many are asked for before anything is known of their size, and how many times as many as before at most.
+FIRST_EVENTS, GROWTH = 2, 8
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
 
@@ -66,6 +67,7 @@ class Reader:
         "behind",
         "end_only",
         "ended",
+        "expected",
         "key",
     )
 
@@ -76,6 +78,8 @@ class Reader:
         self.ended = False
         #: There may be entries after the batch.
         self.behind = False
+        #: Size of the next answer (bytes), by what those before were like.
+        self.expected = BATCH_BYTES
         self._position = None if after == "$" else after
         #: The position is somebody else's word, about an event that may be gone; the first answer is to begin with it.
         self._joins = self._position not in {None, "0-0"}
@@ -141,8 +145,9 @@ class Reader:
         elif events:
             self.behind = fetched > len(events) or fetched >= self._count
             size = sum(len(event.data) for event in events)
-            most = min(MOST_EVENTS, 4 * self._count)  # larger events may follow
+            most = min(MOST_EVENTS, GROWTH * self._count)  # larger events may follow
             self._count = max(1, min(most, BATCH_BYTES * len(events) // (size + 1)))
+            self.expected = size * self._count // len(events)
             events = self._without_gaps(events)
         else:
             self.behind = False
