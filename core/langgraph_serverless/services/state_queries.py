@@ -124,7 +124,8 @@ class QueriesInFunction:
 
 async def answer_event(queries: StateQueries, question: Mapping[str, Any]) -> Document:
     """The state function's part of ``QueriesInFunction``."""
-    caller, thread_id = Principal(**question["caller"]), uuid.UUID(question["thread_id"])
+    who, thread_id = question["caller"], uuid.UUID(question["thread_id"])
+    caller = Principal(identity=who["identity"], permissions=tuple(who["permissions"]), user=who["user"])
     try:
         if question["what"] == "get":
             return {"result": await queries.get(caller, thread_id, **question["arguments"])}
