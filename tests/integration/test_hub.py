@@ -314,7 +314,7 @@ async def test_slow_readers_hold_a_large_event_together(hub: EventHub, log: Redi
     assert len({id(event.data) for event in held}) == 1
     for batches in slow:
         assert [event.name for event in await collect(batches)] == ["__end__"]
-    del held, found
+    del held, found, batch, batches, slow
     assert not hub._large
 
 
