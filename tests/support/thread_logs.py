@@ -57,7 +57,7 @@ class FollowedThread:
     """Stands for ``ThreadStreamService``: a thread of which more may be said while it is followed."""
 
     def __init__(self, *logs: RunLog, batch: int = 3, left: Left | None = None) -> None:
-        self.left_behind = left or Left(None, None)
+        self.left_behind = left or Left(True, None, None)
         self.entries = [entry for log in logs for entry in log.entries]
         self.opened = 0
         self.closed = False

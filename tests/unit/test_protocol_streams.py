@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, cast
 
 from thread_logs import FollowedThread, RunLog
@@ -142,7 +143,7 @@ def ended(log: RunLog, *, next_base: int | None) -> Left:
     """What is left of a thread whose last run was this one, and whose logs are gone."""
     end = log.entries[-1].event
     return Left(
-        next_base, [ThreadEvent(log.run, Event(name, data)) for name, data in ((GAP, b""), (end.name, end.data))]
+        True, next_base, [ThreadEvent(log.run, Event(name, data)) for name, data in ((GAP, b""), (end.name, end.data))]
     )
 
 
@@ -164,17 +165,19 @@ async def test_who_comes_back_when_all_is_gone_gets_the_state() -> None:
     # it is known which numbers the end had, and who has had it
     assert await back(1, ended(log, next_base=3)) == [(2, *told[0]), (3, *told[1])]
     assert await back(3, ended(log, next_base=3)) == []
+    # what is there is only slow to come
+    assert await back(1, replace(ended(log, next_base=3), gone=False)) == []
     # of another thread that had this id
     assert await back(99, ended(log, next_base=3)) == [(2, *told[0]), (3, *told[1])]
     # a run goes on, and will end; or there never was one
-    assert await back(1, Left(None, ())) == []
-    assert await back(1, Left(None, None)) == []
+    assert await back(1, Left(True, None, ())) == []
+    assert await back(1, Left(True, None, None)) == []
     assert await back(0, ended(log, next_base=3)) == []
 
 
 async def test_numbers_that_nobody_gave_out_leave_nobody_in_silence() -> None:
     log = RunLog().begin()
-    followed = FollowedThread(left=Left(None, None))
+    followed = FollowedThread(left=Left(True, None, None))
     opened = session(followed)
     opened.subscribe(asking(since=99))
     async with aclosing(opened.events()) as batches, asyncio.timeout(10):
@@ -189,7 +192,7 @@ async def test_numbers_that_nobody_gave_out_leave_nobody_in_silence() -> None:
 async def test_a_run_whose_log_is_lost_while_it_is_listened_to_ends_for_who_was_ahead() -> None:
     """Its end is made from its row, with a number that this client has had."""
     log = RunLog().begin().end("success", {"a": 1})
-    followed = FollowedThread(left=Left(None, ()))
+    followed = FollowedThread(left=Left(True, None, ()))
     opened = session(followed)
     opened.subscribe(asking("values", "lifecycle", since=50))
     found: list[Any] = []

@@ -191,6 +191,8 @@ class _Reading:
         elif since == left.next_base:
             self.seq = since  # they have had the end
             return
+        elif not left.gone:
+            return  # it is on its way, only slow
         translator = ThreadTranslator()
         events = [event for entry in left.end or () for event in translator.events(entry)]
         if events:

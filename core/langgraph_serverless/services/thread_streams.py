@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from langgraph_serverless.domain.cursors import parse_event_id
+from langgraph_serverless.domain.cursors import FROM_THE_START, parse_event_id
 from langgraph_serverless.domain.events import ERROR, METADATA, Event, is_gap, state_in
 from langgraph_serverless.domain.ports import EventReader
 from langgraph_serverless.domain.principal import Principal
@@ -40,6 +40,8 @@ __all__ = ["Left", "ThreadBatches", "ThreadStreamService"]
 class Left:
     """What a reader is told who comes back too late."""
 
+    #: No run has a log any longer.
+    gone: bool
     #: Where the sequence numbers of the next run begin; None if nobody remembers, or while a run goes on.
     next_base: int | None
     #: A gap, and the end of the run that was the last one; nothing while one goes on. None if there never was one.
@@ -93,14 +95,17 @@ class ThreadStreamService:
                 yield batch
 
     async def left(self, thread_id: uuid.UUID) -> Left:
-        """What there is to say of a thread of whose logs nothing is left.
+        """What there is to say to who comes back to a thread and finds nothing new.
 
         Raises:
             UnavailableError: it cannot be had now.
         """
         rows = ThreadRows(self._database, self._runs, thread_id)
-        following = await self._index.next_base(thread_id) if self._index is not None else None
-        return Left(following, await rows.last_end())
+        if self._index is None:
+            return Left(gone=True, next_base=None, end=await rows.last_end())
+        view = await self._index.view(thread_id, FROM_THE_START)
+        gone = all(ends.last is None for ends in view.runs)
+        return Left(gone=gone, next_base=await self._index.next_base(thread_id), end=await rows.last_end())
 
     async def stream(
         self,
