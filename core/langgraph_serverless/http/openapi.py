@@ -16,6 +16,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from langgraph_serverless import __version__
+from langgraph_serverless.domain import protocol_commands
 from langgraph_serverless.domain.idempotency import HEADER, REPLAYED
 from langgraph_serverless.http.body import MODEL_ATTRIBUTE, REQUIRED_ATTRIBUTE
 from langgraph_serverless.http.schemas.shared import ErrorResponse
@@ -129,6 +130,11 @@ def _add_answers(operation: Schema, components: dict[str, Schema]) -> None:
         # as clients know it
         error = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
         responses["400"]["content"][_JSON] = {"schema": error, "example": {"error": "Key is required"}}
+    if name == "send_command":
+        # what is JSON and no command gets an answer of the protocol's form
+        forms = [{"$ref": _REFERENCES.format(model=model)} for model in ("CommandAnswer", "ErrorResponse")]
+        example = {"type": "error", "id": None, "error": "invalid_argument", "message": protocol_commands.NO_COMMAND}
+        responses["400"]["content"][_JSON] = {"schema": {"anyOf": forms}, "example": example}
     responses["503"]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
 

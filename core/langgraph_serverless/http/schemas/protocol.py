@@ -46,7 +46,7 @@ class CommandAnswer(ResponseModel):
     """The answer to a command: ``result`` and ``meta`` of one that was carried out, ``error`` and ``message`` of one that was not."""
 
     type: Literal["success", "error"]
-    id: int
+    id: Any
     result: JsonObject | None = None
     meta: CommandMeta | None = None
     error: str | None = None
