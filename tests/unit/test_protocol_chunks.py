@@ -528,7 +528,7 @@ class Redacting(StreamTransformer):
     """Changes what models say, withholds custom data, counts, and has a last word."""
 
     before_builtins = True
-    required_stream_modes = ("messages", "custom")
+    required_stream_modes = ("messages", "custom", "debug")
 
     def __init__(self, scope: tuple[str, ...] = ()) -> None:
         super().__init__(scope)
@@ -591,6 +591,7 @@ async def test_transformers_of_the_graph_change_withhold_and_add() -> None:
     ]
     assert deltas == [("", "***"), ("sub", "***")]
     custom = [data for _, data in told.of("custom")]
+    assert {data.get("name") for data in custom} == {"words", "states"}
     assert {"name": "words", "payload": "secret"} in custom
     assert custom[-1] == {"name": "words", "payload": "the end"}
     assert {data["payload"] for data in custom if data["name"] == "states"} >= {0, 1}

@@ -81,7 +81,7 @@ def slim(value: Any) -> Any:
 def _slim(value: Any, *, listed: bool) -> Any:
     if isinstance(value, _SCALARS):
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):
         if listed and (role := _role(value.get("type"))) and ("content" in value or role == "remove"):
             return _message(role, value)
         return {key: _slim(item, listed=False) for key, item in value.items()}
@@ -89,11 +89,11 @@ def _slim(value: Any, *, listed: bool) -> Any:
         isinstance(value, tuple) and not hasattr(value, "_asdict")
     ):
         return [_slim(item, listed=True) for item in value]
-    if _is_message(value):
-        role = _role(value.type)
-        if listed and role:
-            return _message(role, _fields(value))
-        return value
+    # a message is told by its fields; to ask a pydantic model for what it does not have is slow
+    fields: Mapping[str, Any] = getattr(value, "__dict__", {})
+    if "additional_kwargs" in fields and "content" in fields and "type" in fields:
+        role = _role(fields["type"]) if listed else None
+        return value if role is None else _message(role, fields)
     if isinstance(plain := to_json(value), dict | list):
         return _slim(plain, listed=listed)
     return plain
@@ -101,15 +101,6 @@ def _slim(value: Any, *, listed: bool) -> Any:
 
 def _role(kind: Any) -> str | None:
     return ROLES.get(kind) if isinstance(kind, str) else None
-
-
-def _is_message(value: Any) -> bool:
-    return hasattr(value, "additional_kwargs") and hasattr(value, "content") and hasattr(value, "type")
-
-
-def _fields(message: Any) -> dict[str, Any]:
-    keys = ("content", "additional_kwargs", *_WHERE_FULL, *_WHERE_THERE)
-    return {key: getattr(message, key) for key in keys if hasattr(message, key)}
 
 
 def _message(role: str, message: Mapping[str, Any]) -> dict[str, Any]:

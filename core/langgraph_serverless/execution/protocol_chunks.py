@@ -95,7 +95,7 @@ class RecordTranslator:
             yield record("tools", namespace, now, self._tool(data))
         elif method == "custom":
             yield record("custom", namespace, now, {"payload": data})
-        else:
+        elif method != "debug":  # which only a transformer asks for, and no channel has
             # what a transformer of the graph's author streams under a name of its own
             named = {"name": method.removeprefix("custom:"), "payload": data}
             yield record("custom", namespace, now, named)
