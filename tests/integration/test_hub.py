@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 from langgraph_serverless.cli.laptop.valkey import EmbeddedValkey
-from langgraph_serverless.domain.events import Event, end_marker, is_gap
+from langgraph_serverless.domain.events import DELAYED, Event, end_marker, is_gap
 from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.settings import Settings
@@ -225,6 +225,30 @@ async def test_silence_gives_empty_batches(hub: EventHub) -> None:
     assert time.monotonic() - started < 2
     await events.aclose()  # type: ignore[attr-defined]
     assert not hub._readers
+
+
+async def test_who_has_to_wait_for_others_is_told_so(hub: EventHub, log: RedisEventLog) -> None:
+    mine, going = lease(), asyncio.Event()
+    fetch = hub._fetch
+
+    async def slow_fetch(wanted: Sequence[Reader]) -> None:
+        await going.wait()
+        await fetch(wanted)
+
+    hub._fetch = slow_fetch  # type: ignore[method-assign]
+    await log.append(mine, [*numbered(1, 2), END])
+    batches = hub.read(mine.run_id, "0-0")
+    async with asyncio.timeout(10):
+        while await anext(batches) is not DELAYED:
+            pass  # it has not connected yet
+        assert await anext(batches) is DELAYED
+        going.set()
+        assert numbers(await collect(batches)) == [1, 2]
+    idle = hub.read(lease().run_id, "0-0")
+    async with asyncio.timeout(10):
+        while await anext(idle) is DELAYED:
+            pass  # but who has been served and gets nothing is not
+    await idle.aclose()  # type: ignore[attr-defined]
 
 
 async def test_five_hundred_readers_share_two_connections(hub: EventHub, log: RedisEventLog, redis: Redis) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from langgraph_serverless.domain.events import Event, end_marker
+from langgraph_serverless.domain.events import DELAYED, Event, end_marker
 from langgraph_serverless.domain.runs import RunStatus
 from langgraph_serverless.persistence.runs import RunResult
 from langgraph_serverless.services import following
@@ -57,6 +57,14 @@ async def test_a_slow_client_gets_what_the_log_has_of_a_run_that_is_over(monkeyp
         found.extend(batch)
         await asyncio.sleep(0.08)  # all of it takes longer than the grace
     assert found == [*events, END]
+
+
+async def test_a_log_that_others_are_served_from_is_waited_for() -> None:
+    """Not having been asked is no silence."""
+    event = Event("custom", b"1", "1-0")
+    log = Log(DELAYED, DELAYED, [event], DELAYED, [END])
+    found = [event async for batch in follower(log, over).follow(uuid.uuid4(), "0-0") for event in batch]
+    assert found == [event, END]
 
 
 async def test_a_log_that_says_nothing_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

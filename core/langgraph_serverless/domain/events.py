@@ -6,6 +6,7 @@ every run is the end marker, which readers act on and never send: it carries the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,3 +63,11 @@ def output_of(marker: Event) -> bytes:
     """The JSON text of the output in an end marker; cut out, not parsed, as it may be large."""
     _, _, rest = marker.data.partition(b',"output":')
     return rest[:-1]
+
+
+class _Delayed(tuple[Event, ...]):
+    __slots__ = ()
+
+
+#: An empty batch of a reader that lacks what the log may have for it, as others are being served: no sign that there is nothing.
+DELAYED: Sequence[Event] = _Delayed()

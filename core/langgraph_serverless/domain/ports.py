@@ -46,7 +46,7 @@ class EventReader(Protocol):
 
     Events come in the batches in which they were ready, so that they can be sent in one piece. An empty batch comes at
     least every few seconds while nothing happens: time for a keep-alive and for a look at the run's row, because the log
-    may be lost.
+    may be lost; unless it is ``DELAYED``, which says nothing of the log.
     """
 
     def read(self, run_id: uuid.UUID, after: str) -> AsyncIterator[Sequence[Event]]:

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import cast
 
-from langgraph_serverless.domain.events import ERROR, Event, end_marker
+from langgraph_serverless.domain.events import DELAYED, ERROR, Event, end_marker
 from langgraph_serverless.domain.ports import EventReader
 from langgraph_serverless.domain.runs import RunStatus
 from langgraph_serverless.domain.serialization import dump_json
@@ -82,7 +82,8 @@ class RunFollower:
                     if batch[-1].is_end:
                         return
                     continue
-                if hurry.is_set() or looks.due(connected=self._events is not None and self._events.connected):
+                connected = self._events is not None and self._events.connected
+                if batch is not DELAYED and (hurry.is_set() or looks.due(connected=connected)):
                     hurry.clear()
                     over, result = await self._look(run_id)
                     if over:

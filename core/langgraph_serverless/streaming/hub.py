@@ -30,7 +30,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from langgraph_serverless.domain.events import END, Event
+from langgraph_serverless.domain.events import DELAYED, END, Event
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.event_loop import within
 from langgraph_serverless.streaming.keys import END_WORD, NEW_WORD, events_key, index_key
@@ -57,6 +57,7 @@ class EventHub:
         self._keepalive = keepalive
         self._readers: dict[bytes, set[Reader]] = {}
         self._dirty: set[Reader] = set()
+        self._in_flight: set[Reader] = set()
         self._to_fetch = asyncio.Event()
         self._subscribe: set[bytes] = set()
         self._unsubscribe: set[bytes] = set()
@@ -117,13 +118,18 @@ class EventHub:
                     if reader.behind:  # it was busy with a large event
                         self._wake([reader])
                     await reader.wait(self._keepalive if self.connected else min(self._keepalive, _TICK_WHILE_AWAY))
-                    batch = reader.take()
+                    batch = reader.take() or self._nothing(reader)
                 # the next batch may be fetched while the caller is busy with this one
                 if not batch or reader.behind:
                     self._wake([reader])
                 yield batch
         finally:
             self._detach(reader)
+
+    def _nothing(self, reader: Reader) -> Sequence[Event]:
+        """The empty batch for a reader: its stream has nothing more, or has not been asked in time."""
+        waits = reader in self._dirty or reader in self._in_flight
+        return DELAYED if waits and self.connected else ()
 
     def _start(self) -> None:
         if not self._tasks:
@@ -236,8 +242,9 @@ class EventHub:
             await self._to_fetch.wait()
             self._to_fetch.clear()
             dirty, self._dirty = self._dirty, set()
+            self._in_flight = {reader for reader in dirty if reader.wants_fetch()}
             try:
-                await self._fetch([reader for reader in dirty if reader.wants_fetch()])
+                await self._fetch(tuple(self._in_flight))
             except (RedisError, OSError) as error:
                 if self._fetches:
                     logger.warning("The event log cannot be read: %s", error)
@@ -266,6 +273,7 @@ class EventHub:
                 if len(batch) == 1 and len(batch[0].data) > BATCH_BYTES:
                     batch = [self._large.setdefault((group[0].key, batch[0].id), batch[0])]
                 for reader in group:
+                    self._in_flight.discard(reader)
                     reader.deliver(len(entries), batch)
                 self._wake(reader for reader in group if reader.behind)
 
