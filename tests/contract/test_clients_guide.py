@@ -30,13 +30,15 @@ def shows(page: Path, output: str) -> bool:
     return f"```\n{ID.sub('ID', output)}```\n" in ID.sub("ID", page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("file", ["python_client.py", "javascript_client.mjs", "remote_graph.py", "curl.sh"])
+@pytest.mark.parametrize(
+    "file", ["python_client.py", "javascript_client.mjs", "remote_graph.py", "thread_stream.py", "curl.sh"]
+)
 def test_the_guide_shows_the_files_that_are_run(file: str) -> None:
     language = {".py": "python", ".mjs": "js", ".sh": "sh"}[Path(file).suffix]
     assert f"```{language}\n{(EXAMPLES / file).read_text()}```\n" in GUIDE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("file", ["python_client.py", "remote_graph.py"])
+@pytest.mark.parametrize("file", ["python_client.py", "remote_graph.py", "thread_stream.py"])
 def test_python(examples_server: DevServer, file: str) -> None:
     output = printed([sys.executable, EXAMPLES / file], examples_server.url)
     assert shows(GUIDE, output), output
