@@ -206,6 +206,24 @@ async def test_another_socket_goes_on_after_an_event(opened: Open) -> None:
             assert answer["result"]["replayed_events"] == len(socket.events)
 
 
+async def test_who_does_not_read_holds_nobody_up(opened: Open, sample_server: DevServer) -> None:
+    """Megabytes for a client that takes nothing for a while: the run ends, others read on, and nothing is missing afterwards."""
+    thread_id, large = str(uuid.uuid4()), "x" * 1_000_000
+    channels = {"channels": ["values", "lifecycle"]}
+    async with opened(thread_id, max_queue=1) as slow, opened(thread_id) as quick:
+        await slow.result("subscription.subscribe", channels)
+        await quick.result("subscription.subscribe", channels)
+        for _ in range(3):
+            await quick.result("run.start", {"assistant_id": "line", "input": {"kind": large}})
+            await quick.over()
+        async with httpx.AsyncClient(base_url=sample_server.url, timeout=PATIENCE) as http:
+            assert (await http.get(f"/threads/{thread_id}")).json()["status"] == "idle"
+        for _ in range(3):
+            await slow.over()
+        assert slow.events == quick.events
+        assert sum(event["method"] == "values" for event in slow.events) >= 12
+
+
 async def test_how_it_is_closed(opened: Open, sample_server: DevServer) -> None:
     async with opened("no-uuid") as socket:
         with pytest.raises(ConnectionClosed) as closed:
@@ -214,8 +232,7 @@ async def test_how_it_is_closed(opened: Open, sample_server: DevServer) -> None:
         assert closed.value.rcvd.code == 4422
     async with opened() as socket:
         with pytest.raises(ConnectionClosed) as closed:
-            await socket.connection.send(json.dumps({"id": 1, "method": "x" * (LIMIT + 1)}))
-            await socket.next()
+            await socket.ask("x" * (LIMIT + 1))
         assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
     with pytest.raises(InvalidStatus) as refused:
         async with connect(f"ws://127.0.0.1:{sample_server.port}/threads/{uuid.uuid4()}/commands"):
