@@ -76,11 +76,16 @@ class ThreadFollower:
         self._hurry = asyncio.Event()
         self._away_at: float | None = None
         self._stamps = Stamps()
+        self._found: tuple[IndexView, RecentRuns] | None = None
+
+    async def begin(self, after: str | None) -> None:
+        """Take the place in the thread's events at which ``batches`` begins; it does so itself if this is not called, or fails."""
+        self._found = await self._look(after)
 
     async def batches(self, after: str | None) -> ThreadBatches:
         """See ``ThreadStreamService.follow``."""
         pause, beat = FIRST_POLL, Beat(self._keepalive)
-        while (found := await self._look(after)) is None:
+        while (found := self._found or await self._look(after)) is None:
             events = await self._from_rows()
             if events or beat.due():
                 yield events
@@ -134,14 +139,14 @@ class ThreadFollower:
                 for event in batch:
                     if event.name == STATE_UPDATE:
                         await self._queue.put(event)
-                    elif event.name == RUN and self._is_new(run := ThreadRun.from_json(event.data)):
+                    elif event.name == RUN and await self._is_new(run := ThreadRun.from_json(event.data)):
                         self._known[run.run_id] = _Known(run)
                         self._hurry.set()
                         if self._current is not None:
                             self._events.nudge(self._current.run.run_id)
                         await self._queue.put(Begin(run, FROM_THE_START))
 
-    def _is_new(self, run: ThreadRun) -> bool:
+    async def _is_new(self, run: ThreadRun) -> bool:
         """Whether this announcement is of a run that is to be followed (again, if it was put back into the queue)."""
         known = self._known.get(run.run_id)
         if known is None:
@@ -149,10 +154,17 @@ class ThreadFollower:
                 del self._known[run_id]
             return True
         if known.ended:
-            return not run.over
+            # put back into the queue, if its log has begun again; else this is only late, and of a log that was lost before its end
+            return not run.over and await self._goes_on(run.run_id)
         if run.base > known.run.base:
             known.run = run  # its log has begun anew, elsewhere
         return False
+
+    async def _goes_on(self, run_id: uuid.UUID) -> bool:
+        try:
+            return await self._events.newest(run_id) not in {None, FROM_THE_START}
+        except UnavailableError:
+            return False
 
     async def _next(self, pump: asyncio.Task[None]) -> Begin | Event | None:
         """What comes next; None if nothing has for as long as clients can wait."""

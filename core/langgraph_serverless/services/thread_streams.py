@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
 
@@ -78,21 +79,26 @@ class ThreadStreamService:
             after: None: from now on, the rest of the run that is going on included. ``"0-0"``: also what is still there of
                 resumable runs. The id of an event: what came after it, of all runs.
         """
-        rows = ThreadRows(self._database, self._runs, thread_id)
-        if self._events is None or self._index is None:
-            batches = _by_rows(rows, after, self._keepalive)
-        else:
-            batches = ThreadFollower(
-                thread_id,
-                events=self._events,
-                index=self._index,
-                runs=self._follower,
-                rows=rows,
-                keepalive=self._keepalive,
-            ).batches(after)
-        async with aclosing(batches):
+        async with aclosing(self._followed(thread_id, after)[1]) as batches:
             async for batch in batches:
                 yield batch
+
+    def _followed(
+        self, thread_id: uuid.UUID, after: str | None
+    ) -> tuple[Callable[[], Awaitable[object]], ThreadBatches]:
+        """What takes the place at which the batches begin, and these."""
+        rows = ThreadRows(self._database, self._runs, thread_id)
+        if self._events is None or self._index is None:
+            return rows.first_look, _by_rows(rows, after, self._keepalive)
+        follower = ThreadFollower(
+            thread_id,
+            events=self._events,
+            index=self._index,
+            runs=self._follower,
+            rows=rows,
+            keepalive=self._keepalive,
+        )
+        return partial(follower.begin, after), follower.batches(after)
 
     async def left(self, thread_id: uuid.UUID) -> Left:
         """What there is to say to who comes back to a thread and finds nothing new.
@@ -115,7 +121,7 @@ class ThreadStreamService:
         last_event_id: str | None = None,
         modes: frozenset[ThreadStreamMode] = frozenset({ThreadStreamMode.RUN_MODES}),
     ) -> Joined:
-        """The thread's events as server-sent events, all of them with ids.
+        """The thread's events as server-sent events, all of them with ids. What happens once this has returned is among them.
 
         Raises:
             InvalidInputError: ``last_event_id`` is no event id.
@@ -124,7 +130,10 @@ class ThreadStreamService:
         cursor = None
         if self._carries_over and after is None:
             cursor = after = await self._now()
-        return Joined(True, _told(_sent(self.follow(thread_id, after), modes)), cursor)
+        begin, batches = self._followed(thread_id, after)
+        with suppress(UnavailableError):  # then it begins as soon as it can
+            await begin()
+        return Joined(True, _told(_sent(batches, modes)), cursor)
 
     async def _now(self) -> str | None:
         try:

@@ -189,8 +189,7 @@ class RedisEventLog:
                     tail.unsent.clear()
                     raise LeaseLostError(f"Run {lease.run_id} has a later worker; its events are not ours to write.")
                 tail.remove(count)
-                await self._tell(tail)
-            await self._tell(tail)  # what an outage kept from them before
+            await self._tell(tail)
         except (RedisError, OSError) as error:
             self._paused_until = time.monotonic() + PAUSE_AFTER_FAILURE
             if isinstance(error, TimeoutError | RedisTimeoutError):
