@@ -7,13 +7,18 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dev_server import PATIENCE
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langgraph.graph import START, MessagesState, StateGraph
+from pydantic import Field
 from worker_container import MakeContainer, working
 
 from langgraph_serverless.containers.worker import WorkerContainer
@@ -22,7 +27,9 @@ from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.protocol_records import slim
 from langgraph_serverless.domain.runs import CancelAction, Durability, Run, RunRequest
-from langgraph_serverless.execution.runner import RunSignals
+from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.execution.runner import HandedOff, RunSignals
 from langgraph_serverless.persistence.queue import QueueRepository
 
 PROJECTS = Path(__file__).parent.parent / "fixtures" / "projects"
@@ -199,6 +206,55 @@ async def test_a_question_is_asked_once_although_the_run_is_handed_on(container:
 
     async with working(container):
         await asyncio.gather(*(case(durability) for durability in Durability))
+
+
+class Halting(BaseChatModel):
+    """Stops in the midst of its first message for good."""
+
+    halted: list[bool] = Field(default_factory=list)
+
+    @property
+    def _llm_type(self) -> str:
+        return "halting"
+
+    def _generate(self, *_: Any, **__: Any) -> ChatResult:
+        raise NotImplementedError
+
+    async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[ChatGenerationChunk]:
+        yield ChatGenerationChunk(message=AIMessageChunk(content="so "))
+        if not self.halted:
+            self.halted.append(True)
+            await asyncio.Event().wait()
+        yield ChatGenerationChunk(message=AIMessageChunk(content="be it"))
+
+
+async def test_a_message_that_is_broken_off_by_a_release_ends(worker_on: MakeContainer) -> None:
+    model = Halting()
+
+    async def say(state: MessagesState) -> MessagesState:
+        return {"messages": [await model.ainvoke("?")]}
+
+    graph = StateGraph(MessagesState).add_node("say", say).add_edge(START, "say").compile()
+    container = await worker_on(GraphRegistry(read_project(DIFFERENTIAL), {"chat": graph}, None), **QUICK)
+    thread_id = await new_thread(container)
+    run = await container.runs.create(ANONYMOUS, asked_for("chat", input={"messages": []}), thread_id=thread_id)
+    queue = QueueRepository(container.database)
+    [claimed] = await queue.claim(owner="left", limit=1, lease=PATIENCE)
+    signals = RunSignals()
+    execution = asyncio.create_task(container.runner.execute(claimed, signals))
+    await told(container, run, b'"text":"so "')
+    signals.release()
+    with pytest.raises(HandedOff):
+        await execution
+    await queue.hand_off(claimed.lease)
+    async with working(container):
+        said = [data for name, data in read(await entries(container, run)) if name == "messages"]
+    kinds = [data["event"] for data in said]
+    first = kinds.index("error")
+    assert kinds[: first + 1] == ["message-start", "content-block-start", "content-block-delta", "error"]
+    assert kinds[first + 1] == "message-start"
+    assert kinds[-1] == "message-finish"
+    assert kinds.count("error") == 1
 
 
 async def test_a_cancelled_run_leaves_no_subgraph_open(container: WorkerContainer) -> None:

@@ -97,6 +97,11 @@ class GraphStream:
         """What is left to be said of a run that has not come to its end by itself."""
         return tuple(self._records.closing(_now(), status, error)) if self._records is not None else ()
 
+    async def broken_off(self) -> None:
+        """Say what is to be said of a run that was stopped within a superstep and goes on elsewhere."""
+        if self._records is not None:
+            await self._emit(self._records.broken_off(_now()))
+
     async def _in_modes(
         self,
         graph: Pregel[Any, Any, Any, Any],

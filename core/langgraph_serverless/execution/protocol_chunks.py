@@ -28,6 +28,8 @@ from langgraph_serverless.execution.protocol_lifecycle import Lifecycle, Status
 
 #: What is asked of the graph.
 MODES = ("values", "updates", "messages", "tools", "custom", "tasks", "checkpoints")
+#: Of a message whose model was stopped, as its node is executed again elsewhere.
+BEGINS_AGAIN = "The message was broken off; what wrote it begins again."
 #: The key under which LangGraph streams what nodes ask, and breakpoints.
 _INTERRUPT = "__interrupt__"
 #: And what it says about an update as a whole.
@@ -110,6 +112,11 @@ class RecordTranslator:
             self._messages.clear()
         for namespace, said in self._lifecycle.ends_all(status, error):
             yield record("lifecycle", namespace, now, said)
+
+    def broken_off(self, now: int) -> Iterator[Event]:
+        """What is to be said of a run that begins its superstep again elsewhere: what models have begun is not gone on with."""
+        for message in self._messages.values():
+            yield _broken(message, now, BEGINS_AGAIN)
 
     def _values(self, namespace: Sequence[str], now: int, data: Any, interrupts: Sequence[Any]) -> Iterator[Event]:
         yield from self._questions(namespace, now, interrupts)

@@ -158,6 +158,8 @@ class GraphRunner:
         signals.task = task
         try:
             await asyncio.wait([task])
+            if signals.released and task.cancelled() and attempt.stream is not None:
+                await attempt.stream.broken_off()
         finally:
             signals.task = None
             if not task.done():  # this task itself has been cancelled, by nobody's signal
