@@ -81,3 +81,10 @@ def test_channels_and_names() -> None:
     assert [every.wants_named(name) for name in ("b", None)] == [True, True]
     assert named.wants("custom", ())
     assert [named.wants_named(name) for name in ("a", "b", None, "")] == [True, False, False, False]
+
+
+def test_namespaces_have_a_number() -> None:
+    """Every event is compared with all of them."""
+    parse_subscription({"channels": ["values"], "namespaces": [["a"]] * 1000})
+    with pytest.raises(BadRequestError, match="namespaces has more than 1000 entries"):
+        parse_subscription({"channels": ["values"], "namespaces": [["a"]] * 1001})

@@ -4,7 +4,8 @@ A channel is that of the events' method, ``input`` for ``input.requested``, or `
 ``custom`` has all of them. A namespace is a prefix of the events' namespaces; a segment matches with or without the task id
 behind its colon. ``depth`` counts levels below the prefix.
 
-Nothing is refused but channels: numbers and namespaces of the wrong kind are passed over, as on the official server.
+Nothing is refused but channels, and namespaces without end: numbers and namespaces of the wrong kind are passed over, as on the
+official server.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ CHANNELS = ("values", "updates", "messages", "tools", "custom", "lifecycle", "in
 #: Accepted too, by both.
 _UNLISTED = "checkpoints"
 NAMED = "custom:"
+#: Each event is compared with each of them.
+MOST_NAMESPACES = 1000
 
 _CHANNEL_OF = {"input.requested": "input"}
 
@@ -108,6 +111,8 @@ def _natural(value: Any) -> int | None:
 def _namespaces(value: Any) -> tuple[tuple[str, ...], ...] | None:
     if not isinstance(value, list):
         return None
+    if len(value) > MOST_NAMESPACES:
+        raise BadRequestError(f"namespaces has more than {MOST_NAMESPACES} entries")
     prefixes = [
         tuple(prefix)
         for prefix in value
