@@ -134,6 +134,13 @@ def test_work_after_the_answer_is_done_before_the_next_event_is_asked_for(functi
     assert notes().startswith("worked on")
 
 
+def test_the_end_of_an_answer_is_not_taken_for_the_clients_leaving(function: Sandbox, notes: Any) -> None:
+    invocation = function.invoke(rest_event("/listens"))
+    assert answer_of(invocation)[1] == b"data: 1\n\n"
+    until(lambda: notes() == "all sent\n200 complete\n", "the outcome")
+    assert invocation.error is None
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 

@@ -38,9 +38,9 @@ class StreamedResponse:
         self._address, self._request_id = address, request_id
         self._writer: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
-        #: Complete, broken off, or refused by the other side.
+        #: It is settled, whichever way. Not before: who hears of it while the end is on its way takes it for the client's leaving.
         self.closed = asyncio.Event()
-        self.begun = self.complete = self.gone = False
+        self.begun = self.ending = self.complete = self.gone = False
 
     async def begin(self, metadata: Mapping[str, Any]) -> None:
         """Send status and headers."""
@@ -69,15 +69,14 @@ class StreamedResponse:
         Raises:
             ClientGoneError: nobody takes it.
         """
-        if self.closed.is_set():
+        if self.ending or self.closed.is_set():
             raise ClientGoneError("The answer has ended")
         if piece:
             await self._send(_chunk(piece))
 
     async def finish(self) -> None:
         """The answer is complete."""
-        await self._end(b"")
-        self.complete = True
+        self.complete = await self._end(b"")
 
     async def break_off(self, error: BaseException, *, patience: float = _LONGEST_REPLY) -> None:
         """Nothing more can be sent, and the answer is not complete. Does nothing where nobody takes it any more.
@@ -91,16 +90,18 @@ class StreamedResponse:
             async with asyncio.timeout(patience):
                 await self._end(trailers.encode("latin-1"))
 
-    async def _end(self, trailers: bytes) -> None:
-        if self.closed.is_set() or self._listening is None:
-            return
-        self.closed.set()
+    async def _end(self, trailers: bytes) -> bool:
+        if self.ending or self.closed.is_set() or self._listening is None:
+            return self.complete
+        self.ending = True
         try:
             await self._send(b"0\r\n" + trailers + b"\r\n")
             # an event that is asked for before this one is settled would be the same one
             await asyncio.wait([self._listening], timeout=_LONGEST_REPLY)
         finally:
             self._close()
+            self.closed.set()
+        return True
 
     async def _send(self, data: bytes) -> None:
         assert self._writer is not None
@@ -117,7 +118,7 @@ class StreamedResponse:
             answer = await reader.readline()
         if not answer.startswith(b"HTTP/1.1 2"):
             logger.warning("The Runtime API says to a streamed answer: %r", answer, extra={"action": "stream"})
-        if not self.closed.is_set():
+        if not self.ending:
             self._lost()
 
     def _lost(self) -> ClientGoneError:
