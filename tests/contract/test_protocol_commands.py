@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from dev_server import DevServer
 from workload import assert_invariants
@@ -277,10 +278,21 @@ async def test_an_answer_with_everything(commands: Commands) -> None:
     assert run["kwargs"]["config"]["configurable"]["bar"] == 2
 
 
-async def test_one_of_many_answers_wins(commands: Commands) -> None:
+async def test_one_of_many_answers_wins(commands: Commands, sample_server: DevServer) -> None:
     thread_id, asked = await commands.asking("ask")
     sent = [{"interrupt_id": asked["ask"], "response": f"answer {number}"} for number in range(8)]
-    answers = await asyncio.gather(*(commands.send(thread_id, "input.respond", params) for params in sent))
+    async with (
+        await psycopg.AsyncConnection.connect(sample_server.database_uri, autocommit=True) as connection,
+        connection.transaction(),
+    ):
+        # held, so that several are under way at once
+        await connection.execute("SELECT 1 FROM lgs.thread WHERE thread_id = %s FOR UPDATE", (thread_id,))
+        answering = asyncio.gather(*(commands.send(thread_id, "input.respond", params) for params in sent))
+        async with asyncio.timeout(PATIENCE):
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'lgs.thread'"
+            while (row := await (await connection.execute(waiting)).fetchone()) is None or row[0] < 2:
+                await asyncio.sleep(0.02)
+    answers = await answering
     won = [number for number, answer in enumerate(answers) if answer["type"] == "success"]
     assert len(won) == 1
     assert {answer["error"] for answer in answers if answer["type"] == "error"} == {"no_such_interrupt"}
