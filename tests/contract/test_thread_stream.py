@@ -37,6 +37,7 @@ from langgraph_serverless.http.app import create_app
 from langgraph_serverless.services import thread_rows
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.settings import Settings
+from langgraph_serverless.streaming.keys import events_key
 
 pytestmark = pytest.mark.usefixtures("clean_database")
 
@@ -185,6 +186,9 @@ async def test_the_end_of_a_run_comes_before_the_next_one_that_has_begun(
     expected = [metadata(first), ("values", 1), ("error", error), run_done(first)]
     assert reader.events == [*expected, metadata(second), ("values", 2), run_done(second)]
     assert reader.ids == sorted(set(reader.ids))
+    # all of them are the logs' own, which are in this order too
+    begun = await worker.redis.xrange(events_key(worker._settings.redis_key_prefix, second.run.run_id), count=1)
+    assert begun[0][0].decode() == reader.frames[len(expected)][2]
 
 
 async def test_an_end_that_never_comes_is_made_up_for_as_soon_as_the_next_run_begins(
