@@ -124,6 +124,12 @@ def test_answers_without_a_body(function: Sandbox, event_of: Any) -> None:
     assert (metadata["statusCode"], content) == (200, b"")
 
 
+def test_a_stream_without_events_has_a_body(function: Sandbox) -> None:
+    for path, body in (("/events?count=0", b":\r\n"), ("/events?count=1", None)):
+        _, content = answer_of(function.invoke(rest_event(path)))
+        assert content == body or content.startswith(b"data: ")
+
+
 def test_an_answer_may_be_larger_than_six_megabytes(function: Sandbox) -> None:
     assert len(answer_of(function.invoke(rest_event("/large")))[1]) == 8 * 2**20
 

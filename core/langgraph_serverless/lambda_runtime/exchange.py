@@ -26,6 +26,8 @@ Application = Callable[
 #: How long a cancelled application may take to put its things in order.
 LONGEST_GOODBYE = 2.0
 _WITHOUT_BODY = frozenset({204, 304})
+#: A comment, which clients skip. An answer without a body is one that Lambda has been seen not to end: the client would hang.
+_NO_EVENTS = b":\r\n"
 
 
 class Ending(StrEnum):
@@ -115,7 +117,7 @@ class _Cycle:
         self._exchange = exchange
         self._body: bytes | None = body
         self._silent = scope["method"] == "HEAD"
-        self._events = False
+        self._events = self._sent = False
         self._whole = asyncio.Event()
         self._whole.set()
         self._closing = False
@@ -149,9 +151,13 @@ class _Cycle:
             if self._closing and self._whole.is_set():
                 await asyncio.Future()  # until it is cancelled
             piece = b"" if self._silent else message.get("body", b"")
+            last = not message.get("more_body", False)
+            if last and not (piece or self._sent) and self._events and not self._silent:
+                piece = _NO_EVENTS
             await response.write(piece)
+            self._sent = self._sent or bool(piece)
             if piece and self._events:
                 # large events come in several pieces; what ends one is a blank line
                 (self._whole.set if piece.endswith((b"\n\n", b"\r\n\r\n")) else self._whole.clear)()
-            if not message.get("more_body", False):
+            if last:
                 await response.finish()
