@@ -12,6 +12,7 @@ import httpx
 import psycopg
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.errors import InvalidUpdateError
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError
 
@@ -155,6 +156,20 @@ async def test_a_failed_run_shows_the_error(sdk: LangGraphClient, threads: Threa
     state = await sdk.threads.get_state(found[0]["thread_id"])
     assert state["next"] == ["broken"]
     assert state["tasks"][0]["error"] == "MyError('kaboom')"
+
+
+async def test_writes_that_do_not_go_together_are_told(
+    http: httpx.AsyncClient, sdk: LangGraphClient, threads: Threads
+) -> None:
+    with pytest.raises(InvalidUpdateError):
+        await threads.run("clash", {"topic": "before"})
+    (thread,) = await sdk.threads.search(metadata={"graph_id": "clash"}, sort_by="created_at", limit=1)
+    thread_id = thread["thread_id"]
+    answer = await http.get(f"/threads/{thread_id}/state")
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("At key 'topic': Can receive only one value per step.")
+    history = await sdk.threads.get_history(thread_id)
+    assert history[0]["values"]["topic"] == "before"
 
 
 async def test_history_is_newest_first_and_one_by_default(

@@ -86,6 +86,7 @@ class StateService:
 
         Raises:
             NotFoundError: without the thread.
+            GraphRefusedError: if what is to come next cannot be told, as tasks have written what does not go together.
         """
         thread = await self._thread(thread_id)
         if thread.graph_id is None:
@@ -94,7 +95,10 @@ class StateService:
         # a saver of its own: it lets one statement at a time through
         saver = self._saver(await self._database.pool())
         async with self._graph(thread.graph_id, "threads.read", config, saver) as graph:
-            return await graph.aget_state(config, subgraphs=subgraphs)
+            try:
+                return await graph.aget_state(config, subgraphs=subgraphs)
+            except InvalidUpdateError as error:
+                raise GraphRefusedError(str(error)) from error
 
     async def history(
         self,
