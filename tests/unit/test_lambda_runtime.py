@@ -1,7 +1,7 @@
 """Our client of Lambda's Runtime API: a real process under the wrapper script, driven by an emulator of the other side.
 
 The application is ``tests/fixtures/streaming_function/sample_handler.py``, plain ASGI; the stream function itself is in
-``tests/contract/test_carry_over.py``.
+``tests/faults/test_carry_over.py``.
 """
 
 import asyncio
