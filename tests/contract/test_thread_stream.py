@@ -30,12 +30,15 @@ from langgraph_serverless.domain.events import Event, end_marker
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import ClaimedRun, RunRequest, RunStatus
 from langgraph_serverless.domain.thread_events import ThreadEvent, in_microseconds
+from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.execution.state_document import state_document
 from langgraph_serverless.http.app import create_app
+from langgraph_serverless.persistence import thread_runs
 from langgraph_serverless.services import thread_rows
 from langgraph_serverless.services.queue import QueueService
+from langgraph_serverless.services.runs import RunService
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.streaming.keys import events_key
 
@@ -602,6 +605,48 @@ async def test_without_redis_the_rows_are_told(
     at = reader.events.index(("values", {"a": 1}))
     assert reader.events[at - 1 : at + 2] == [metadata(run), ("values", {"a": 1}), run_done(run_id)]
     assert reader.ids == sorted(set(reader.ids))
+
+
+async def test_without_redis_a_reader_stays_for_any_number_of_runs(
+    address_without_redis: str, client: httpx.AsyncClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that have ended since it came do not hide the others."""
+    monkeypatch.setattr(thread_runs, "MOST", 2)
+    monkeypatch.setattr(thread_rows, "PATIENCE", 0.0)
+    thread_id = await new_thread(client)
+    async with (
+        httpx.AsyncClient(base_url=address_without_redis, timeout=PATIENCE) as other,
+        reading(other, thread_id) as reader,
+    ):
+        await reader.until(lambda reader: reader.heartbeats)
+        runs = [await executed(client, worker, thread_id) for _ in range(4)]
+        await reader.until_done(*runs)
+    assert len(reader.events) == 3 * len(runs)
+
+
+async def test_what_was_told_of_rows_counts_although_the_database_fails_then(
+    client: httpx.AsyncClient, worker: Worker, ours: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread_id = await new_thread(client)
+    runs = RunService.result
+    rows = thread_rows.ThreadRows(ours.database, ours.runs, uuid.UUID(thread_id))
+    await rows.first_look()
+    first, second = [await executed(client, worker, thread_id) for _ in range(2)]
+
+    async def result(service: RunService, run_id: uuid.UUID) -> Any:
+        if str(run_id) == second:
+            raise UnavailableError("The database is away.")
+        return await runs(service, run_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunService, "result", result)
+        told = list(await rows.changes())
+        with pytest.raises(UnavailableError):
+            await rows.changes()
+    told += await rows.changes()
+    told += await rows.changes()
+    assert [str(each.run.run_id) for each in told if each.run is not None and each.event.is_end] == [first, second]
+    assert len(told) == 6
 
 
 async def test_a_run_that_was_never_announced_is_found_in_the_rows(

@@ -18,7 +18,7 @@ _SQL = load_queries(__file__)
 RECENT_RUNS = _SQL["recent_runs"]
 LAST_RUN = _SQL["last_run"]
 
-#: More than a thread has waiting at once, as a rule; what is beyond comes when those have ended.
+#: More than a thread has waiting at once, as a rule; what is beyond comes when those have ended and have been told.
 MOST = 100
 
 
@@ -44,9 +44,11 @@ class RecentRuns:
     runs: Sequence[RecentRun]
 
 
-async def recent_runs(connection: Connection, thread_id: uuid.UUID, since: datetime | None) -> RecentRuns:
-    """The thread's live runs, and those that have ended after ``since``."""
-    parameters = {"thread_id": thread_id, "since": since, "limit": MOST}
+async def recent_runs(
+    connection: Connection, thread_id: uuid.UUID, since: datetime | None, but: Sequence[uuid.UUID] = ()
+) -> RecentRuns:
+    """The thread's live runs, and those that have ended after ``since``, but for these."""
+    parameters = {"thread_id": thread_id, "since": since, "but": list(but), "limit": MOST}
     rows = await (await connection.execute(RECENT_RUNS, parameters)).fetchall()
     made = rows[0]["thread_made"]
     return RecentRuns(

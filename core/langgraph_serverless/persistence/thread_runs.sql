@@ -8,7 +8,8 @@ LEFT JOIN LATERAL (
     SELECT run_id, thread_id, graph_id, status, resuming, attempt, created_at, started_at, finished_at,
         kwargs - ARRAY['input', 'command'] AS kwargs
     FROM lgs.run
-    WHERE thread_id = %(thread_id)s AND (status IN ('pending', 'running') OR finished_at > %(since)s)
+    WHERE thread_id = %(thread_id)s
+        AND (status IN ('pending', 'running') OR (finished_at > %(since)s AND run_id <> ALL(%(but)s::uuid[])))
     ORDER BY started_at NULLS LAST, created_at, run_id
     LIMIT %(limit)s
 ) r ON true

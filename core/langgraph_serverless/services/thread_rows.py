@@ -14,13 +14,17 @@ from datetime import datetime, timedelta
 from langgraph_serverless.domain.events import ERROR, GAP, METADATA, Event, end_marker
 from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.domain.thread_events import ThreadEvent, ThreadRun
+from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.persistence.runs import RunResult
 from langgraph_serverless.persistence.thread_runs import RecentRun, RecentRuns, last_run, recent_runs
 from langgraph_serverless.services.following import RUN_NOT_FOUND, Instead
 from langgraph_serverless.services.runs import RunService
 
 #: How long after its end a run may still be announced by the log (seconds); only then the row stands in for it.
 PATIENCE = 3.0
+#: For how long after its end a run is looked for (seconds); its row may become visible later than it says.
+LATEST_COMMIT = 60.0
 
 
 class ThreadRows:
@@ -33,7 +37,8 @@ class ThreadRows:
         self._since: datetime | None = None
         #: Runs whose beginning has been told, with the attempt.
         self._begun: dict[uuid.UUID, tuple[ThreadRun, int]] = {}
-        self._ended: set[uuid.UUID] = set()
+        #: Those whose end has been told, here or by the log, and when it was.
+        self._ended: dict[uuid.UUID, datetime] = {}
 
     async def first_look(self) -> RecentRuns:
         """What there is now; only later changes are told.
@@ -62,18 +67,24 @@ class ThreadRows:
             await self.first_look()
             return ()
         found = await self._look()
+        there = {run.run_id for run in found.runs}
         events: list[ThreadEvent] = []
-        live = {run.run_id for run in found.runs}
-        for run_id, (run, _) in list(self._begun.items()):
-            if run_id not in live and run_id not in self._ended and run_id not in but:
-                self._ended.add(run_id)
-                gone = end_marker(status="interrupted", output={"__error__": RUN_NOT_FOUND})
-                events += [ThreadEvent(run, gone)]
-        for recent in found.runs:
-            if recent.run_id in self._ended or recent.run_id in but:
-                continue
-            if not ended_only or _is_past(recent, found.now):
-                events += await self._told(recent)
+        try:
+            for run_id, (run, _) in list(self._begun.items()):
+                if run_id not in there and run_id not in but:
+                    events += await self._vanished(run, found.now)
+            for recent in found.runs:
+                if recent.run_id in but:
+                    if recent.finished_at is not None:
+                        self._over(recent.run_id, recent.finished_at)
+                elif not ended_only or _is_past(recent, found.now):
+                    events += await self._told(recent)
+        except UnavailableError:
+            if not events:
+                raise
+            return events  # what is told counts as told; the rest is found by the next look
+        self._since = max(self._since, found.now - timedelta(seconds=LATEST_COMMIT))
+        self._ended = {run_id: at for run_id, at in self._ended.items() if at > self._since}
         return events
 
     async def last_end(self) -> Sequence[ThreadEvent] | None:
@@ -95,24 +106,40 @@ class ThreadRows:
 
     async def _look(self) -> RecentRuns:
         async with self._database.connection() as connection:
-            return await recent_runs(connection, self._thread_id, self._since)
+            return await recent_runs(connection, self._thread_id, self._since, but=list(self._ended))
+
+    def _over(self, run_id: uuid.UUID, at: datetime) -> None:
+        self._ended[run_id] = at
+        self._begun.pop(run_id, None)
+
+    async def _vanished(self, run: ThreadRun, now: datetime) -> Sequence[ThreadEvent]:
+        """A run that went on at the last look and is not among those that do, or have ended since."""
+        result = await self._runs.result(run.run_id)
+        if result is not None and not result.status.is_final:
+            return ()
+        self._over(run.run_id, now)
+        return [ThreadEvent(run, event) for event in _end(result)]
 
     async def _told(self, recent: RecentRun) -> Sequence[ThreadEvent]:
         run = recent.origin.run(recent.run_id)
+        # asked first: what is not told counts as not told
+        end = _end(await self._runs.result(recent.run_id)) if recent.finished_at is not None else ()
         events: list[Event] = []
         _, before = self._begun.get(recent.run_id, (run, 0))
         if recent.started_at is not None and before != recent.attempt and recent.attempt > 0:
             self._begun[recent.run_id] = (run, recent.attempt)
             events.append(Event(METADATA, dump_json({"run_id": str(recent.run_id), "attempt": recent.attempt})))
-        if recent.status.is_final:
-            self._ended.add(recent.run_id)
-            result = await self._runs.result(recent.run_id)
-            if result is None:
-                events.append(end_marker(status="interrupted", output={"__error__": RUN_NOT_FOUND}))
-            else:
-                events.append(Instead(GAP, b"") if result.error is None else Event(ERROR, dump_json(result.error)))
-                events.append(end_marker(status=result.status.value, output=dump_json(result.output)))
-        return [ThreadEvent(run, event) for event in events]
+        if recent.finished_at is not None:
+            self._over(recent.run_id, recent.finished_at)
+        return [ThreadEvent(run, event) for event in (*events, *end)]
+
+
+def _end(result: RunResult | None) -> Sequence[Event]:
+    """How a run ended, and what stands for its events; None: it was deleted or rolled back."""
+    if result is None:
+        return [end_marker(status="interrupted", output={"__error__": RUN_NOT_FOUND})]
+    left = Instead(GAP, b"") if result.error is None else Event(ERROR, dump_json(result.error))
+    return [left, end_marker(status=result.status.value, output=dump_json(result.output))]
 
 
 def _is_past(recent: RecentRun, now: datetime) -> bool:
