@@ -231,7 +231,7 @@ class Settings:
         "Bytes of events kept per run; older ones are dropped first. Who missed some gets the state that the run leaves.",
     )
     stream_keepalive: float = _setting(
-        "STREAM_KEEPALIVE_SECS", _seconds(0.05), 5.0, "Time between keep-alive bytes of silent streams and waits."
+        "STREAM_KEEPALIVE_SECS", _seconds(0.05), 5.0, "Time between keep-alive bytes of streams, and of silent waits."
     )
     stream_write_timeout: float = _setting(
         "STREAM_WRITE_TIMEOUT_SECS",

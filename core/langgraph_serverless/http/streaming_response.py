@@ -8,6 +8,7 @@ such thing: it cancels the response, and ``on_disconnect`` is not called.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
@@ -77,26 +78,34 @@ def event_stream(
     *,
     with_ids: bool,
     headers: Mapping[str, str],
+    keepalive: float,
     on_disconnect: OnDisconnect | None = None,
     cursor: str | None = None,
 ) -> StreamedResponse:
     """Server-sent events; those of a batch go out together, unless they are large.
 
     Args:
+        keepalive: a heartbeat is due each time these seconds have passed; it goes out with the next batch.
         cursor: what a client that is cut off before its first event comes back with.
     """
     return StreamedResponse(
-        _frames(batches, with_ids, cursor),
+        _frames(batches, with_ids, keepalive, cursor),
         media_type=sse.MEDIA_TYPE,
         headers={**_SSE_HEADERS, **headers},
         on_disconnect=on_disconnect,
     )
 
 
-async def _frames(batches: AsyncGenerator[Sequence[Event], None], with_ids: bool, cursor: str | None) -> Pieces:
+async def _frames(
+    batches: AsyncGenerator[Sequence[Event], None], with_ids: bool, keepalive: float, cursor: str | None
+) -> Pieces:
+    due = time.monotonic() + keepalive
     async with aclosing(batches):
         async for batch in batches:
-            if not batch:
+            late = time.monotonic() - due
+            if late >= 0:
+                due += keepalive * (1 + late // keepalive)  # counted from the connect, as on the official server
+            if late >= 0 or not batch:
                 yield sse.HEARTBEAT if cursor is None else sse.heartbeat_at(cursor)
             for piece in sse.pieces(batch, with_ids=with_ids):
                 yield piece

@@ -105,6 +105,7 @@ def _streamed(
         joined.batches,
         with_ids=joined.with_ids,
         cursor=joined.cursor,
+        keepalive=container.settings.stream_keepalive,
         headers={**_again(container, path, "stream", cancel), **run.headers},
         on_disconnect=_abandoned(container, caller, cancel, run.thread_id, run.run_id),
     )
@@ -186,6 +187,7 @@ async def join_run_stream(
         joined.batches,
         with_ids=joined.with_ids,
         cursor=joined.cursor,
+        keepalive=container.settings.stream_keepalive,
         headers=_again(container, run_path(run_id, thread_id), "stream", cancel_on_disconnect, modes),
         on_disconnect=_abandoned(container, caller, cancel_on_disconnect, thread_id, run_id),
     )
@@ -216,6 +218,7 @@ async def join_stateless_run_stream(
         joined.batches,
         with_ids=joined.with_ids,
         cursor=joined.cursor,
+        keepalive=container.settings.stream_keepalive,
         headers=_again(container, run_path(run_id), "stream", cancel_on_disconnect, modes),
         on_disconnect=_abandoned(container, caller, cancel_on_disconnect, joined.thread_id, run_id),
     )

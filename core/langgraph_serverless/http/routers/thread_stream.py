@@ -43,4 +43,10 @@ async def stream_thread(
     if container.settings.stream_carry_over:  # it will be broken off, and has to be taken up again
         query = urlencode([("stream_modes", mode) for mode in asked])
         headers["Location"] = f"/threads/{thread_id}/stream" + (f"?{query}" if query else "")
-    return event_stream(joined.batches, with_ids=joined.with_ids, headers=headers, cursor=joined.cursor)
+    return event_stream(
+        joined.batches,
+        with_ids=joined.with_ids,
+        cursor=joined.cursor,
+        keepalive=container.settings.stream_keepalive,
+        headers=headers,
+    )
