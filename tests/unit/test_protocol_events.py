@@ -35,6 +35,13 @@ def told(entries: Sequence[ThreadEvent]) -> list[tuple[Any, ...]]:
     ]
 
 
+def test_what_nodes_are_called_breaks_no_event() -> None:
+    asked = {"value": "ok?", "id": "5c5f"}
+    log = RunLog(protocol=False).begin().emit('values|a"b\\c:1', {"__interrupt__": [asked]})
+    ids = [found["event_id"] for found in documents(log.entries) if found["method"] == "input.requested"]
+    assert ids == [f'synth:{log.run.run_id}:input|a"b\\c:1|5c5f']
+
+
 def test_a_protocol_run() -> None:
     log = RunLog(base=40).begin().say("values", {"a": 1}).say("values", {"b": 2}, [CHILD])
     log.say("updates", {"b": 2}, node="one").say("custom", {"name": "n", "payload": 1}).end()
