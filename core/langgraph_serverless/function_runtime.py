@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: Takes the event, the context, and what else whoever calls it has.
 LambdaHandler = Callable[..., Any]
-Rest = Callable[[], Coroutine[Any, Any, None]]
+Pause = Callable[[], Coroutine[Any, Any, None]]
 #: What another function of the stack asks, without the API.
 Question = Callable[[Any], Coroutine[Any, Any, dict[str, Any]]]
 
@@ -130,15 +130,21 @@ class FunctionRuntime:
         return published
 
     def serve(
-        self, app: ASGI, questions: Mapping[str, Question] | None = None, *, rest: Rest | None = None
+        self,
+        app: ASGI,
+        questions: Mapping[str, Question] | None = None,
+        *,
+        rest: Pause | None = None,
+        wake: Pause | None = None,
     ) -> HttpHandler:
         """A handler that answers API Gateway's events with an ASGI application, and the events of other functions.
 
         Args:
             questions: what to call for an event that is no request but has this key; it gets the key's value.
             rest: called after each request, as the process stands still then.
+            wake: called before each request.
         """
-        return HttpHandler(self, app, questions or {}, rest)
+        return HttpHandler(self, app, questions or {}, rest, wake)
 
 
 class HttpHandler:
@@ -148,7 +154,12 @@ class HttpHandler:
     """
 
     def __init__(
-        self, runtime: FunctionRuntime, app: ASGI, questions: Mapping[str, Question], rest: Rest | None
+        self,
+        runtime: FunctionRuntime,
+        app: ASGI,
+        questions: Mapping[str, Question],
+        rest: Pause | None,
+        wake: Pause | None,
     ) -> None:
         from mangum import Mangum  # noqa: PLC0415 - background functions have no use for it
 
@@ -156,7 +167,7 @@ class HttpHandler:
         self.run = runtime.run
         self._runtime = runtime
         self._questions = questions
-        self._rest = rest
+        self._rest, self._wake = rest, wake
         asyncio.set_event_loop(runtime.loop)  # Mangum looks for the thread's current loop, here and at each request
         self._adapter = Mangum(app, lifespan="off")
         path = correlation_paths.API_GATEWAY_REST  # function URLs have it there too
@@ -179,18 +190,20 @@ class HttpHandler:
             self._runtime.logger.info("An event that is no request", extra={"action": "ignored"})
             return {"ignored": "This function answers requests of API Gateway"}
         asyncio.set_event_loop(self._runtime.loop)
+        self._pause(self._wake)
         try:
             response: dict[str, Any] = self._adapter(event, context)
         finally:
-            self._stand_still()
+            self._pause(self._rest)
         self._count(response["statusCode"])
         return response
 
     def _stream(self, event: dict[str, Any], context: Any, exchange: Exchange) -> None:
+        self._pause(self._wake)
         try:
             outcome = self.run(exchange.answer(self.app, margin=self._runtime.settings.stream_deadline_margin))
         finally:
-            self._stand_still()
+            self._pause(self._rest)
         self._count(outcome.status)
         # Lambda counts an answer that is broken off as an error, so these must be told from others
         if outcome.ending == "broken_off":
@@ -199,9 +212,9 @@ class HttpHandler:
         elif outcome.ending == "client_gone":
             self._runtime.count(StreamsAbandoned=1)
 
-    def _stand_still(self) -> None:
-        if self._rest is not None:
-            self.run(self._rest())
+    def _pause(self, what: Pause | None) -> None:
+        if what is not None:
+            self.run(what())
 
     def _count(self, status: int) -> None:
         if status >= 500:
@@ -229,4 +242,4 @@ def http_handler(
     # Made now, with what it imports: a cold start has more CPU than the first request. Nothing is opened by it.
     getattr(container, SERVICES.get(resource, resource))
     app = create_app(container, resources=(resource, *also))
-    return runtime.serve(app, questions(container), rest=container.rest)
+    return runtime.serve(app, questions(container), rest=container.rest, wake=container.wake)

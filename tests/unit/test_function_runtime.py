@@ -168,6 +168,7 @@ def test_questions_of_other_functions_are_no_requests() -> None:
 
 def test_after_each_request_the_process_is_put_to_rest_and_other_events_are_told_so() -> None:
     rests: list[int] = []
+    wakes: list[int] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if len(rests) == 1:
@@ -178,15 +179,18 @@ def test_after_each_request_the_process_is_put_to_rest_and_other_events_are_told
     async def rest() -> None:
         rests.append(len(rests))
 
+    async def wake() -> None:
+        wakes.append(len(rests))
+
     def invocations() -> None:
         with closing(FunctionRuntime("system-at-rest", ENVIRON)) as runtime:
-            handler = runtime.serve(app, rest=rest)
+            handler = runtime.serve(app, rest=rest, wake=wake)
             assert handler(EVENT, Context())["statusCode"] == 200
             assert handler(EVENT, Context())["statusCode"] == 500
             assert "ignored" in handler({"source": "aws.events"}, Context())  # what keeps functions warm
 
     in_a_thread(invocations)
-    assert rests == [0, 1]
+    assert rests == wakes == [0, 1]
 
 
 def test_an_answer_in_pieces_is_collected_for_the_managed_runtime() -> None:

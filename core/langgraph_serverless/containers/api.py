@@ -7,6 +7,7 @@ function handler holds one of these for the life of its process.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
     from langgraph_serverless.webhooks.addresses import AddressBook
 
 
+#: Seconds of standing still after which the network may have forgotten a connection (NAT and VPC endpoints do after 350).
+_LONG_REST = 120.0
+
+
 class ApiContainer:
     """Everything but the user's graphs."""
 
@@ -57,6 +62,7 @@ class ApiContainer:
     def __init__(self, settings: Settings, *, manifest: Manifest | None = None) -> None:
         self.settings = settings
         self._manifest = manifest
+        self._rested_at = 0.0
 
     @cached_property
     def catalog(self) -> GraphCatalog:
@@ -311,6 +317,17 @@ class ApiContainer:
         """Before the process stands still, as functions do between invocations: let go of what would have to listen meanwhile."""
         if (hub := vars(self).get("event_hub")) is not None:
             await hub.aclose()
+        self._rested_at = time.time()  # the monotonic clock may stand still too
+
+    async def wake(self) -> None:
+        """After a rest: let go of what is likely to be dead, which is not noticed before it has been waited for. Postgres' pool checks."""
+        redis = vars(self).get("redis")
+        if redis is None or not 0 < self._rested_at < time.time() - _LONG_REST:
+            return
+        pool: Any = redis.connection_pool
+        for connection in pool._available_connections:
+            # nobody on the other side may be there to agree
+            await connection.disconnect(nowait=True)
 
     async def aclose(self) -> None:
         """Close what has been opened; what has not, stays so."""
