@@ -124,6 +124,12 @@ def test_answers_without_a_body(function: Sandbox, event_of: Any) -> None:
     assert (metadata["statusCode"], content) == (200, b"")
 
 
+def test_the_head_of_a_stream_is_answered_at_once(function: Sandbox, notes: Any) -> None:
+    invocation = function.invoke(rest_event("/silent", "HEAD"))
+    assert answer_of(invocation) == ({"statusCode": 200, "headers": {"content-type": "text/plain"}}, b"")
+    until(lambda: notes() == "waits\nhttp.disconnect\n200 complete\n", "the outcome")
+
+
 def test_a_stream_without_events_has_a_body(function: Sandbox) -> None:
     for path, body in (("/events?count=0", b":\r\n"), ("/events?count=1", None)):
         _, content = answer_of(function.invoke(rest_event(path)))

@@ -147,12 +147,14 @@ class _Cycle:
                 name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers
             )
             await response.begin(to_metadata(self._exchange.event, self.status, headers))
-        elif message["type"] == "http.response.body":
+            if self._silent:  # a stream would go on for as long as the function may, with nobody to see it
+                await response.finish()
+        elif message["type"] == "http.response.body" and not self._silent:
             if self._closing and self._whole.is_set():
                 await asyncio.Future()  # until it is cancelled
-            piece = b"" if self._silent else message.get("body", b"")
+            piece = message.get("body", b"")
             last = not message.get("more_body", False)
-            if last and not (piece or self._sent) and self._events and not self._silent:
+            if last and not (piece or self._sent) and self._events:
                 piece = _NO_EVENTS
             await response.write(piece)
             self._sent = self._sent or bool(piece)
