@@ -36,10 +36,12 @@ from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.execution.state_document import state_document
 from langgraph_serverless.http.app import create_app
 from langgraph_serverless.persistence import thread_runs
-from langgraph_serverless.services import thread_rows
+from langgraph_serverless.services import following, thread_rows
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.runs import RunService
+from langgraph_serverless.services.thread_streams import ThreadStreamService
 from langgraph_serverless.settings import Settings
+from langgraph_serverless.streaming.hub import EventHub
 from langgraph_serverless.streaming.keys import events_key
 
 pytestmark = pytest.mark.usefixtures("clean_database")
@@ -211,6 +213,38 @@ async def test_an_end_that_never_comes_is_made_up_for_as_soon_as_the_next_run_be
     expected = [metadata(first), ("values", {"a": 1}), run_done(first), metadata(second), run_done(second)]
     assert reader.events == expected
     assert reader.ids == sorted(set(reader.ids))
+
+
+async def test_ends_that_never_came_hold_up_nobody_who_comes_later(
+    container: ApiContainer, client: httpx.AsyncClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that has been followed by another one is looked up at once, and not when its log has been silent for long."""
+    monkeypatch.setattr(following, "GRACE", 0.1)
+    thread_id = await new_thread(client)
+    runs = []
+    for _ in range(2):
+        await create(client, thread_id)
+        runs.append(await worker.claim())
+        await worker.emit(runs[-1], metadata(runs[-1]), ("values", 1))
+        await worker.settle(runs[-1], {"a": 1})
+    await executed(client, worker, thread_id)
+    patient = replace(container.settings, stream_keepalive=10 * PATIENCE)
+    hub = EventHub(worker.redis, patient.redis_key_prefix, keepalive=patient.stream_keepalive)
+    index = container.thread_index
+    assert index is not None
+    threads = ThreadStreamService(hub, index, container.database, container.runs, patient)
+    try:
+        for after in ("0-1", None):
+            found: list[ThreadEvent] = []
+            async with asyncio.timeout(PATIENCE), aclosing(threads.follow(uuid.UUID(thread_id), after)) as batches:
+                while sum(each.event.is_end for each in found) < (3 if after else 2):
+                    found += await anext(batches)
+            ended = [each.run.run_id for each in found if each.run is not None and each.event.is_end]
+            assert ended[:2] == [run.run.run_id for run in runs]
+            # whoever goes on after one of them does not begin anew
+            assert not any(each.event.id.startswith("0-") for each in found)
+    finally:
+        await hub.aclose()
 
 
 async def test_modes(client: httpx.AsyncClient, worker: Worker, container: ApiContainer) -> None:

@@ -42,6 +42,8 @@ MOST_WAITING = 16
 MOST_KNOWN = 2000
 #: For how long after Redis was away rows are looked at (seconds): logs try for as long to say what they have.
 DOUBTS = 75.0
+#: How long the log of a run may be silent when the next one is known (seconds).
+SOON = 0.2
 
 
 @dataclass(slots=True)
@@ -99,7 +101,12 @@ class ThreadFollower:
             for first in plan(view, recent, after)
             if isinstance(first, Event) or first.run.run_id not in self._known
         ]
-        self._known |= {first.run.run_id: _Known(first.run) for first in ready if isinstance(first, Begin)}
+        begins = [first for first in ready if isinstance(first, Begin)]
+        if after is None:
+            # what is delivered comes after what there is, also if it has no id of its own
+            self._stamps.last = max([place(first.after) for first in begins] or [place(view.last_id)])
+        self._known |= {first.run.run_id: _Known(first.run) for first in begins}
+        followed = {ends.run.run_id for ends in view.runs[:-1]}
         pump = asyncio.create_task(self._pump(view.last_id), name=f"thread-{self._thread_id}")
         try:
             while True:
@@ -110,7 +117,9 @@ class ThreadFollower:
                         yield events
                     continue
                 if isinstance(item, Begin):
-                    async with aclosing(self._run(item)) as batches:
+                    async with aclosing(
+                        self._run(item, followed=bool(ready) or item.run.run_id in followed)
+                    ) as batches:
                         async for batch in batches:
                             yield batch
                 else:
@@ -178,20 +187,33 @@ class ThreadFollower:
                 pump.result()
             return None
 
-    async def _run(self, begin: Begin) -> ThreadBatches:
+    async def _run(self, begin: Begin, *, followed: bool) -> ThreadBatches:
         current = self._current = self._known.setdefault(begin.run.run_id, _Known(begin.run))
-        if self._queue.empty():
-            self._hurry.clear()
-        else:
+        if followed or not self._queue.empty():
             self._hurry.set()
+        else:
+            self._hurry.clear()
         self._stamps.begin()
+        alarm = self._alarm(begin.run.run_id)
         try:
             async with aclosing(self._runs.follow(begin.run.run_id, begin.after, hurry=self._hurry)) as batches:
                 async for batch in batches:
                     yield [ThreadEvent(current.run, event) for event in self._stamps.stamped(batch)]
+                    alarm.cancel()
+                    alarm = self._alarm(begin.run.run_id)
             current.ended = True
         finally:
+            alarm.cancel()
             self._current = None
+
+    def _alarm(self, run_id: uuid.UUID) -> asyncio.TimerHandle:
+        """Silence is noticed early once the next run is known: a nudge finds nobody who is busy with a batch."""
+
+        def ring() -> None:
+            if self._hurry.is_set():
+                self._events.nudge(run_id)
+
+        return asyncio.get_running_loop().call_later(SOON, ring)
 
     def _in_doubt(self) -> bool:
         """Whether there may be runs that nobody has announced, or will."""
