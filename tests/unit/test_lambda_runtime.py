@@ -184,6 +184,15 @@ def test_an_error_after_the_first_byte_comes_behind_what_was_sent(
     assert json.loads(invocation.error)["errorType"] == error_type
 
 
+def test_an_error_that_comes_behind_is_short_enough_for_trailers(function: Sandbox) -> None:
+    invocation = function.invoke(rest_event("/deep"))
+    assert answer_of(invocation)[1] == b"data: 1\n\n"
+    assert len(invocation.error) < 4096 * 3 / 4 - 200  # as it is sent, in base64 and with names
+    error = json.loads(invocation.error)
+    assert (error["errorType"], set(error["errorMessage"])) == ("ValueError", {"\u20ac"})
+    assert invocation.done.is_set()
+
+
 def test_an_application_hears_that_nobody_takes_its_answer_any_more(function: Sandbox, notes: Any) -> None:
     for path, heard in (("/silent", "http.disconnect"), ("/beats", "refused: ClientGoneError")):
         invocation = function.invoke(rest_event(path))

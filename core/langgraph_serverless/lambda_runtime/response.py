@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 DELIMITER = b"\0" * 8
 _ERROR_TYPE, _ERROR_BODY = "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Error-Body"
+#: Servers in Go, as AWS's emulator of the Runtime API is, read 4 KB of trailers and take more of them for an attack.
+_LONGEST_ERROR, _LONGEST_MESSAGE = 3000, 300
 #: For the answer to what has been sent; Lambda keeps the time of the invocation itself.
 _LONGEST_REPLY = 10.0
 
@@ -84,8 +86,7 @@ class StreamedResponse:
         Args:
             patience: seconds for what is on its way to a client that reads slowly; then the connection is closed on it.
         """
-        body = base64.b64encode(json.dumps(describe_error(error)).encode()).decode()
-        trailers = f"{_ERROR_TYPE}: {type(error).__name__}\r\n{_ERROR_BODY}: {body}\r\n"
+        trailers = f"{_ERROR_TYPE}: {type(error).__name__}\r\n{_ERROR_BODY}: {_in_short(error)}\r\n"
         with contextlib.suppress(ClientGoneError, TimeoutError):
             async with asyncio.timeout(patience):
                 await self._end(trailers.encode("latin-1"))
@@ -130,6 +131,14 @@ class StreamedResponse:
     def _close(self) -> None:
         if self._writer is not None:
             self._writer.transport.abort()
+
+
+def _in_short(error: BaseException) -> str:
+    described = describe_error(error)
+    described["errorMessage"] = described["errorMessage"][:_LONGEST_MESSAGE]
+    while len(body := base64.b64encode(json.dumps(described).encode())) > _LONGEST_ERROR and described["stackTrace"]:
+        del described["stackTrace"][0]
+    return body.decode()
 
 
 def _chunk(data: bytes) -> bytes:
