@@ -788,6 +788,37 @@ async def followed_until(container: ApiContainer, thread_id: str, run: ClaimedRu
     raise AssertionError("a thread's stream has ended")
 
 
+async def test_numbers_go_on_behind_a_run_that_the_rows_have_told(
+    container: ApiContainer, client: httpx.AsyncClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers lose Redis, workers do not: who had larger numbers meanwhile would take the next run's for old ones."""
+    monkeypatch.setattr(thread_rows, "PATIENCE", 0.0)
+    settings = replace(container.settings, stream_keepalive=KEEPALIVE)
+    hub = EventHub(worker.redis, settings.redis_key_prefix, keepalive=KEEPALIVE)
+    threads = ThreadStreamService(hub, container.thread_index, container.database, container.runs, settings)
+    thread_id = await new_thread(client)
+    first = await executed(client, worker, thread_id, 1)
+    found: list[ThreadEvent] = []
+    try:
+        async with asyncio.timeout(PATIENCE), aclosing(threads.follow(uuid.UUID(thread_id), "0-1")) as batches:
+
+            async def until_ended(*runs: str) -> None:
+                while [str(each.run.run_id) for each in found if each.run and each.event.is_end] != list(runs):
+                    found.extend(await anext(batches))
+
+            await until_ended(first)
+            with monkeypatch.context() as patch:
+                patch.setattr(EventHub, "connected", False)
+                patch.setattr(hub, "_wake", lambda readers: None)
+                second = await executed(client, worker, thread_id, 2)
+                await until_ended(first, second)
+            third = await executed(client, worker, thread_id, 3)
+            await until_ended(first, second, third)
+    finally:
+        await hub.aclose()
+    sequence(found)
+
+
 async def test_a_run_that_never_began_does_not_disturb_the_numbers(
     client: httpx.AsyncClient, worker: Worker, container: ApiContainer
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -119,6 +119,14 @@ class ThreadRun:
     resumable: bool
     #: It ended when it was announced: nobody has executed it, or all of its log was lost but the end.
     over: bool = False
+
+    def after(self, end: Event) -> int:
+        """Where the sequence numbers of the next run begin."""
+        return self.base + (end.number + 1) * (PROTOCOL_STRIDE if self.protocol else STRIDE)
+
+    def begins_by(self, base: int | None) -> ThreadRun:
+        """The run as the rows show it, if it is known where the numbers of the one before have ended."""
+        return self if base is None or base >= self.base else replace(self, base=base)
 
     @classmethod
     def from_json(cls, text: bytes) -> ThreadRun:

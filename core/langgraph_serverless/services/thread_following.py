@@ -78,6 +78,8 @@ class ThreadFollower:
         self._hurry = asyncio.Event()
         self._away_at: float | None = None
         self._stamps = Stamps()
+        #: Where the sequence numbers of the next run begin, as far as is known.
+        self._next_base: int | None = None
         self._found: tuple[IndexView, RecentRuns] | None = None
 
     async def begin(self, after: str | None) -> None:
@@ -94,6 +96,7 @@ class ThreadFollower:
             await asyncio.sleep(min(pause, self._keepalive))
             pause = min(pause * 1.5, LONGEST_POLL)
         view, recent = found
+        self._next_base = view.next_base if view.made == recent.made else None
         if after is not None:
             self._stamps.last = place(after)
         ready = [
@@ -198,7 +201,10 @@ class ThreadFollower:
         try:
             async with aclosing(self._runs.follow(begin.run.run_id, begin.after, hurry=self._hurry)) as batches:
                 async for batch in batches:
-                    yield [ThreadEvent(current.run, event) for event in self._stamps.stamped(batch)]
+                    events = self._stamps.stamped(batch)
+                    if events and events[-1].is_end:
+                        self._next_base = current.run.after(events[-1])
+                    yield [ThreadEvent(current.run, event) for event in events]
                     alarm.cancel()
                     alarm = self._alarm(begin.run.run_id)
             current.ended = True
@@ -229,8 +235,10 @@ class ThreadFollower:
         events: list[ThreadEvent] = []
         for told in found:
             assert told.run is not None
-            self._known.setdefault(told.run.run_id, _Known(told.run, ended=True))
-            events.append(self._stamps.from_rows(told))
+            run = self._known.setdefault(told.run.run_id, _Known(told.run.begins_by(self._next_base), ended=True)).run
+            events.append(self._stamps.from_rows(ThreadEvent(run, told.event)))
+            if told.event.is_end:
+                self._next_base = run.after(events[-1].event)
         return events
 
 

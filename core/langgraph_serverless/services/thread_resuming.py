@@ -8,7 +8,7 @@ log is gone, or the event was given its id on delivery) is a time: what is later
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from langgraph_serverless.domain.cursors import FROM_THE_START
@@ -44,10 +44,8 @@ def plan(view: IndexView, recent: RecentRuns, after: str | None) -> Sequence[Beg
         recent: looked at after that.
     """
     if view.made is not None and view.made != recent.made:
-        runs: Sequence[LogEnds] = ()  # of a thread that had this id before, or is gone
-        updates: Sequence[Event] = ()
-    else:
-        runs, updates = view.runs, view.updates
+        view = replace(view, next_base=None, runs=(), updates=())  # of a thread that had this id before, or is gone
+    runs, updates = view.runs, view.updates
     if after is None:
         begins = [(ends, ends.last.id) for ends in runs if ends.last is not None and not ends.last.is_end]
     elif after == FROM_THE_START:
@@ -65,7 +63,7 @@ def plan(view: IndexView, recent: RecentRuns, after: str | None) -> Sequence[Beg
         items += [(place(update.id), update) for update in updates if place(update.id) > place(after)]
     announced = {ends.run.run_id for ends in runs}
     lost = [
-        Begin(run.origin.run(run.run_id), FROM_THE_START)
+        Begin(run.origin.run(run.run_id).begins_by(view.next_base), FROM_THE_START)
         for run in recent.runs
         if run.status is RunStatus.RUNNING
         and run.run_id not in announced

@@ -146,6 +146,8 @@ class IndexView:
 
     #: When the thread was made, as it is known here; None if nothing is.
     made: int | None
+    #: Where the sequence numbers of the next run begin; None if it is not known, as while a run goes on.
+    next_base: int | None
     #: Where to read on.
     last_id: str
     runs: Sequence[LogEnds]
@@ -236,9 +238,9 @@ class ThreadIndex:
     async def _view(self, thread_id: uuid.UUID, at: str) -> IndexView:
         index, counter = self._keys(thread_id)
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hget(counter, "made")
+            pipe.hmget(counter, "made", "next")
             pipe.xrange(index)
-            made, entries = await pipe.execute()
+            (made, following), entries = await pipe.execute()
         events = events_in(entries)
         runs: dict[uuid.UUID, tuple[ThreadRun, str]] = {}
         for event in events:
@@ -247,6 +249,7 @@ class ThreadIndex:
                 runs[run.run_id] = (run, runs[run.run_id][1] if run.run_id in runs else event.id)
         return IndexView(
             made=int(made) if made is not None else None,
+            next_base=int(following) if following is not None else None,
             last_id=events[-1].id if events else "0-0",
             runs=await self._ends(list(runs.values()), at),
             updates=[event for event in events if event.name == STATE_UPDATE],
