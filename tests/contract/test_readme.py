@@ -1,4 +1,4 @@
-"""What the README shows, run as a reader would: its Python program prints what is pasted below it."""
+"""What the README shows, run as a reader would: its Python programs print what is pasted below them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from dev_server import DevServer
 ROOT = Path(__file__).parents[2]
 
 
-def test_five_minutes_with_the_python_sdk(examples_server: DevServer) -> None:
-    command = [sys.executable, ROOT / "docs" / "examples" / "five_minutes.py", examples_server.url]
+@pytest.mark.parametrize("file", ["five_minutes.py", "streams.py"])
+def test_its_python_programs(examples_server: DevServer, file: str) -> None:
+    page, program = (ROOT / "README.md").read_text(encoding="utf-8"), ROOT / "docs" / "examples" / file
+    assert f"```python\n{program.read_text(encoding='utf-8')}```\n" in page
+    command = [sys.executable, program, examples_server.url]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert f"```\n{done.stdout}```\n" in (ROOT / "README.md").read_text(encoding="utf-8"), done.stdout
+    assert f"```\n{done.stdout}```\n" in page, done.stdout
 
 
 @pytest.mark.parametrize(
