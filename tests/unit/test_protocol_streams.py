@@ -72,6 +72,27 @@ async def test_every_cut_and_every_filter() -> None:
                 assert opened.applied_through_seq == events[-1].seq
 
 
+async def test_a_thread_that_is_made_anew_is_gone_on_with() -> None:
+    """Its numbers begin anew: those of the thread that had its id before say nothing about them."""
+    (before, *_), _ = thread()
+    anew = RunLog(base=0, began=4000).begin().say("values", {"a": 3}).end()
+    translator = ThreadTranslator()
+    expected = [event for entry in anew.entries for event in translator.events(entry)]
+    for since in (0, 2):
+        followed = FollowedThread(before)
+        opened = session(followed)
+        opened.subscribe(asking(since=since))
+        found: list[Any] = []
+        async with aclosing(opened.events()) as batches, asyncio.timeout(10):
+            async for items in batches:
+                if not found and items:
+                    followed.grow(*anew.entries)
+                found += items
+                if len(found) > 1 and found[-1] == expected[-1]:
+                    break
+        assert [each for each in found if isinstance(each, ProtocolEvent)][-len(expected) :] == expected
+
+
 async def test_subscriptions_are_united() -> None:
     """A later one is given what was there, but for what the first had anyway; both go on."""
     logs, events = thread()

@@ -22,7 +22,7 @@ from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.protocol_events import ProtocolEvent, ThreadTranslator
 from langgraph_serverless.domain.protocol_filters import Subscription
-from langgraph_serverless.domain.thread_events import ThreadEvent
+from langgraph_serverless.domain.thread_events import ThreadEvent, ThreadRun
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.services.thread_streams import Left, ThreadBatches, ThreadStreamService
 from langgraph_serverless.settings import Settings
@@ -144,6 +144,8 @@ class _Reading:
         #: Those that are made later are served by the next passage, from its beginning.
         self._served = dict(subscriptions)
         self._translator = ThreadTranslator()
+        self._run_id: uuid.UUID | None = None
+        #: The highest number of the thread so far.
         self.seq = 0
 
     @property
@@ -159,6 +161,8 @@ class _Reading:
         """What this batch has for them; an empty one says that all that was there has been read."""
         subscriptions = self._subscriptions
         for entry in batch:
+            if entry.run is not None and entry.run.run_id != self._run_id:
+                self._begin(entry.run)
             for event in self._translator.events(entry):
                 self.seq = max(self.seq, event.seq)
                 self._tree.see(event)
@@ -171,6 +175,16 @@ class _Reading:
                 if opened.replayed is not None:
                     yield Replayed(subscription_id, opened.replayed)
                     opened.replayed = None
+
+    def _begin(self, run: ThreadRun) -> None:
+        """The next run. If it has smaller numbers than the one before, the thread was deleted and made anew meanwhile."""
+        self._run_id = run.run_id
+        if run.base < self.seq:
+            for opened in self._subscriptions.values():
+                opened.served = min(opened.served, run.base)
+                if opened.wanted.since <= self.seq:
+                    opened.wanted = replace(opened.wanted, since=min(opened.wanted.since, run.base))
+            self.seq = run.base
 
     @property
     def is_behind(self) -> bool:
