@@ -6,6 +6,7 @@ knows); a request that was refused has left every row of every table as it was.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,8 @@ from psycopg import sql
 #: Longest a single request may take (seconds) on a machine that is busy with others. No hostile input needs this long.
 PATIENCE = 15.0
 LONGEST_DETAIL = 4000
+#: Streams of what happens on a thread, for ever.
+ENDLESS = re.compile(r"/threads/[^/]*/stream(/events)?(\?|$)")
 
 #: JSON texts to put in the place of a field, each with a name. Those that are no JSON are refused as such.
 VALUES: dict[str, bytes] = {
@@ -103,7 +106,7 @@ class Hostile:
             until(self._is_quiet, "runs to end")
             self._counts = self._count()
         transaction = self._transaction()
-        response = self.client.request(method, path, content=content, **more)
+        response = self._request(method, path, content, **more)
         note = f"{method} {path[:200]} {_shown(content)} -> {response.status_code} {response.text[:300]}"
         assert response.status_code < 500, note
         if not response.is_error:
@@ -116,9 +119,19 @@ class Hostile:
         elif self._transaction() != transaction:
             assert self._count() == self._counts, f"refused, but rows were written: {note}"
             before = self.digest()
-            assert self.client.request(method, path, content=content, **more).status_code == response.status_code
+            assert self._request(method, path, content, **more).status_code == response.status_code
             assert self.digest() == before, f"refused, but something was written: {note}"
         return response
+
+    def _request(self, method: str, path: str, content: Any, **more: Any) -> httpx.Response:
+        if not ENDLESS.match(path):
+            return self.client.request(method, path, content=content, **more)
+        with self.client.stream(method, path, content=content, **more) as response:
+            if response.is_error:
+                response.read()
+                return response
+            # that it has begun is all there is to see of a stream that never ends
+            return httpx.Response(response.status_code, headers=response.headers)
 
     def _transaction(self) -> Any:
         row = self._database.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchone()
