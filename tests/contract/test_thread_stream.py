@@ -228,7 +228,7 @@ async def test_ends_that_never_came_hold_up_nobody_who_comes_later(
         await worker.emit(runs[-1], metadata(runs[-1]), ("values", 1))
         await worker.settle(runs[-1], {"a": 1})
     await executed(client, worker, thread_id)
-    patient = replace(container.settings, stream_keepalive=10 * PATIENCE)
+    patient = replace(container.settings, stream_keepalive=0.75 * PATIENCE)  # for each of them would be too long
     hub = EventHub(worker.redis, patient.redis_key_prefix, keepalive=patient.stream_keepalive)
     index = container.thread_index
     assert index is not None
@@ -659,11 +659,11 @@ async def test_without_redis_a_reader_stays_for_any_number_of_runs(
 
 
 async def test_what_was_told_of_rows_counts_although_the_database_fails_then(
-    client: httpx.AsyncClient, worker: Worker, ours: Api, monkeypatch: pytest.MonkeyPatch
+    container: ApiContainer, client: httpx.AsyncClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thread_id = await new_thread(client)
     runs = RunService.result
-    rows = thread_rows.ThreadRows(ours.database, ours.runs, uuid.UUID(thread_id))
+    rows = thread_rows.ThreadRows(container.database, container.runs, uuid.UUID(thread_id))
     await rows.first_look()
     first, second = [await executed(client, worker, thread_id) for _ in range(2)]
 

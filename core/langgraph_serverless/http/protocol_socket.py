@@ -78,7 +78,8 @@ class ProtocolSocket:
         finally:
             for task in (receiving, sending):
                 task.cancel()
-            await asyncio.wait({receiving, sending})
+            # their errors are taken, too, which may come while they are being ended
+            await asyncio.gather(receiving, sending, return_exceptions=True)
         for task in done:
             error = None if task.cancelled() else task.exception()
             # how a socket says that its client has gone
