@@ -7,21 +7,17 @@ resumable or not, a position in the first heartbeat, and a ``Location`` that rep
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import orjson
 import pytest
-import uvicorn
+from served import served
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.runs import ClaimedRun
-from langgraph_serverless.http.app import create_app
 from langgraph_serverless.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("clean_database")
@@ -35,23 +31,8 @@ def address(settings: Settings, container: ApiContainer) -> Iterator[str]:
     changed = replace(settings, stream_keepalive=0.2, stream_carry_over=True)
     mine = ApiContainer(changed, manifest=container.catalog.manifest)
 
-    @asynccontextmanager
-    async def lifespan(_: Any) -> AsyncIterator[None]:
-        yield
-        await mine.aclose()
-
-    app = create_app(mine, ("threads", "runs", "stream"), lifespan=lifespan)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + PATIENCE
-    while not server.started:
-        assert thread.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(PATIENCE)
+    with served(mine, ("threads", "runs", "stream")) as address:
+        yield address
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ A stand-in executes the runs: events and outcomes are the test's, so that every 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,16 +16,15 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-import uvicorn
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
+from served import served
 from tcp_proxy import TcpProxy
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import ClaimedRun, RunStatus
 from langgraph_serverless.errors import UnavailableError
-from langgraph_serverless.http.app import create_app
 from langgraph_serverless.services import streams
 from langgraph_serverless.settings import Settings
 
@@ -39,29 +37,6 @@ MISSING = {"error": "HTTPException", "message": "404: Run not found"}
 Worker = Any  # StandInWorker of conftest.py, which cannot be imported from here
 
 
-def serve(container: ApiContainer) -> Iterator[str]:
-    """Uvicorn on a thread of its own; gives its address."""
-
-    @asynccontextmanager
-    async def lifespan(_: Any) -> AsyncIterator[None]:
-        yield
-        await container.aclose()
-
-    app = create_app(container, lifespan=lifespan)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + PATIENCE
-    while not server.started:
-        assert thread.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(PATIENCE)
-    assert not thread.is_alive(), "the server does not stop"
-
-
 class Api(ApiContainer):
     """Serves what these tests need."""
 
@@ -70,19 +45,22 @@ class Api(ApiContainer):
 
 @pytest.fixture(scope="module")
 def address(settings: Settings, container: ApiContainer) -> Iterator[str]:
-    yield from serve(Api(replace(settings, stream_keepalive=KEEPALIVE), manifest=container.catalog.manifest))
+    with served(Api(replace(settings, stream_keepalive=KEEPALIVE), manifest=container.catalog.manifest)) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def address_without_redis(settings: Settings, container: ApiContainer) -> Iterator[str]:
     changed = replace(settings, stream_keepalive=KEEPALIVE, redis_uri="")
-    yield from serve(Api(changed, manifest=container.catalog.manifest))
+    with served(Api(changed, manifest=container.catalog.manifest)) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def address_with_redis_away(settings: Settings, container: ApiContainer) -> Iterator[str]:
     changed = replace(settings, stream_keepalive=KEEPALIVE, redis_uri="redis://127.0.0.1:1")
-    yield from serve(Api(changed, manifest=container.catalog.manifest))
+    with served(Api(changed, manifest=container.catalog.manifest)) as address:
+        yield address
 
 
 @pytest.fixture

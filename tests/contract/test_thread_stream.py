@@ -6,11 +6,9 @@ A stand-in executes the runs, so that a test says what is appended when.
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +17,9 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-import uvicorn
 from langgraph_sdk.client import LangGraphClient
 from redis.asyncio import Redis
+from served import served
 from thread_reader import ThreadReader, reading
 
 from langgraph_serverless.containers.api import ApiContainer
@@ -34,7 +32,6 @@ from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.execution.state_document import state_document
-from langgraph_serverless.http.app import create_app
 from langgraph_serverless.persistence import thread_runs
 from langgraph_serverless.services import following, thread_rows
 from langgraph_serverless.services.queue import QueueService
@@ -67,34 +64,15 @@ def ours(settings: Settings, container: ApiContainer) -> Api:
 
 @pytest.fixture(scope="module")
 def address(ours: Api) -> Iterator[str]:
-    yield from serve(ours)
+    with served(ours) as address:
+        yield address
 
 
 @pytest.fixture(scope="module", params=["", "redis://127.0.0.1:1"], ids=["none", "away"])
 def address_without_redis(request: pytest.FixtureRequest, settings: Settings, container: ApiContainer) -> Iterator[str]:
     changed = replace(settings, stream_keepalive=KEEPALIVE, redis_uri=request.param)
-    yield from serve(Api(changed, manifest=container.catalog.manifest))
-
-
-def serve(container: ApiContainer) -> Iterator[str]:
-    @asynccontextmanager
-    async def lifespan(_: Any) -> AsyncIterator[None]:
-        yield
-        await container.aclose()
-
-    app = create_app(container, lifespan=lifespan)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + PATIENCE
-    while not server.started:
-        assert thread.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(PATIENCE)
-    assert not thread.is_alive(), "the server does not stop"
+    with served(Api(changed, manifest=container.catalog.manifest)) as address:
+        yield address
 
 
 @pytest.fixture
