@@ -48,10 +48,13 @@ class ProtocolEvent:
     @property
     def data(self) -> bytes:
         """JSON text: what a client gets."""
-        return b'{"type":"event","event_id":%b,"seq":%d,%b' % (
-            orjson.dumps(self.event_id),  # may have the name of a node in it
-            self.seq,
-            self.record[len(_HEAD) :],
+        return (
+            b'{"type":"event","event_id":%b,"seq":%d,%b'
+            % (
+                orjson.dumps(self.event_id),  # may have the name of a node in it
+                self.seq,
+                self.record[len(_HEAD) :],
+            )
         )
 
     @property
