@@ -53,14 +53,14 @@ else
 	$(BIN)/python -m pytest $(TESTS) -m "not slow" $(ARGS)
 endif
 
-# Two sessions at once are quicker on two cores, as both wait a lot. Tests that let things fail in the midst of their work come
-# afterwards, in two halves, each with database servers of its own.
+# Two sessions at once are quicker on two cores, as both wait a lot; each has database servers of its own, as some tests empty
+# theirs. Tests that let things fail in the midst of their work come afterwards, in two halves.
 FAULTS := $(sort $(wildcard tests/faults/test_[a-m]*.py))
 .PHONY: test-of-answers test-of-the-rest test-of-faults test-of-other-faults
 test-of-answers:
-	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,contract integration budgets)) -m "not slow"
+	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,contract budgets)) -m "not slow"
 test-of-the-rest:
-	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,unit security e2e)) -m "not slow"
+	TEST_DATA=test-beside $(BIN)/python -m pytest $(wildcard $(addprefix tests/,unit integration security e2e)) -m "not slow"
 
 test-of-faults:
 	$(BIN)/python -m pytest $(FAULTS) -m "not slow"

@@ -154,9 +154,12 @@ def plan_run(
     )
 
 
-def is_protocol_run(kwargs: Mapping[str, Any]) -> bool:
-    """Whether a stored run's events are records of the thread protocol."""
-    return ((kwargs.get("config") or {}).get("configurable") or {}).get(PROTOCOL_KEY) is True
+def is_protocol_run(kwargs: Any) -> bool:
+    """Whether a stored run's events are records of the thread protocol. Of a row that was damaged: no."""
+    found = kwargs
+    for key in ("config", "configurable", PROTOCOL_KEY):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found is True
 
 
 def context_keys(schema: Any) -> frozenset[str] | None:

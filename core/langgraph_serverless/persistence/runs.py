@@ -151,13 +151,17 @@ def run_from_row(row: Mapping[str, Any]) -> Run:
 
 
 def origin_from(row: Mapping[str, Any]) -> RunOrigin:
-    """Of a row with ``thread_made``; of its ``kwargs``, input and command are not needed."""
+    """Of a row with ``thread_made``; of its ``kwargs``, input and command are not needed.
+
+    Never raises because of ``kwargs``: a run that cannot be executed has to be claimed to be ended.
+    """
+    kwargs = row["kwargs"] if isinstance(row["kwargs"], dict) else {}
     return RunOrigin(
         thread_id=row["thread_id"],
         made=in_microseconds(row["thread_made"]),
         graph_id=row["graph_id"],
-        protocol=is_protocol_run(row["kwargs"]),
-        resumable=bool(row["kwargs"].get("resumable")),
+        protocol=is_protocol_run(kwargs),
+        resumable=bool(kwargs.get("resumable")),
         base=first_base(
             thread_made=row["thread_made"], run_made=row["created_at"], begun=row["started_at"] or datetime.now(UTC)
         ),
