@@ -59,8 +59,10 @@ FAULTS := $(sort $(wildcard tests/faults/test_[a-m]*.py))
 .PHONY: test-of-answers test-of-the-rest test-of-faults test-of-other-faults
 test-of-answers:
 	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,contract budgets)) -m "not slow"
+# One session after the other: unit tests load projects whose modules have the names of others'.
 test-of-the-rest:
-	TEST_DATA=test-beside $(BIN)/python -m pytest $(wildcard $(addprefix tests/,unit integration security e2e)) -m "not slow"
+	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,unit security)) -m "not slow"
+	TEST_DATA=test-beside $(BIN)/python -m pytest $(wildcard $(addprefix tests/,integration e2e)) -m "not slow"
 
 test-of-faults:
 	$(BIN)/python -m pytest $(FAULTS) -m "not slow"
