@@ -58,10 +58,10 @@ endif
 FAULTS := $(sort $(wildcard tests/faults/test_[a-m]*.py))
 .PHONY: test-of-answers test-of-the-rest test-of-faults test-of-other-faults
 test-of-answers:
-	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,contract budgets)) -m "not slow"
+	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,contract budgets security)) -m "not slow"
 # One session after the other: unit tests load projects whose modules have the names of others'.
 test-of-the-rest:
-	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,unit security)) -m "not slow"
+	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,unit)) -m "not slow"
 	TEST_DATA=test-beside $(BIN)/python -m pytest $(wildcard $(addprefix tests/,integration e2e)) -m "not slow"
 
 test-of-faults:
