@@ -20,11 +20,12 @@ class ProcessExecutorPlugin(RuntimeExecutorPlugin):
 
 
 @hooks.on_infra_start()
-def enable_streaming():
-    """Adds the response streaming that LocalStack's community edition lacks."""
+def complete_localstack():
+    """Adds what LocalStack's community edition lacks: response streaming, updates of nested stacks."""
     from localstack import config  # noqa: PLC0415
 
     if config.LAMBDA_RUNTIME_EXECUTOR == "process":
-        from .streaming import install  # noqa: PLC0415
+        from . import cloudformation, streaming  # noqa: PLC0415
 
-        install()
+        streaming.install()
+        cloudformation.install()
