@@ -1,9 +1,11 @@
-"""Schemas, drawings and subgraphs, in the shapes recorded from the reference server."""
+"""Schemas, drawings and subgraphs, in the shapes recorded from the reference server; and the document around them."""
 
 import json
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
-from langgraph_serverless.domain.manifest import GraphManifest, Manifest
+from langgraph_serverless.containers.api import read_manifest
+from langgraph_serverless.domain.manifest import LARGE, LARGEST, GraphManifest, Manifest, canonical
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.introspection import (
     SCHEMA_NAMES,
@@ -20,8 +23,10 @@ from langgraph_serverless.execution.introspection import (
     graph_subgraphs,
 )
 from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
+from langgraph_serverless.execution.manifest import build_manifest, encode
 from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.execution.project_files import hash_project
+from langgraph_serverless.settings import Settings
 
 REPOSITORY = Path(__file__).parent.parent.parent
 KINDS = REPOSITORY / "tests" / "fixtures" / "projects" / "kinds" / "langgraph.json"
@@ -37,6 +42,11 @@ def _imports_left_as_found() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def registry() -> GraphRegistry:
     return GraphRegistry.load(read_project(KINDS))
+
+
+@pytest.fixture(scope="module")
+def examples() -> GraphRegistry:
+    return GraphRegistry.load(read_project(REPOSITORY / "examples" / "langgraph.json"))
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +113,7 @@ def test_xray(manifest: Manifest) -> None:
     assert ids(True) == ids(2) == ids(7) == [*ends, "child:before", "child:grandchild:leaf"]
 
 
-async def test_tools_are_in_the_drawing() -> None:
-    examples = GraphRegistry.load(read_project(REPOSITORY / "examples" / "langgraph.json"))
+async def test_tools_are_in_the_drawing(examples: GraphRegistry) -> None:
     async with examples.graph("chat_agent", access_context="assistants.read") as graph:
         drawing = await graph_drawing(graph, False)
     tools = next(node for node in drawing["nodes"] if node["id"] == "tools")
@@ -176,11 +185,130 @@ def test_json_and_back(manifest: Manifest) -> None:
 
 
 async def test_hash_is_stable_and_follows_the_content(registry: GraphRegistry, manifest: Manifest) -> None:
-    assert (await build_manifest(registry)).hash == manifest.hash
+    assert (await build_manifest(registry)).hash == manifest.hash == manifest.digest()
     reversed_graphs = dict(reversed(list(manifest.graphs.items())))
-    assert Manifest.of(reversed_graphs).hash == manifest.hash
+    assert replace(manifest, graphs=reversed_graphs).digest() == manifest.hash
     changed = GraphManifest.from_json({**manifest.graphs["compiled"].to_json(), "description": "Another."})
-    assert Manifest.of({**manifest.graphs, "compiled": changed}).hash != manifest.hash
+    others: list[dict[str, Any]] = [
+        {"graphs": {**manifest.graphs, "compiled": changed}},
+        {"project_hash": "another"},
+        {"made_with": {**manifest.made_with, "langgraph": "9.9"}},
+        {"types": ()},
+    ]
+    assert manifest.hash not in {replace(manifest, **other).digest() for other in others}
+
+
+def test_says_what_it_was_made_with(manifest: Manifest) -> None:
+    assert manifest.made_with["langgraph"] == version("langgraph")
+    assert set(manifest.made_with) == {"langgraph-serverless", "langgraph", "langgraph-checkpoint", "langchain-core"}
+    assert manifest.graphs["compiled"].name == "compiled"
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ([], "not a manifest"),
+        ({}, "not a manifest"),
+        ({"graphs": {}, "hash": "x"}, "format 1, and this version reads format 2: build the project again"),
+        ({**Manifest.of({}).to_json(), "format": 3}, "format 3"),
+        ({key: value for key, value in Manifest.of({}).to_json().items() if key != "types"}, "'types' is missing"),
+        ({**Manifest.of({}).to_json(), "graphs": {"a": {"graph_id": "a"}}}, "'name' is missing"),
+        ({**Manifest.of({}).to_json(), "graphs": []}, "broken"),
+    ],
+)
+def test_an_old_or_broken_one_says_what_to_do(document: Any, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "langgraph_manifest.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ProjectError, match=says) as caught:
+        read_manifest(Settings(database_uri="postgresql://nowhere", manifest_path=path))
+    assert str(path) in str(caught.value)
+
+
+def test_one_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "langgraph_manifest.json"
+    path.write_text(canonical(Manifest.of({}).to_json())[:-5])
+    with pytest.raises(ProjectError, match=r"langgraph_manifest\.json cannot be read"):
+        read_manifest(Settings(database_uri="postgresql://nowhere", manifest_path=path))
+
+
+def test_a_large_one_is_warned_of_and_a_huge_one_refused(caplog: pytest.LogCaptureFixture) -> None:
+    def holding(characters: int) -> Manifest:
+        schemas = {"input_schema": "x" * characters}
+        return Manifest.of(
+            {
+                "wide": GraphManifest(
+                    graph_id="wide", description=None, is_factory=False, schemas=schemas, drawings={}, subgraphs={}
+                )
+            }
+        )
+
+    encode(holding(LARGE // 2))
+    assert not caplog.records
+    assert Manifest.from_json(json.loads(encode(holding(LARGE)))) == holding(LARGE)
+    assert "wide (1.0 MB)" in caplog.text
+    with pytest.raises(ProjectError, match="At most 8 MB"):
+        encode(holding(LARGEST))
+
+
+async def test_that_of_the_examples_is_small(examples: GraphRegistry) -> None:
+    assert len(encode(await build_manifest(examples))) < 100_000
+
+
+# -- the project's files -----------------------------------------------------------------------------------------------
+
+
+def _project(root: Path) -> Path:
+    for name, text in {
+        "app/langgraph.json": '{"graphs": {"a": "./a.py:graph"}, "dependencies": [".", "../lib"], "env": ".env"}',
+        "app/.env": "TOKEN=first\n",
+        "app/a.py": "graph = 1\n",
+        "app/data/prompt.txt": "Be brief.\n",
+        "app/.git/HEAD": "ref",
+        "app/venv-of-mine/pyvenv.cfg": "",
+        "lib/rules.py": "RULE = 1\n",
+    }.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root / "app" / "langgraph.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "changes"),
+    [
+        ("app/a.py", "graph = 2\n", True),
+        ("app/data/prompt.txt", "Be wordy.\n", True),
+        ("app/data/another.txt", "", True),
+        ("lib/rules.py", "RULE = 2\n", True),
+        (
+            "app/langgraph.json",
+            '{"graphs": {"b": "./a.py:graph"}, "dependencies": [".", "../lib"], "env": ".env"}',
+            True,
+        ),
+        ("app/.env", "TOKEN=first\nANOTHER=x\n", True),
+        # shown in logs, so it must not tell anything of a secret
+        ("app/.env", "TOKEN=second\n", False),
+        ("app/.git/HEAD", "another", False),
+        ("app/venv-of-mine/lib.py", "1", False),
+        ("app/__pycache__/a.pyc", "1", False),
+        ("app/out/api/langgraph_manifest.json", "{}", False),
+        ("app/langgraph_manifest.json", "{}", False),
+    ],
+)
+def test_the_hash_of_a_project_covers_what_is_deployed(tmp_path: Path, name: str, text: str, changes: bool) -> None:
+    first, second = _project(tmp_path / "here"), _project(tmp_path / "elsewhere")
+    before = hash_project(read_project(first))
+    assert hash_project(read_project(second)) == before
+    path = tmp_path / "elsewhere" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    assert (hash_project(read_project(second)) != before) is changes
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    config = _project(tmp_path)
+    (config.parent / "data" / "up").symlink_to(config.parent)
+    assert hash_project(read_project(config))
 
 
 def test_factories_are_described_with_an_empty_config(manifest: Manifest) -> None:

@@ -11,20 +11,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from fnmatch import fnmatch
 from pathlib import Path
 
 from langgraph_serverless.execution.project import ProjectConfig
-
-EXCLUDED = (
-    ".*",
-    "__pycache__",
-    "*.py[cod]",
-    "*.egg-info",
-    "node_modules",
-    "venv",
-)
-"""Names that are left out. Hidden ones hold tools' state and secrets: .git, .venv, .env, .data, .aws, editors' folders."""
+from langgraph_serverless.execution.project_files import left_out
 
 
 def copy_project(project: ProjectConfig, bundle: Path, output: Path) -> None:
@@ -61,6 +51,4 @@ def _ignore(output: Path) -> Callable[[str, list[str]], set[str]]:
 
 
 def _left_out(path: Path, output: Path) -> bool:
-    if any(fnmatch(path.name, pattern) for pattern in EXCLUDED):
-        return True
-    return path.is_dir() and (path.resolve() == output or (path / "pyvenv.cfg").is_file())
+    return left_out(path) or (path.is_dir() and path.resolve() == output)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import click
 
 from langgraph_serverless.errors import StartupError
 from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest
+from langgraph_serverless.execution.manifest import build_manifest, encode
 from langgraph_serverless.execution.project import read_project
 
 
@@ -19,8 +18,7 @@ def manifest(*, config: Path, output: Path | None) -> None:
     """Load every graph once and write what can be said about it."""
     project = read_project(config)
     project.apply_env(os.environ)
-    described = asyncio.run(build_manifest(GraphRegistry.load(project)))
-    text = json.dumps(described.to_json(), ensure_ascii=False, separators=(",", ":"))
+    text = encode(asyncio.run(build_manifest(GraphRegistry.load(project), files=True)))
     if output is None:
         click.echo(text)
         return

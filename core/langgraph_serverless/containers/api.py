@@ -96,14 +96,17 @@ class ApiContainer:
     @cached_property
     def bell(self) -> RedisBell:
         from langgraph_serverless.queue.bell import RedisBell
+        from langgraph_serverless.queue.worker_function import WorkerFunction
 
-        return RedisBell(
-            self.redis,
-            self.settings.redis_key_prefix,
-            worker_function_name=self.settings.worker_function_name,
-            jobs_per_worker=self.settings.n_jobs_per_worker,
-            most_invocations=self.settings.worker_invocations,
-        )
+        settings, function = self.settings, None
+        if settings.worker_function_name:
+            function = WorkerFunction(
+                settings.worker_function_name,
+                jobs=settings.n_jobs_per_worker,
+                most=settings.worker_invocations,
+                limit=settings.worker_concurrency,
+            )
+        return RedisBell(self.redis, settings.redis_key_prefix, function)
 
     @cached_property
     def state_function(self) -> FunctionClient | None:
@@ -353,5 +356,5 @@ def read_manifest(settings: Settings) -> Manifest:
         raise ProjectError("LANGGRAPH_MANIFEST is not set: it names the manifest that the build wrote")
     try:
         return Manifest.from_json(orjson.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, ProjectError) as error:
         raise ProjectError(f"The manifest {path} cannot be read: {error}") from error

@@ -1,23 +1,27 @@
-"""Building the manifest: every graph of a project, described once, so that API functions need no langgraph.
+"""Building the manifest: every graph of a project, described once, so that API functions need neither it nor langgraph.
 
-Promises: the same project gives the same manifest and the same hash. A factory that cannot build its graph without a
-config (it may need a key that only a run has) is described as empty, with a warning, and does not stop the start-up.
+Promises: the same project, described with the same versions, gives the same manifest and the same hash. A factory that cannot
+build its graph without a config (it may need a key that only a run has) is described as empty, with a warning, and does not stop
+the start-up. ``encode`` refuses a manifest that is too large for functions that read it at each cold start.
 ``AssistantGraphs`` describes what a factory makes of one assistant's config.
 
-Relies on ``loader.py`` and ``introspection.py``. The manifest itself is made without a database: factories see
-``assistants.read`` and an in-memory store.
+Relies on ``loader.py``, ``introspection.py``, ``checkpoint_types.py`` and ``project_files.py``. The manifest itself is made without
+a database: factories see ``assistants.read`` and an in-memory store.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import version
 from typing import Any
 
 from langgraph.store.base import BaseStore
 
-from langgraph_serverless.domain.manifest import GraphManifest, Manifest
+from langgraph_serverless import __version__
+from langgraph_serverless.domain.manifest import LARGE, LARGEST, GraphManifest, Manifest, canonical
 from langgraph_serverless.errors import BadRequestError, ProjectError
+from langgraph_serverless.execution.checkpoint_types import CheckpointTypes
 from langgraph_serverless.execution.introspection import (
     SCHEMA_NAMES,
     graph_drawing,
@@ -25,6 +29,7 @@ from langgraph_serverless.execution.introspection import (
     graph_subgraphs,
 )
 from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.execution.project_files import hash_project
 
 logger = logging.getLogger(__name__)
 
@@ -32,17 +37,46 @@ logger = logging.getLogger(__name__)
 MAX_DEPTH = 10
 
 
-async def build_manifest(registry: GraphRegistry) -> Manifest:
-    """Describe every graph of `registry`."""
-    graphs = {graph_id: await _describe(registry, graph_id) for graph_id in registry.graph_ids}
+#: whose versions may change what is said about a graph, and what its checkpoints look like
+MADE_WITH = ("langgraph", "langgraph-checkpoint", "langchain-core")
+
+
+async def build_manifest(registry: GraphRegistry, *, files: bool = False) -> Manifest:
+    """Describe every graph of `registry`; with `files`, what is deployed is also told from every other state of the project."""
+    types = CheckpointTypes()
+    graphs = {graph_id: await _describe(registry, graph_id, types) for graph_id in registry.graph_ids}
     project = registry.project
     return Manifest.of(
         graphs,
+        project_hash=hash_project(project) if files else "",
+        made_with={"langgraph-serverless": __version__, **{name: version(name) for name in MADE_WITH}},
+        types=types.types,
+        untyped=types.untyped,
         store=project.store_settings,
         thread_ttl=project.thread_ttl,
         webhooks=project.webhook_rules,
         priority=project.priority is not None,
+        auth=(project.auth or {}).get("path"),
+        app=(project.http or {}).get("app"),
     )
+
+
+def encode(manifest: Manifest) -> str:
+    """The document that is deployed.
+
+    Raises:
+        ProjectError: it is too large.
+    """
+    document = canonical(manifest.to_json())
+    if len(document) > LARGE:
+        sizes = {graph_id: len(canonical(graph.to_json())) for graph_id, graph in manifest.graphs.items()}
+        largest = sorted(sizes, key=lambda graph_id: -sizes[graph_id])[:3]
+        named = ", ".join(f"{graph_id} ({sizes[graph_id] / 1e6:.1f} MB)" for graph_id in largest)
+        says = f"The manifest has {len(document) / 1e6:.1f} MB, and each API function reads it when it starts. The largest: {named}."
+        if len(document) > LARGEST:
+            raise ProjectError(f"{says} At most {LARGEST / 1e6:.0f} MB can be deployed; make their schemas smaller.")
+        logger.warning("%s", says)
+    return document
 
 
 class AssistantGraphs:
@@ -61,31 +95,40 @@ class AssistantGraphs:
             raise BadRequestError(str(error) or type(error).__name__) from error
 
 
-async def _describe(registry: GraphRegistry, graph_id: str) -> GraphManifest:
+async def _describe(registry: GraphRegistry, graph_id: str, types: CheckpointTypes) -> GraphManifest:
     try:
-        return await _described(registry, graph_id)
+        return await _described(registry, graph_id, types=types)
     except ProjectError:
         raise  # the factory makes something that is no graph: that is no matter of config
     # The user's factory, and langgraph walking the user's graph: either can raise anything.
     except Exception as error:
         logger.warning("graph %s cannot be described without a run: %s: %s", graph_id, type(error).__name__, error)
+    types.cannot_tell(graph_id)
     return _manifest(registry, graph_id, schemas=dict.fromkeys(SCHEMA_NAMES), drawings={}, subgraphs={})
 
 
 async def _described(
-    registry: GraphRegistry, graph_id: str, *, config: Mapping[str, Any] | None = None, store: BaseStore | None = None
+    registry: GraphRegistry,
+    graph_id: str,
+    *,
+    config: Mapping[str, Any] | None = None,
+    store: BaseStore | None = None,
+    types: CheckpointTypes | None = None,
 ) -> GraphManifest:
     async with registry.graph(graph_id, access_context="assistants.read", config=config, store=store) as graph:
+        if types is not None:
+            await types.add(graph, graph_id)
         return _manifest(
             registry,
             graph_id,
+            name=graph.name,
             schemas=await graph_schemas(graph, graph_id),
             subgraphs=await graph_subgraphs(graph, None, True),
             drawings=await _drawings(graph),
         )
 
 
-def _manifest(registry: GraphRegistry, graph_id: str, **described: Mapping[str, Any]) -> GraphManifest:
+def _manifest(registry: GraphRegistry, graph_id: str, **described: Any) -> GraphManifest:
     return GraphManifest(
         graph_id=graph_id,
         description=registry.descriptions[graph_id],
