@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict
@@ -112,3 +115,31 @@ async def _sleep(state: SleepyState) -> SleepyState:
 
 
 sleepy = StateGraph(SleepyState).add_node("sleep", _sleep).add_edge(START, "sleep").add_edge("sleep", END).compile()
+
+
+class FootprintState(TypedDict, total=False):
+    """How many supersteps, what each of them writes, and how many events it sends."""
+
+    steps: int
+    step: int
+    bytes: int
+    events: int
+    written: str
+
+
+async def _write(state: FootprintState) -> FootprintState:
+    writer = get_stream_writer()
+    for number in range(state.get("events", 0)):
+        writer({"token": f"t{number:06}"})
+    # not to be compressed, so that what is stored is what was written
+    noise = base64.b85encode(os.urandom(state.get("bytes", 0) * 4 // 5)).decode()
+    return {"step": state.get("step", 0) + 1, "written": noise}
+
+
+footprint = (
+    StateGraph(FootprintState)
+    .add_node("write", _write)
+    .add_edge(START, "write")
+    .add_conditional_edges("write", lambda state: "write" if state["step"] < state["steps"] else END, ["write", END])
+    .compile()
+)

@@ -59,6 +59,12 @@ class ProjectError(ServerError):
     code = "invalid_project"
 
 
+class PlanError(ServerError):
+    """A plan was asked of numbers that cannot be."""
+
+    code = "invalid_plan"
+
+
 class StartupError(ServerError):
     """A server that is needed cannot be started or reached."""
 

@@ -12,10 +12,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from langgraph_serverless import __version__
+from langgraph_serverless.cli import plan_options
 from langgraph_serverless.errors import ServerError
 
 _CONFIG = click.option(
@@ -235,3 +237,27 @@ def build(
             python_version=python_version,
             architecture=architecture,
         )
+
+
+@main.command(name="plan", short_help="Say what a load needs and costs on AWS, and what gives way when it grows.")
+@plan_options.options
+@click.option(
+    "--price",
+    "prices",
+    multiple=True,
+    metavar="NAME=DOLLARS",
+    help="A price of yours, as lambda_gb_second=0.00001; repeatable.",
+)
+@click.option("--scale", default="10,100,1000", show_default=True, help="Factors by which the load is to grow as well.")
+@click.option("--seed", default=1, show_default=True, help="Where the chance in the simulated day comes from.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON document.")
+@_DEBUG
+def plan_command(*, prices: tuple[str, ...], scale: str, seed: int, as_json: bool, debug: bool, **numbers: Any) -> None:
+    """Say what a load needs and costs on AWS, and what gives way first when it grows.
+
+    A simulation of one day on this machine: it asks nobody, and needs no account. See docs/guides/scaling.md.
+    """
+    with _sentences(debug):
+        from langgraph_serverless.cli.plan import plan as command  # noqa: PLC0415
+
+        command(numbers=numbers, prices=prices, scale=plan_options.factors(scale), seed=seed, as_json=as_json)
