@@ -186,6 +186,20 @@ class Settings:
     lease_duration: float = _setting(
         "LEASE_DURATION_SECS", _seconds(1), 30.0, "How long a claim holds without a heartbeat."
     )
+    shutdown_delay: float = _setting(
+        "SHUTDOWN_DELAY_SECS",
+        _seconds(0),
+        0.0,
+        "On SIGTERM, how long `serve` goes on to take requests while `/ok?check_db=1` says that it is leaving: as long as a load balancer "
+        "needs to notice.",
+    )
+    request_grace: float = _setting(
+        "SHUTDOWN_REQUEST_GRACE_SECS",
+        _seconds(0),
+        20.0,
+        "On SIGTERM and after that delay, how long `serve` lets requests end. Streams and waits are broken off at once: they go on with "
+        "another process.",
+    )
     stall_limit: float = _setting(
         "WORKER_STALL_LIMIT_SECS",
         _seconds(1),
@@ -213,7 +227,7 @@ class Settings:
         "SCHEDULER_INTERVAL_SECS",
         _seconds(0.05),
         5.0,
-        "How often the laptop's scheduler ticks; on Lambda a schedule does.",
+        "How often the scheduler of a laptop or of `serve` ticks; on Lambda a schedule does.",
     )
     stream_retention: float = _setting(
         "RESUMABLE_STREAM_TTL_SECONDS",
@@ -244,7 +258,7 @@ class Settings:
         _flag,
         False,
         "Every event of a stream has an id, and joins go on after one, whether the run is resumable or not: so that what is broken off "
-        "goes on in another connection. The wrapper script of the stream function turns it on.",
+        "goes on in another connection. The wrapper script of the stream function turns it on, and so does `serve`.",
     )
     stream_deadline_margin: float = _setting(
         "STREAM_DEADLINE_MARGIN_SECS",
@@ -379,7 +393,22 @@ class Settings:
         "`langgraph-serverless dev` sets it.",
     )
     log_level: str = _setting("LOG_LEVEL", _text, "INFO", "DEBUG, INFO, WARNING or ERROR.")
-    log_json: bool = _setting("LOG_JSON", _flag, False, "Log one JSON object per line. Functions always do.")
+    log_json: bool = _setting(
+        "LOG_JSON",
+        _flag,
+        False,
+        "Log one JSON object per line. Functions always do, `serve` and `worker` unless they write to a terminal or it is set.",
+    )
+
+    addresses: Mapping[str, Address] = field(
+        default_factory=dict,
+        repr=False,
+        metadata={
+            "names": (),
+            "parse": None,
+            "doc": "Those that can be read again, by the field; functions have them.",
+        },
+    )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **overrides: Any) -> Settings:

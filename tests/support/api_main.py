@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from langgraph_serverless.cli.laptop.slow_clients import patient_for
+from langgraph_serverless.cli.server.slow_clients import patient_for
 from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.http.app import create_app
 from langgraph_serverless.settings import Settings

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from langgraph_serverless.cli.laptop.slow_clients import patient_for
+from langgraph_serverless.cli.server.slow_clients import patient_for
 
 
 class App:

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from langgraph_serverless import __version__
-from langgraph_serverless.cli import plan_options
+from langgraph_serverless.cli import plan_options, serve_options
 from langgraph_serverless.errors import ServerError
 
 _CONFIG = click.option(
@@ -80,11 +80,54 @@ def dev(
         command(config=config, host=host, port=port, jobs=jobs, data_dir=data_dir, reload=reload, debug=debug, app=app)
 
 
+@main.command(short_help="Serve the API in production, on databases of your own.")
+@serve_options.serve_options
+@_DEBUG
+def serve(
+    *, config: Path, host: str, port: int, uds: Path | None, workers: int, keep_alive: int, debug: bool, **options: Any
+) -> None:
+    """Serve the API of a project, on the databases that DATABASE_URI and REDIS_URI name.
+
+    Runs are executed by 'langgraph-serverless worker' in processes of their own, here or elsewhere. SIGTERM lets requests
+    end and sends streams on to another process; twice does not wait, three times ends at once.
+    """
+    with _sentences(debug):
+        from langgraph_serverless.cli.server.signals import end_on_signals  # noqa: PLC0415
+
+        end_on_signals()
+        from langgraph_serverless.cli.serve import serve as command  # noqa: PLC0415
+        from langgraph_serverless.cli.server.serve import ServeOptions  # noqa: PLC0415
+
+        chosen = ServeOptions(config=str(config), keep_alive=keep_alive, **options)
+        command(chosen, host=host, port=port, uds=uds, workers=workers, debug=debug)
+
+
+@main.command(short_help="Execute runs, on databases of your own.")
+@serve_options.worker_options
+@_DEBUG
+def worker(*, config: Path, host: str, port: int | None, jobs: int | None, with_migrations: bool, debug: bool) -> None:
+    """Execute the runs of a project, on the databases that DATABASE_URI and REDIS_URI name.
+
+    SIGTERM hands them on to another worker at their next superstep, and no attempt is counted; twice does not wait for
+    supersteps, three times ends at once.
+    """
+    with _sentences(debug):
+        from langgraph_serverless.cli.server.signals import end_on_signals  # noqa: PLC0415
+
+        end_on_signals()
+        from langgraph_serverless.cli.worker import worker as command  # noqa: PLC0415
+
+        command(config=config, host=host, port=port, jobs=jobs, with_migrations=with_migrations)
+
+
 @main.command(short_help="Bring a database up to date.")
 @_DEBUG
 def migrate(debug: bool) -> None:
     """Bring the database that DATABASE_URI names to this version's schema."""
     with _sentences(debug):
+        from langgraph_serverless.cli.server.signals import end_on_signals  # noqa: PLC0415
+
+        end_on_signals()
         from langgraph_serverless.cli.migrate import migrate as command  # noqa: PLC0415
 
         command()

@@ -92,6 +92,27 @@ async def migrate(
     return applied
 
 
+async def missing_migrations(database_uri: str, *, dims: int | None = None) -> list[str]:
+    """What ``migrate`` would apply: names of our migrations, and ``vectors`` if the project's index has no table yet.
+
+    Raises:
+        psycopg.Error: the database cannot be asked.
+    """
+    connection = await psycopg.AsyncConnection.connect(
+        database_uri, autocommit=True, row_factory=dict_row, prepare_threshold=None, connect_timeout=CONNECT_TIMEOUT_S
+    )
+    async with connection:
+        try:
+            cursor = await connection.execute("SELECT name FROM lgs.migration")
+            applied = {row["name"] for row in await cursor.fetchall()}
+        except psycopg.errors.UndefinedTable:
+            applied = set()
+        missing = [name for name in known_migrations() if name not in applied]
+        if dims is not None and await (await connection.execute(_DIMS)).fetchone() is None:
+            missing.append(VECTORS.stem)
+    return missing
+
+
 def known_migrations() -> dict[str, str]:
     """Ours, by name, with the checksums that a database has of them once they are applied."""
     return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(DIRECTORY.glob("[0-9]*.sql"))}

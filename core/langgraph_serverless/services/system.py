@@ -108,9 +108,16 @@ class SystemService:
         self._groups = groups or GroupLimits()
         self._redis_trouble = redis_trouble
         self._system = SystemRepository()
+        self._leaving = False
+
+    def leave(self) -> None:
+        """From now on health says that the process is going to stop, so that nobody sends it anything new."""
+        self._leaving = True
 
     async def health(self) -> Health:
         """One round trip to each database. Without Redis the server still does everything, only later."""
+        if self._leaving:
+            return Health(ok=False, services={"server": "This process is about to stop; another one answers"})
         postgres, redis = await asyncio.gather(self._postgres_answers(), self._redis_trouble())
         services = {}
         if not postgres:

@@ -92,6 +92,7 @@ class Worker:
         self._ring: asyncio.Task[bool] | None = None
         self._next_look = 0.0
         settler = Settler(settings=settings, queue=queue, heartbeat=heartbeat, log=log, bell=bell, courier=courier)
+        self._hurry = asyncio.Event()
         self._jobs = Jobs(runner=runner, heartbeat=heartbeat, settler=settler, report=self._report)
         self._taker = Taker(
             worker_id=self.worker_id, settings=settings, queue=queue, jobs=self._jobs, heartbeat=heartbeat
@@ -107,6 +108,11 @@ class Worker:
         return len(self._jobs)
 
     async def work(
+    def hurry(self) -> None:
+        """The same, without waiting for superstep boundaries: runs are released as they are."""
+        self._hurry.set()
+        self._stop.set()
+
         self,
         *,
         remaining: Callable[[], float] | None = None,
@@ -240,7 +246,7 @@ class Worker:
             if remaining is not None and self._report.reason == "deadline":
                 seconds = max(0.0, remaining() - LAST_MOMENT)
             logger.info("handing on %s runs", len(self._jobs), extra={"action": "drain", "worker": self.worker_id})
-            await self._jobs.drain(seconds)
+            await self._drain(seconds)
             # a function's run that did not reach its boundary keeps its attempt: its lease runs out
             abandon = self._report.reason == "deadline"
             await self._jobs.stop(max(LAST_MOMENT, SETTLE_RETRY), abandon=abandon)
@@ -252,8 +258,17 @@ class Worker:
         if self._report.reason != "idle":
             runnable = await self._taker.waiting()
             self._report.work_left = runnable > 0
-            if runnable:
-                await self._bell.ring(runnable)
+            # all of them: for what it has handed on it has rung, and whoever is on the way to that takes the rest along
+            await self._bell.ring(runnable, again=True)
+
+    async def _drain(self, seconds: float) -> None:
+        hurry = asyncio.create_task(self._hurry.wait())
+        draining = asyncio.create_task(self._jobs.drain(seconds))
+        try:
+            await asyncio.wait({hurry, draining}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (hurry, draining):  # the runs themselves go on
+                await _ended(task)
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

@@ -31,9 +31,9 @@ from langgraph_serverless import __version__
 from langgraph_serverless.cli.laptop import banner
 from langgraph_serverless.cli.laptop.addresses import listen, url_of, without_password
 from langgraph_serverless.cli.laptop.reload import Edits
-from langgraph_serverless.cli.laptop.server_process import ServerCommand, ServerProcess
 from langgraph_serverless.cli.laptop.services import Services
 from langgraph_serverless.cli.laptop.standin import answering
+from langgraph_serverless.cli.server.server_process import ServerCommand, ServerProcess
 from langgraph_serverless.errors import ServerError, StartupError
 from langgraph_serverless.execution.project import read_project
 
@@ -117,11 +117,15 @@ class Supervisor:
         """Keep one server process running until the stop."""
         services = self._services
         assert services is not None
+        options = self._options
         command = ServerCommand(
-            config_path=self._options.config_path,
+            module="langgraph_serverless.cli.laptop.serve",
+            arguments=(
+                f"--config={options.config_path}",
+                f"--app={options.app}",
+                *(["--debug"] if options.debug else []),
+            ),
             environment=services.environment(),
-            app=self._options.app,
-            debug=self._options.debug,
         )
         running_before = False
         crashes: list[float] = []

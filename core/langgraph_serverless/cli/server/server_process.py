@@ -1,9 +1,9 @@
-"""The child process that serves HTTP, as the supervisor sees it.
+"""A child process that serves HTTP, as the command sees it that has started it (a laptop's supervisor, ``serve --workers``).
 
-Three descriptors join the two: the listening socket (the supervisor owns it, so that the port stays taken while the child
+Three descriptors join the two: the listening socket (the command owns it, so that the port stays taken while the child
 is exchanged and connections wait instead of being refused), the life line (the child ends when its other end closes,
-which is what happens to a supervisor that is killed), and the status pipe, on which the child reports ``started`` or
-``failed`` as one JSON line each, after any number of ``progress`` lines. What the child prints goes where the supervisor prints.
+which is what happens to a command that is killed), and the status pipe, on which the child reports ``started`` or
+``failed`` as one JSON line each, after any number of ``progress`` lines. What the child prints goes where the command prints.
 
 Relies on being used in the main thread: on Linux the kernel's parent-death signal follows the thread that started a child.
 """
@@ -18,7 +18,6 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from langgraph_serverless.errors import StartupError
 
@@ -27,11 +26,10 @@ from langgraph_serverless.errors import StartupError
 class ServerCommand:
     """How to start the child; the same for every restart."""
 
-    config_path: Path
+    #: What ``python -m`` runs: a module whose ``main`` takes the descriptors (``child.py``).
+    module: str
+    arguments: tuple[str, ...]
     environment: Mapping[str, str]
-    #: ``module:function`` that makes the ASGI application
-    app: str
-    debug: bool
 
 
 class ServerProcess:
@@ -52,13 +50,11 @@ class ServerProcess:
                 sys.executable,
                 "-P",  # the folder we stand in is the user's, and may hold a `uvicorn.py`
                 "-m",
-                "langgraph_serverless.cli.laptop.serve",
-                f"--config={command.config_path}",
-                f"--app={command.app}",
+                command.module,
+                *command.arguments,
                 f"--listen-fd={listener.fileno()}",
                 f"--life-fd={life_read}",
                 f"--status-fd={status_write}",
-                *(["--debug"] if command.debug else []),
                 pass_fds=(listener.fileno(), life_read, status_write),
                 env=dict(command.environment),
             )
@@ -106,6 +102,11 @@ class ServerProcess:
                     await self._process.wait()
         finally:
             os.close(self._life)
+
+    def ask(self) -> None:
+        """Ask the child to stop; once more, to be quicker about it."""
+        if self._process.returncode is None:
+            self._process.terminate()
 
     def kill(self) -> None:
         """End the child this instant."""

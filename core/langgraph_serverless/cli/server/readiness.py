@@ -1,0 +1,92 @@
+"""What has to be right before a long-lived process begins: settings, databases, schema.
+
+``prepare`` promises settings with which the process can start, or one sentence that says what to mend. It asks Postgres once;
+a Redis that does not answer is a warning, as everything works without it, only later. No password is ever shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+
+import psycopg
+
+from langgraph_serverless.cli.laptop.addresses import check_postgres, check_redis, named, variables, without_password
+from langgraph_serverless.cli.server.uvicorn_server import log_everything
+from langgraph_serverless.errors import SettingsError, StartupError
+from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.persistence.migrate import migrate, missing_migrations
+from langgraph_serverless.settings import Settings
+from langgraph_serverless.telemetry import logger
+
+_NEEDED = {
+    "database_uri": "it names your Postgres, as in postgresql://user:password@host:5432/name",
+    "redis_uri": "it names your Redis or Valkey, as in redis://host:6379/0, through which processes hear of each other",
+}
+
+
+def prepare(
+    config: Path, environ: MutableMapping[str, str], *, with_migrations: bool = False, carry_over: bool = False
+) -> Settings:
+    """Read everything, configure the log, and look whether the databases are there and up to date.
+
+    Args:
+        environ: the project's own variables are added to it.
+        with_migrations: bring the schema up to date instead of refusing an older one. Processes may do so at once.
+        carry_over: streams are broken off and go on elsewhere, unless the environment says otherwise.
+
+    Raises:
+        ServerError: one sentence.
+    """
+    project = read_project(config)
+    project.apply_env(environ)
+    addresses = {setting: named(environ, setting) for setting in _NEEDED}
+    missing = [
+        f"{_usual_name(setting)} is not set: {_NEEDED[setting]}" for setting, found in addresses.items() if not found
+    ]
+    if missing:
+        raise SettingsError(missing)
+    environ.setdefault("LOG_JSON", "false" if sys.stderr.isatty() else "true")
+    if carry_over:
+        environ.setdefault("STREAM_CARRY_OVER", "true")
+    settings = Settings.from_env(environ, config_path=project.config_path)
+    log_everything(settings)
+    postgres, redis = addresses["database_uri"], addresses["redis_uri"]
+    assert postgres is not None
+    assert redis is not None
+    check_postgres(*postgres)
+    try:
+        check_redis(*redis)
+    except StartupError as error:
+        if isinstance(error.__cause__, ValueError):
+            raise  # no address at all
+        logger.warning("%s", error, extra={"action": "redis_down"})
+    index = project.store_settings.index
+    dims = index.dims if index else None
+    if with_migrations:
+        applied = asyncio.run(migrate(settings.database_uri, dims=dims))
+        logger.info("%s migrations applied", len(applied) or "no", extra={"action": "migrated"})
+    else:
+        _refuse_older_schema(settings, dims)
+    return settings
+
+
+def _refuse_older_schema(settings: Settings, dims: int | None) -> None:
+    shown = without_password(settings.database_uri)
+    try:
+        missing = asyncio.run(missing_migrations(settings.database_uri, dims=dims))
+    except psycopg.Error as error:
+        said = str(error).strip().splitlines()[0]
+        raise StartupError(f"The schema of {shown} cannot be read: {said}.") from error
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise StartupError(
+            f"The database {shown} is not prepared for this version: {missing[0]}{more} is missing. Run"
+            " 'langgraph-serverless migrate' with the same DATABASE_URI and LANGGRAPH_CONFIG first, or start with --migrate."
+        )
+
+
+def _usual_name(setting: str) -> str:
+    return {"database_uri": "DATABASE_URI", "redis_uri": "REDIS_URI"}.get(setting, variables(setting)[0])

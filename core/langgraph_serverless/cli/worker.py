@@ -1,0 +1,21 @@
+"""``langgraph-serverless worker``: the command line's words for ``server/work.py``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from langgraph_serverless.cli.laptop.addresses import listen
+from langgraph_serverless.cli.server.work import work_here
+
+
+def worker(*, config: Path, host: str, port: int | None, jobs: int | None, with_migrations: bool) -> None:
+    """Execute runs until SIGTERM or Ctrl-C."""
+    if jobs is not None:
+        os.environ["N_JOBS_PER_WORKER"] = str(jobs)
+    listener = listen(host, port) if port is not None else None
+    try:
+        work_here(config, listener, with_migrations=with_migrations)
+    finally:
+        if listener is not None:
+            listener.close()
