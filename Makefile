@@ -45,7 +45,8 @@ $(JS_PACKAGES): tests/js/package.json tests/js/package-lock.json
 dev: setup ## Serve the examples on http://127.0.0.1:2024 (ARGS="--port 8000" passes more)
 	@exec $(BIN)/langgraph-serverless dev --config examples/langgraph.json --data-dir .data/dev $(ARGS)
 
-test: setup lint setup-localstack setup-js ## Everything: checks and all tests but the slow ones (ARGS="-k name" passes more)
+test: setup ## Everything: checks and all tests but the slow ones (ARGS="-k name" passes more)
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint setup-localstack setup-js
 ifeq ($(strip $(ARGS)),)
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-of-answers test-of-the-rest
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-of-faults test-of-other-faults
