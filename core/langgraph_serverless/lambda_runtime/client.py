@@ -62,9 +62,23 @@ class RuntimeClient:
         """The invocation has failed, and nothing has been answered."""
         self._post(f"/invocation/{request_id}/error", describe_error(error), type(error).__name__)
 
-    def fail_init(self, error: BaseException) -> None:
+    def fail_init(self, error: BaseException, error_type: str = "") -> None:
         """The function cannot start."""
-        self._post("/init/error", describe_error(error), f"Runtime.{type(error).__name__}")
+        self._post("/init/error", describe_error(error), error_type or f"Runtime.{type(error).__name__}")
+
+    def restore_next(self) -> None:
+        """Waits until the process has been restored from the snapshot that Lambda takes meanwhile.
+
+        Raises:
+            OSError: no snapshot can be taken.
+        """
+        status, _, body = self._call("GET", "/restore/next")
+        if status != 200:
+            raise OSError(f"The Runtime API does not take a snapshot: {status} {body[:500]!r}")
+
+    def fail_restore(self, error: BaseException) -> None:
+        """The restored function cannot go on."""
+        self._post("/restore/error", describe_error(error), "Runtime.AfterRestoreError")
 
     def _post(self, path: str, document: Any, error_type: str | None = None) -> None:
         headers = {"Content-Type": "application/json"}

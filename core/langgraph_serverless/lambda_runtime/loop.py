@@ -26,6 +26,7 @@ from langgraph_serverless.lambda_runtime.events import is_request
 from langgraph_serverless.lambda_runtime.exchange import Application, Exchange
 from langgraph_serverless.lambda_runtime.lifespan import Lifespan
 from langgraph_serverless.lambda_runtime.response import StreamedResponse
+from langgraph_serverless.lambda_runtime.snapshot import take_snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -148,4 +149,5 @@ def main() -> None:
     except BaseException as error:
         client.fail_init(error)
         raise
+    take_snapshot(client)
     loop.serve()

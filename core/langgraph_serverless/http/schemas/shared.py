@@ -27,11 +27,14 @@ class RequestModel(BaseModel):
     in ``model_fields_set``.
     """
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    # most are not what a function's first request asks for
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, defer_build=True)
 
 
 class ResponseModel(BaseModel):
     """Shown in the OpenAPI document; responses are not validated against it."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 JsonObject = dict[str, Any]
