@@ -344,6 +344,13 @@ class Settings:
         "",
         "Lambda function that is asked to answer requests that take the user's code, such as supersteps of a new thread.",
     )
+    worker_concurrency: int = _setting(
+        "WORKER_CONCURRENCY",
+        _whole(0),
+        0,
+        "Most worker functions at once, as its reserved concurrency says: nobody invokes one more, which Lambda would only keep back. "
+        "0: as many as the runs need.",
+    )
     worker_idle_grace: float = _setting(
         "WORKER_IDLE_GRACE_SECS",
         _seconds(0),

@@ -20,6 +20,7 @@ def consume_queue(event: dict[str, Any], context: Any) -> dict[str, Any]:
             runtime.settings,
             deadline=lambda: context.get_remaining_time_in_millis() / 1000,
             idle_grace=runtime.settings.worker_idle_grace,
+            ticket=str(event.get("ticket", "")),
             registry=registry,
         )
     )

@@ -6,6 +6,7 @@ Both kinds: the list in Redis that workers wait on, and invocations of a worker 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 import uuid
@@ -26,8 +27,9 @@ from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, Durability, RunRequest
-from langgraph_serverless.queue import bell as bell_module
+from langgraph_serverless.queue import slots
 from langgraph_serverless.queue.bell import RedisBell
+from langgraph_serverless.queue.worker_function import WorkerFunction
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -68,8 +70,8 @@ class NoisyBell:
         self._bell, self._noise = bell, noise
         self.runs: list[uuid.UUID] = []
 
-    async def ring(self, count: int = 1, *, again: bool = False) -> None:
-        self._noise.deliver(lambda: self._bell.ring(count, again=again))
+    async def ring(self, count: int = 1, *, again: bool = False, invoke: bool = True) -> None:
+        self._noise.deliver(lambda: self._bell.ring(count, again=again, invoke=invoke))
 
     async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:
         everything = [*run_ids, *self.runs, uuid.uuid4()]
@@ -183,15 +185,15 @@ async def test_bells_that_invoke_a_function(
     figures: Figures,
 ) -> None:
     """Invocations are lost and doubled; the scheduler's tick, here every half second, is what finds the rest."""
-    monkeypatch.setattr(bell_module, "STARTING", 300)
+    monkeypatch.setattr(slots, "STARTING", 300)
     noise = Noise(random.Random(seed))
     container = await worker_on(PROJECT, worker_function_name="worker", n_jobs_per_worker=5)
     loop = asyncio.get_running_loop()
     reports: list[Any] = []
     over = time.monotonic() + PATIENCE * 10
 
-    async def invocation() -> None:
-        worker = container.worker()
+    async def invocation(ticket: str) -> None:
+        worker = container.worker(ticket)
         reports.append(await worker.work(remaining=lambda: over - time.monotonic(), idle_grace=0.3))
 
     class Lambda:
@@ -199,9 +201,10 @@ async def test_bells_that_invoke_a_function(
 
         def invoke(self, *, FunctionName: str, InvocationType: str, Payload: bytes) -> None:
             assert (FunctionName, InvocationType) == ("worker", "Event")
-            loop.call_soon_threadsafe(noise.deliver, invocation)
+            ticket = json.loads(Payload)["ticket"]
+            loop.call_soon_threadsafe(noise.deliver, lambda: invocation(ticket))
 
-    monkeypatch.setattr(RedisBell, "_lambda", Lambda())
+    monkeypatch.setattr(WorkerFunction, "client", Lambda())
     made: list[uuid.UUID] = []
     async with _ticking(container):
         results, took = await play(container, size.runs, made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 import uuid
@@ -14,8 +15,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from langgraph_serverless.queue import bell as bell_module
-from langgraph_serverless.queue.bell import MOST_TOKENS, BellListener, RedisBell, SlotBoard
+from langgraph_serverless.queue import slots, worker_function
+from langgraph_serverless.queue.bell import MOST_TOKENS, BellListener, RedisBell
+from langgraph_serverless.queue.slots import SlotBoard
+from langgraph_serverless.queue.worker_function import WorkerFunction
 
 
 @pytest.fixture
@@ -53,13 +56,29 @@ class Lambda:
 
     def __init__(self, bell: RedisBell) -> None:
         self.calls: list[dict[str, Any]] = []
+        self.asked = 0
         self.broken = False
-        bell.__dict__["_lambda"] = self
+        self.takes = 0.0
+        assert bell.function is not None
+        bell.function.__dict__["client"] = self
 
     def invoke(self, **arguments: Any) -> None:
+        self.asked += 1
+        if self.takes:
+            time.sleep(self.takes)
         if self.broken:
             raise RuntimeError("throttled")
         self.calls.append(arguments)
+
+    @property
+    def tickets(self) -> list[str]:
+        return [json.loads(call["Payload"])["ticket"] for call in self.calls]
+
+
+def ringing(redis: Redis | None, prefix: str, **options: Any) -> tuple[RedisBell, Lambda]:
+    """A bell that invokes, and what it invokes."""
+    bell = RedisBell(redis, prefix, WorkerFunction("worker", **options))
+    return bell, Lambda(bell)
 
 
 async def test_a_ring_wakes_a_waiting_worker_at_once(redis: Redis, prefix: str, listener: BellListener) -> None:
@@ -199,44 +218,46 @@ async def test_slots_are_published_and_expire(redis: Redis, prefix: str) -> None
 
 
 async def test_a_function_is_invoked_only_if_no_worker_has_a_slot(redis: Redis, prefix: str) -> None:
-    bell = RedisBell(redis, prefix, worker_function_name="worker")
-    client = Lambda(bell)
+    bell, client = ringing(redis, prefix)
     board = SlotBoard(redis, prefix)
     await board.publish("one", 3, 30)
     await bell.ring()
     assert client.calls == []
     await board.publish("one", 0, 30)
+    assert (await board.workers(), await board.free_workers()) == (1, 0)
     await bell.ring()
-    assert client.calls == [
-        {"FunctionName": "worker", "InvocationType": "Event", "Payload": b'{"reason":"bell"}'},
-    ]
+    (call,) = client.calls
+    assert (call["FunctionName"], call["InvocationType"]) == ("worker", "Event")
+    assert json.loads(call["Payload"])["reason"] == "bell"
 
 
-async def test_functions_are_invoked_for_as_many_runs_as_they_take(
-    redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bell_module, "STARTING", 60_000)
-    bell = RedisBell(redis, prefix, worker_function_name="worker", jobs_per_worker=10)
-    client = Lambda(bell)
+@pytest.fixture
+def slow_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is invoked may take as long as it likes."""
+    monkeypatch.setattr(slots, "STARTING", 60_000)
+
+
+@pytest.mark.usefixtures("slow_starts")
+async def test_functions_are_invoked_for_as_many_runs_as_they_take(redis: Redis, prefix: str) -> None:
+    bell, client = ringing(redis, prefix, jobs=10)
     for _ in range(25):
         await bell.ring()
     assert len(client.calls) == 3
     await bell.ring(100)
     assert len(client.calls) == 13
-    # functions that have started speak for themselves
+    # who has come speaks for itself: here are 5 slots, and 5 that the other invocations still have
     board = SlotBoard(redis, prefix)
-    await board.publish("one", 5, 30)
-    await board.publish("one", 0, 30)
+    await board.publish("one", 5, 30, ticket=client.tickets[0])
+    await bell.ring(10)
+    assert len(client.calls) == 13
     await bell.ring()
     assert len(client.calls) == 14
+    assert len(set(client.tickets)) == 14
 
 
-async def test_a_ring_counts_the_slots_that_are_free(
-    redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bell_module, "STARTING", 60_000)
-    bell = RedisBell(redis, prefix, worker_function_name="worker", jobs_per_worker=10)
-    client = Lambda(bell)
+@pytest.mark.usefixtures("slow_starts")
+async def test_a_ring_counts_the_slots_that_are_free(redis: Redis, prefix: str) -> None:
+    bell, client = ringing(redis, prefix, jobs=10)
     board = SlotBoard(redis, prefix)
     await board.publish("one", 1, 30)
     await board.publish("two", 4, 30)
@@ -254,49 +275,146 @@ async def test_a_ring_counts_the_slots_that_are_free(
     assert len(client.calls) == 4
 
 
+@pytest.mark.usefixtures("slow_starts")
 async def test_one_ring_invokes_no_more_than_it_may(redis: Redis, away: Redis, prefix: str) -> None:
     for each in (redis, away, None):
-        bell = RedisBell(each, prefix, worker_function_name="worker", jobs_per_worker=10, most_invocations=3)
-        client = Lambda(bell)
+        bell, client = ringing(each, prefix, jobs=10, most=3)
         await bell.ring(1000)
         assert len(client.calls) == 3
 
 
-async def test_a_ring_for_runs_that_were_rung_for_waits_for_who_is_on_the_way(
-    redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bell_module, "STARTING", 60_000)
-    bell = RedisBell(redis, prefix, worker_function_name="worker", jobs_per_worker=10)
-    client = Lambda(bell)
+@pytest.mark.usefixtures("slow_starts")
+async def test_no_more_workers_are_invoked_than_there_may_be(redis: Redis, away: Redis, prefix: str) -> None:
+    """Lambda would keep the others back, and let them start when nothing is left to do."""
+    bell, client = ringing(redis, prefix, jobs=10, limit=5)
+    board = SlotBoard(redis, prefix)
+    await board.publish("full", 0, 30)
+    for _ in range(3):
+        await bell.ring(1000)
+        await bell.ring(1000, again=True)
+    assert len(client.calls) == 4
+    for number, ticket in enumerate(client.tickets):
+        await board.publish(f"w{number}", 0, 30, ticket=ticket)
+    await bell.ring(1000, again=True)
+    assert len(client.calls) == 4
+    await board.withdraw("w1")
+    await bell.ring(1000, again=True)
+    assert len(client.calls) == 5
+    for each in (away, None):
+        bell, client = ringing(each, prefix, jobs=10, limit=5)
+        await bell.ring(1000)
+        assert len(client.calls) == 5
+
+
+@pytest.mark.usefixtures("slow_starts")
+async def test_who_is_on_the_way_takes_whatever_waits(redis: Redis, prefix: str) -> None:
+    bell, client = ringing(redis, prefix, jobs=10)
     await bell.ring(10)
     await bell.ring(10, again=True)
-    assert len(client.calls) == 1
-    await SlotBoard(redis, prefix).publish("one", 1, 30)  # it has come
-    await bell.ring(10, again=True)
+    assert len(client.calls) == 1, "for these it has been invoked"
+    await bell.ring(21, again=True)
+    assert len(client.calls) == 3
+    await bell.ring(9)
+    assert len(client.calls) == 3, "the third one has room for nine more"
+
+
+async def test_functions_that_do_not_come_are_invoked_one_at_a_time(
+    redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while Lambda keeps them back, or the project cannot be imported."""
+    monkeypatch.setattr(slots, "STARTING", 30)
+    bell, client = ringing(redis, prefix, jobs=1)
+    await bell.ring(4)
+    assert len(client.calls) == 4
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(slots, "STARTING", 60_000)
+    for _ in range(3):
+        await bell.ring(4, again=True)
+    assert len(client.calls) == 5
+    await SlotBoard(redis, prefix).publish("one", 0, 30, ticket=client.tickets[-1])  # it has come
+    await bell.ring(4, again=True)
+    assert len(client.calls) == 9
+
+
+async def test_a_ticket_whose_worker_leaves_without_a_word_more_is_gone(redis: Redis, prefix: str) -> None:
+    bell, client = ringing(redis, prefix, jobs=10)
+    await bell.ring()
+    await SlotBoard(redis, prefix).withdraw("nobody", *client.tickets)
+    await bell.ring()
     assert len(client.calls) == 2
 
 
-async def test_without_redis_every_ring_invokes_the_function(away: Redis, prefix: str) -> None:
+@pytest.mark.usefixtures("slow_starts")
+async def test_an_answer_that_was_lost_is_given_again(redis: Redis, prefix: str) -> None:
+    """Redis's client sends a script once more whose answer did not come."""
+    bell, client = ringing(redis, prefix, jobs=10)
+    script: Any = bell._script
+    lost: list[Any] = []
+
+    async def twice(**call: Any) -> Any:
+        lost.append(await script(**call))
+        return await script(**call)
+
+    bell._script = twice  # type: ignore[assignment]
+    await bell.ring(15)
+    assert [ticket.decode() for ticket in lost[0]] == client.tickets
+    assert len(client.calls) == 2
+
+
+async def test_runs_that_cannot_begin_invoke_nobody(redis: Redis, prefix: str, listener: BellListener) -> None:
+    bell, client = ringing(redis, prefix)
+    await bell.ring(3, invoke=False)
+    assert client.calls == []
+    assert await listener.wait(1)
+
+
+@pytest.mark.usefixtures("slow_starts")
+async def test_without_redis_a_process_invokes_for_the_runs_it_rings_for(away: Redis, prefix: str) -> None:
     for redis in (None, away):
-        bell = RedisBell(redis, prefix, worker_function_name="worker", jobs_per_worker=10)
-        client = Lambda(bell)
-        await bell.ring()
-        await bell.ring(11)
+        bell, client = ringing(redis, prefix, jobs=10)
+        for _ in range(25):
+            await bell.ring()
         assert len(client.calls) == 3
+        await bell.ring(16)
+        assert len(client.calls) == 5
+        await bell.ring(50, again=True)
+        assert len(client.calls) == 5
+        await bell.ring(51, again=True)
+        assert len(client.calls) == 6
 
 
-async def test_an_invocation_that_fails_fails_nobody(
+async def test_an_invocation_that_fails_fails_nobody_and_is_not_counted_on(
     redis: Redis, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bell = RedisBell(None, prefix, worker_function_name="worker")
-    client = Lambda(bell)
-    client.broken = True
-    with caplog.at_level(logging.INFO):
-        await bell.ring()
-        await bell.ring()
-        client.broken = False
-        await bell.ring()
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    for each in (None, redis):
+        bell, client = ringing(each, prefix, jobs=10)
+        client.broken = True
+        with caplog.at_level(logging.INFO):
+            caplog.clear()
+            await bell.ring(200)
+            assert client.asked == 4, "not one after the other for all twenty"
+            await bell.ring()
+            assert client.asked == 5
+            client.broken = False
+            await bell.ring()
+            await bell.ring(9)
+        assert len(client.calls) == 1
+        assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_nobody_waits_long_for_a_lambda_that_hangs(
+    redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a VPC without a way to it."""
+    monkeypatch.setattr(worker_function, "_SILENCE", 0.02)
+    bell, client = ringing(redis, prefix, jobs=1)
+    client.broken, client.takes = True, 0.05
+    await bell.ring(20)
+    asked = client.asked
+    assert asked == 4
+    for _ in range(5):
+        await bell.ring(20)
+    assert client.asked == asked
 
 
 @pytest.fixture

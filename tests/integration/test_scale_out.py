@@ -12,7 +12,7 @@ from worker_container import MakeContainer
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import RunRequest
-from langgraph_serverless.queue.bell import SlotBoard
+from langgraph_serverless.queue.slots import SlotBoard
 
 PROJECT = Path(__file__).parent.parent / "faults" / "project" / "langgraph.json"
 FUNCTION: dict[str, Any] = {"worker_function_name": "worker", "n_jobs_per_worker": 1, "poll_interval": 0.1}
@@ -32,7 +32,8 @@ async def test_runs_whose_slots_were_lost_get_another_worker(container: WorkerCo
         def invoke(self, *, FunctionName: str, **_: Any) -> None:
             invoked.append(FunctionName)
 
-    container.bell.__dict__["_lambda"] = Lambda()
+    assert container.bell.function is not None
+    container.bell.function.__dict__["client"] = Lambda()
     assert container.redis is not None
     # somebody has promised to take three, and is gone
     await SlotBoard(container.redis, container.settings.redis_key_prefix).publish("gone", 3, 30)
@@ -49,4 +50,4 @@ async def test_runs_whose_slots_were_lost_get_another_worker(container: WorkerCo
                 await asyncio.sleep(0.02)
     worker.stop()
     await working
-    assert invoked == ["worker"], "one, and not one for each run that ends"
+    assert invoked == ["worker"] * 2, "for the two that were left, and not once more for each run that ends"

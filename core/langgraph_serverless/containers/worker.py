@@ -20,8 +20,9 @@ from langgraph_serverless.execution.runner import GraphRunner
 from langgraph_serverless.persistence.checkpoints import FencedSaver
 from langgraph_serverless.persistence.progress import ProgressRepository
 from langgraph_serverless.persistence.queue import HeartbeatConnection, QueueRepository
-from langgraph_serverless.queue.bell import BellListener, SlotBoard
+from langgraph_serverless.queue.bell import BellListener
 from langgraph_serverless.queue.heartbeat import Heartbeat
+from langgraph_serverless.queue.slots import SlotBoard
 from langgraph_serverless.services.courier import Courier
 from langgraph_serverless.services.jobs import WorkReport
 from langgraph_serverless.services.queue import QueueService
@@ -59,8 +60,8 @@ class WorkerContainer(GraphContainer):
         on_read = OnlyBegun(lease.run_id) if lease.epoch > 1 else None
         return FencedSaver(await self.database.pool(), lease, on_read=on_read)
 
-    def worker(self) -> Worker:
-        """A new worker; its heartbeat has a connection of its own."""
+    def worker(self, ticket: str = "") -> Worker:
+        """A new worker; its heartbeat has a connection of its own. ``ticket`` is what its function was invoked with."""
         settings = self.settings
         beats = HeartbeatConnection(settings.database_uri, timeout=settings.lease_duration / 4)
         heartbeat = Heartbeat(
@@ -84,6 +85,7 @@ class WorkerContainer(GraphContainer):
             ears=BellListener(redis, prefix) if redis is not None else None,
             courier=Courier(self.webhooks),
             slots=SlotBoard(redis, prefix) if redis is not None and settings.worker_function_name else None,
+            ticket=ticket,
         )
 
 
@@ -100,6 +102,7 @@ async def consume(
     deadline: Callable[[], float],
     idle_grace: float,
     registry: GraphRegistry | None = None,
+    ticket: str = "",
     **options: Any,
 ) -> WorkReport:
     """Consume the queue until shortly before the deadline or until there is nothing to do.
@@ -108,11 +111,12 @@ async def consume(
         deadline: seconds until the process is killed.
         idle_grace: seconds to stay without a run.
         registry: the project's graphs, when the process has loaded them already.
+        ticket: what the function was invoked with, if a ring has invoked it.
     """
     container = WorkerContainer(settings, registry=registry, **options)
     threads = use_threads_for(settings)
     try:
-        report = await container.worker().work(remaining=deadline, idle_grace=idle_grace)
+        report = await container.worker(ticket).work(remaining=deadline, idle_grace=idle_grace)
         sent = container.webhooks.sent
         report.webhooks_delivered, report.webhooks_failed = sent.delivered, sent.failed + sent.dead
         return report

@@ -108,11 +108,12 @@ class WebhookPolicy(Protocol):
 class Bell(Protocol):
     """Says "look at the queue"; losing a ring costs latency, never a run."""
 
-    async def ring(self, count: int = 1, *, again: bool = False) -> None:
+    async def ring(self, count: int = 1, *, again: bool = False, invoke: bool = True) -> None:
         """Wake workers for this many runs. Never raises: a lost ring is found by polling.
 
         Args:
-            again: the runs are not new, so whoever is on the way already may be on the way to them.
+            again: these are all runs that wait for a worker, so whoever is on the way already is on the way to them.
+            invoke: false if only workers that are there are to hear it, as of a run that cannot begin yet.
         """
 
     async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:

@@ -59,6 +59,8 @@ TURN_LOCK = 0x6C67_7374_7572
 #: Rows that one sweep takes back at most; the next sweep goes on.
 SWEEP_BATCH = 100
 
+#: Runs that are counted; whoever takes some of them counts again.
+MOST_RUNNABLE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
@@ -143,10 +145,10 @@ class QueueRepository:
             return row["seconds"] if row else None
 
     async def runnable(self) -> int:
-        """How many runs wait for nothing but a worker."""
+        """How many runs wait for nothing but a worker; at least that many if they are more than anybody wakes workers for."""
         async with self._database.connection() as connection:
             if self._groups is None:
-                cursor = await connection.execute(RUNNABLE)
+                cursor = await connection.execute(RUNNABLE, {"up_to": MOST_RUNNABLE})
             else:
                 cursor = await connection.execute(RUNNABLE_FAIRLY, limits(self._groups))
             row = await cursor.fetchone()

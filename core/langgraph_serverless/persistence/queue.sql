@@ -142,11 +142,19 @@ FROM level CROSS JOIN LATERAL (
 ) AS delayed
 
 -- name: runnable
--- How many runs a worker could claim now.
+-- How many runs workers could claim now, counted up to a limit: one of each thread where nothing runs, as in `claim`.
 SELECT count(*) AS runnable
-FROM lgs.run r
-WHERE r.status = 'pending' AND r.available_at <= now()
-  AND NOT EXISTS (SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
+FROM (
+    SELECT 1
+    FROM lgs.run r
+    WHERE r.status = 'pending' AND r.available_at <= now()
+      AND NOT EXISTS (SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
+      AND NOT EXISTS (
+          SELECT 1 FROM lgs.run e
+          WHERE e.thread_id = r.thread_id AND e.status = 'pending'
+            AND (e.created_at, e.run_id) < (r.created_at, r.run_id))
+    LIMIT %(up_to)s
+) AS waiting
 
 -- name: runnable_fairly
 -- The same where fairness groups have limits: of each group no more than it has room for.
@@ -161,6 +169,10 @@ WITH running AS (
 )
 SELECT COALESCE(sum(GREATEST(0, LEAST(
         w.runs,
+      AND NOT EXISTS (
+          SELECT 1 FROM lgs.run e
+          WHERE e.thread_id = r.thread_id AND e.status = 'pending'
+            AND (e.created_at, e.run_id) < (r.created_at, r.run_id))
         COALESCE(NULLIF(COALESCE((%(limits)s::jsonb ->> w.name)::int, %(most)s::int), 0), 2147483647) - COALESCE(g.runs, 0)
     ))), 0)::bigint AS runnable
 FROM waiting w LEFT JOIN running g USING (name)

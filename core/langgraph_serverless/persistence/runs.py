@@ -221,7 +221,8 @@ class RunRepository:
             tenant=row["tenant"] or "",
         )
 
-    async def insert(self, connection: Connection, run: NewRun) -> Run:
+    async def insert(self, connection: Connection, run: NewRun) -> tuple[Run, bool]:
+        """The run, and whether it has to wait: for its time, or for another run of its thread."""
         parameters = {
             "run_id": run.run_id,
             "thread_id": run.thread_id,
@@ -242,7 +243,7 @@ class RunRepository:
         }
         cursor = await connection.execute(INSERT_RUN, parameters)
         (row,) = await cursor.fetchall()
-        return run_from_row(row)
+        return run_from_row(row), row["waits"]
 
     async def find(self, connection: Connection, run_id: uuid.UUID, thread_id: uuid.UUID | None) -> Run | None:
         cursor = await connection.execute(GET_RUN, {"run_id": run_id, "thread_id": thread_id})
@@ -344,6 +345,8 @@ class RunRepository:
 
     async def refresh_thread_status(
         self, connection: Connection, thread_id: uuid.UUID, *, temporary_retention: float
-    ) -> None:
+    ) -> bool:
+        """Whether the thread has live runs."""
         parameters = {"thread_id": thread_id, "temporary_retention": temporary_retention}
-        await connection.execute(REFRESH_THREAD_STATUS, parameters)
+        row = await (await connection.execute(REFRESH_THREAD_STATUS, parameters)).fetchone()
+        return row is not None and row["live"]

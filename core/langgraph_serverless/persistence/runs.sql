@@ -46,7 +46,12 @@ WITH inserted AS (
         updated_at = clock_timestamp()
     WHERE thread_id = %(thread_id)s
 )
-SELECT * FROM inserted
+-- and whether it has to wait: for its time, or for another run of its thread
+SELECT i.*, i.available_at > clock_timestamp() OR EXISTS (
+    SELECT 1 FROM lgs.run o
+    WHERE o.thread_id = i.thread_id AND o.status IN ('pending', 'running')
+      AND (o.status = 'running' OR (o.created_at, o.run_id) < (i.created_at, i.run_id))) AS waits
+FROM inserted i
 
 -- name: get_run
 -- One run of a visible thread.
@@ -203,8 +208,8 @@ SELECT e.run_id, e.attempt, e.handoffs, e.thread_id, e.graph_id, e.created_at, e
 FROM ended e JOIN lgs.thread t USING (thread_id)
 
 -- name: refresh_thread_status
--- A thread's status after its set of live runs has changed; its row must be locked. A temporary thread goes with its run,
--- also if no worker has settled it.
+-- A thread's status after its set of live runs has changed, and whether there are any; its row must be locked. A temporary
+-- thread goes with its run, also if no worker has settled it.
 WITH live AS (
     SELECT EXISTS (
         SELECT 1 FROM lgs.run r WHERE r.thread_id = %(thread_id)s AND r.status IN ('pending', 'running')
@@ -217,3 +222,4 @@ SET status = CASE WHEN live.any THEN 'busy' ELSE t.settled_status END,
     updated_at = clock_timestamp()
 FROM live
 WHERE t.thread_id = %(thread_id)s
+RETURNING (SELECT live.any FROM live) AS live

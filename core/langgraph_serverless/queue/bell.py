@@ -4,23 +4,16 @@ A ring is a token in a Redis list, which one idle worker takes; a cancel is a me
 workers also look at the queue every few seconds, and cancels are columns that each heartbeat reads. That is why nothing
 here ever fails its caller (P11): errors are logged once per outage and dropped.
 
-On Lambda nobody may be there to hear. Workers then publish their free slots (``SlotBoard``). A ring takes as many of them
-as it has runs, and for the rest it invokes the worker function, once for every ``jobs_per_worker`` runs: slots of functions
-that are still starting count as promised for a few seconds, so that a hundred runs do not start a hundred functions. A worker
-that is full rings again for what is still waiting, in case that others have taken what a ring had counted on.
+On Lambda nobody may be there to hear. A ring then takes a free slot of the board (``slots``) for each run, and invokes the
+worker function (``worker_function``) for those that get none.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from importlib import import_module
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -28,16 +21,16 @@ from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemory
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langgraph_serverless.event_loop import within
-
-logger = logging.getLogger("langgraph_serverless.queue")
+from langgraph_serverless.queue import slots
+from langgraph_serverless.queue.outage import Outage
+from langgraph_serverless.queue.slots import RING, BoardKeys, SlotBoard
+from langgraph_serverless.queue.worker_function import WorkerFunction
 
 T = TypeVar("T")
 
 #: Tokens beyond this are dropped: each of the workers that take them drains the whole queue.
 MOST_TOKENS = 100
-#: How long an invoked function may take until it publishes its slots (milliseconds).
-STARTING = 5000
-#: A ring, a cancel or a slot is for the moment, and its caller waits: one that Redis does not take by then (seconds), as when it
+#: A ring or a cancel is for the moment, and its caller waits: one that Redis does not take by then (seconds), as when it
 #: hangs or the network drops what is sent to it, is dropped.
 _SOON = 1.0
 #: Whoever asks what is wrong wants to know more than that it takes long (seconds).
@@ -51,82 +44,6 @@ _PING_EVERY = 10.0
 #: How late Redis may be with the answer to a blocking call (seconds).
 _PATIENCE = 5.0
 
-# KEYS: tokens, slots, promised, free. ARGV: runs, most tokens, jobs per worker (0: nobody is to be invoked), starting (ms),
-# most workers, whether these runs have been rung for before. Answers how many workers to invoke.
-_RING = """
-local runs = tonumber(ARGV[1])
-local tokens = {}
-for number = 1, math.min(runs, tonumber(ARGV[2])) do
-  tokens[number] = '1'
-end
-redis.call('RPUSH', KEYS[1], unpack(tokens))
-redis.call('LTRIM', KEYS[1], -tonumber(ARGV[2]), -1)
--- whoever works has polled the queue by then
-redis.call('PEXPIRE', KEYS[1], 60000)
-local jobs = tonumber(ARGV[3])
-if jobs == 0 then
-  return 0
-end
-local now = redis.call('TIME')
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. (now[1] * 1000 + math.floor(now[2] / 1000)))
-for _, worker in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-  local free = tonumber(redis.call('HGET', KEYS[4], worker) or '0')
-  local taken = math.min(free, runs)
-  runs = runs - taken
-  if taken == free then
-    redis.call('ZREM', KEYS[2], worker)
-    redis.call('HDEL', KEYS[4], worker)
-  else
-    redis.call('HSET', KEYS[4], worker, free - taken)
-  end
-end
-local starting = redis.call('GET', KEYS[3])
-if runs == 0 or (starting and ARGV[6] == '1') then
-  return 0
-end
-local promised = tonumber(starting or '0')
-local workers = math.min(math.max(0, math.ceil((runs - promised) / jobs)), tonumber(ARGV[5]))
-redis.call('SET', KEYS[3], math.max(0, promised + workers * jobs - runs), 'PX', ARGV[4])
-return workers
-"""
-
-# KEYS: slots, promised, free. ARGV: worker, free slots, time to live (ms)
-_PUBLISH = """
-if tonumber(ARGV[2]) <= 0 then
-  redis.call('HDEL', KEYS[3], ARGV[1])
-  return redis.call('ZREM', KEYS[1], ARGV[1])
-end
-redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[3], 10 * ARGV[3])
-local now = redis.call('TIME')
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
-  redis.call('DEL', KEYS[2])
-end
-redis.call('ZADD', KEYS[1], now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3], ARGV[1])
-return redis.call('PEXPIRE', KEYS[1], 10 * ARGV[3])
-"""
-
-_COUNT = """
-local now = redis.call('TIME')
-return redis.call('ZCOUNT', KEYS[1], now[1] * 1000 + math.floor(now[2] / 1000), '+inf')
-"""
-
-
-def _tokens_key(prefix: str) -> str:
-    return f"{prefix}:{{queue}}:bell"
-
-
-def _slots_key(prefix: str) -> str:
-    return f"{prefix}:{{queue}}:slots"
-
-
-def _promised_key(prefix: str) -> str:
-    return f"{prefix}:{{queue}}:promised"
-
-
-def _free_key(prefix: str) -> str:
-    return f"{prefix}:{{queue}}:free"
-
 
 def _cancel_channel(prefix: str) -> str:
     return f"{prefix}:{{queue}}:cancel"
@@ -135,67 +52,49 @@ def _cancel_channel(prefix: str) -> str:
 _REFUSED = "Redis refuses the user or password of REDIS_URI"
 
 
-class _Outage:
-    """Logs the first error of an outage and its end."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._out = False
-
-    def begins(self, error: object) -> None:
-        if not self._out:
-            logger.warning("%s is out of order; the queue is polled: %s", self._what, error)
-        self._out = True
-
-    def ends(self) -> None:
-        if self._out:
-            logger.info("%s works again", self._what)
-        self._out = False
-
-
 class RedisBell:
     """Rings; see ``Bell``.
 
     Args:
         redis: None in a deployment without Redis.
-        worker_function_name: the Lambda function to invoke when no worker has a free slot; empty elsewhere.
-        jobs_per_worker: how many runs one invocation will take.
-        most_invocations: of one ring; the functions that it invokes ring for what is left.
+        function: what to invoke when no worker has a free slot; None where workers are always there.
     """
 
-    def __init__(
-        self,
-        redis: Redis | None,
-        prefix: str,
-        *,
-        worker_function_name: str = "",
-        jobs_per_worker: int = 10,
-        most_invocations: int = 20,
-    ) -> None:
+    def __init__(self, redis: Redis | None, prefix: str, function: WorkerFunction | None = None) -> None:
         self._redis = redis
-        self._function = worker_function_name
-        self._jobs = jobs_per_worker
-        self._most = most_invocations
+        self.function = function
         self._channel = _cancel_channel(prefix)
-        self._keys = [_tokens_key(prefix), _slots_key(prefix), _promised_key(prefix), _free_key(prefix)]
+        keys = BoardKeys(prefix)
+        self._keys = [keys.tokens, keys.workers, keys.coming, keys.free, keys.absent, keys.nap]
         self._probe_key = f"{prefix}:probe"
         self._silent_until = 0.0
-        self._script = redis.register_script(_RING) if redis is not None else None
-        self._outage = _Outage("The bell")
-        self._invoking = _Outage("Invoking the worker function")
+        self._script = redis.register_script(RING) if redis is not None else None
+        self._board = SlotBoard(redis, prefix) if redis is not None and function is not None else None
+        self._outage = Outage("The bell")
 
-    async def ring(self, count: int = 1, *, again: bool = False) -> None:
+    async def ring(self, count: int = 1, *, again: bool = False, invoke: bool = True) -> None:
         if count < 1:
             return
-        jobs = self._jobs if self._function else 0
-        workers = min(math.ceil(count / self._jobs), self._most) if self._function else 0
-        if (script := self._script) is not None:
-            arguments = [count, MOST_TOKENS, jobs, STARTING, self._most, int(again)]
-            # the worker that nobody woke finds the run when it polls
-            answer = await self._soon(lambda: script(keys=self._keys, args=arguments))
-            workers = workers if answer is None else int(answer)
-        if workers:
-            await self._invoke(workers)
+        function = self.function if invoke else None
+        tickets = await self._asked(count, function, again)
+        if function is None:
+            return
+        board = self._board if tickets is not None else None
+        if tickets is None:
+            tickets = function.without_board(count, again=again)
+        if tickets and (failed := await function.invoke(tickets)):
+            # the next ring must not count on them
+            await board.withdraw(*failed) if board is not None else function.forget(len(failed))
+
+    async def _asked(self, count: int, function: WorkerFunction | None, again: bool) -> list[str] | None:
+        """Ring, and have the board say what to invoke; None if it says nothing: the worker that nobody woke polls."""
+        if (script := self._script) is None:
+            return None
+        jobs, most, limit = (function.jobs, function.most, function.limit) if function is not None else (0, 0, 0)
+        name = uuid.uuid4().hex[:12]
+        arguments: list[Any] = [count, MOST_TOKENS, jobs, slots.STARTING, most, int(again), limit, name, slots.ABSENT]
+        answer = await self._soon(lambda: script(keys=self._keys, args=arguments))
+        return [ticket.decode() for ticket in answer] if answer is not None else None
 
     async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:
         if (redis := self._redis) is None or not run_ids:
@@ -236,38 +135,16 @@ class RedisBell:
             return "Redis does not answer"
         return None
 
-    async def _invoke(self, workers: int) -> None:
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._invoke_now, workers)
-        except Exception as error:  # noqa: BLE001, RUF100 - boto3 has no common base; the scheduler's tick finds the run
-            self._invoking.begins(error)
-        else:
-            self._invoking.ends()
-
-    def _invoke_now(self, workers: int) -> None:
-        for _ in range(workers):
-            self._lambda.invoke(FunctionName=self._function, InvocationType="Event", Payload=b'{"reason":"bell"}')
-
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        # the event loop's own threads are for synchronous nodes, which may hold all of them; a full worker rings too
-        return ThreadPoolExecutor(2, thread_name_prefix="invoke")
-
-    @cached_property
-    def _lambda(self) -> Any:
-        # imported here because it takes long to load, and only functions have a function to invoke
-        return import_module("boto3").client("lambda")
-
 
 class BellListener:
     """A worker's ears, on two connections of their own."""
 
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._pool: Any = redis.connection_pool
-        self._tokens = _tokens_key(prefix)
+        self._tokens = BoardKeys(prefix).tokens
         self._channel = _cancel_channel(prefix)
-        self._outage = _Outage("The bell")
-        self._cancel_outage = _Outage("The quick way of cancels")
+        self._outage = Outage("The bell")
+        self._cancel_outage = Outage("The quick way of cancels")
         self._connection: Any = None
 
     async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - Redis does the waiting
@@ -352,37 +229,3 @@ async def _messages(connection: Any) -> AsyncIterator[list[Any]]:
             await connection.send_command("PING", check_health=False)
         elif isinstance(message, list):  # the answer to a ping is none in RESP 3
             yield message
-
-
-class SlotBoard:
-    """Which worker functions have free slots, so that a ring knows whether to start one."""
-
-    def __init__(self, redis: Redis, prefix: str) -> None:
-        self._redis = redis
-        self._slots = _slots_key(prefix)
-        self._keys = [self._slots, _promised_key(prefix), _free_key(prefix)]
-        self._publish = redis.register_script(_PUBLISH)
-        self._count = redis.register_script(_COUNT)
-        self._outage = _Outage("The board of free slots")
-
-    async def publish(self, worker_id: str, free: int, ttl: float) -> None:
-        """Say that this worker has so many free slots, for this long (seconds). Never raises, like a ring."""
-        try:
-            publishing = self._publish(keys=self._keys, args=[worker_id, free, int(ttl * 1000)])
-            await within(_SOON, publishing)
-        except (RedisError, OSError) as error:
-            self._outage.begins(error)  # at worst a ring starts a function that is not needed
-        else:
-            self._outage.ends()
-
-    async def withdraw(self, worker_id: str) -> None:
-        """Take no more runs. Never raises; the entry expires by itself."""
-        await self.publish(worker_id, 0, 0)
-
-    async def free_workers(self) -> int:
-        """How many workers have a free slot; 0 if Redis does not answer."""
-        try:
-            return int(await self._count(keys=[self._slots]))
-        except (RedisError, OSError) as error:
-            self._outage.begins(error)  # see publish
-            return 0

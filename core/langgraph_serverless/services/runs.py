@@ -13,7 +13,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from langgraph_serverless.domain import run_errors
-from langgraph_serverless.domain.events import end_marker
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.ports import Bell, EventAppender, WebhookPolicy
 from langgraph_serverless.domain.principal import Principal
@@ -21,25 +20,22 @@ from langgraph_serverless.domain.run_kwargs import check_request, context_keys, 
 from langgraph_serverless.domain.runs import (
     CancelAction,
     Durability,
-    Lease,
     MultitaskStrategy,
     Run,
     RunRequest,
     RunStatus,
 )
-from langgraph_serverless.errors import ConflictError, NotFoundError, UnavailableError
+from langgraph_serverless.errors import ConflictError, NotFoundError
 from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.runs import LiveRun, NewRun, RunRepository, RunResult
 from langgraph_serverless.services.catalog import GraphCatalog
 from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
+from langgraph_serverless.services.closing import close_streams
 from langgraph_serverless.services.priorities import Place, PriorityService
 from langgraph_serverless.settings import Settings
-from langgraph_serverless.telemetry import logger
 
 BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
 NOT_FOUND = "Thread or assistant not found."
-#: Names the worker in the fence of events that no worker appends; no run has it as its token.
-NOBODY = uuid.UUID(int=0)
 #: A run that makes its thread and meets a delete of it between the two steps looks again.
 _ATTEMPTS = 5
 
@@ -54,6 +50,8 @@ class CreatedRun:
     #: No worker had them: they have ended.
     ended: Sequence[LiveRun]
 
+    #: It cannot begin yet, whoever looks.
+    waits: bool
 
 class RunService:
     """Use cases around runs, for clients and for the scheduler."""
@@ -120,10 +118,14 @@ class RunService:
     async def announce(self, created: Sequence[CreatedRun]) -> None:
         """Wake workers for committed runs, and tell those whose runs had to make way."""
         cancelled = [run_id for each in created for run_id in each.cancelled]
-        await self._close_streams([run for each in created for run in each.ended])
+        ended = [run for each in created for run in each.ended]
+        await close_streams(self._events, ended, self._settings.stream_retention)
         if cancelled:
             await self._bell.cancel(cancelled)
-        await self._bell.ring(len(created))
+        waiting = sum(each.waits for each in created)
+        await self._bell.ring(len(created) - waiting)
+        # who ends what these wait for, or a tick, finds them when they may begin
+        await self._bell.ring(waiting, invoke=False)
 
     async def create_batch(
         self, caller: Principal, requests: Sequence[RunRequest], once: Once[Sequence[Run]] | None = None
@@ -195,7 +197,7 @@ class RunService:
             now_ms=time.time_ns() // 1_000_000,
             default_durability=Durability(self._settings.default_durability),
         )
-        run = await self._runs.insert(
+        run, waits = await self._runs.insert(
             connection,
             NewRun(
                 run_id=run_id,
@@ -215,7 +217,7 @@ class RunService:
                 thread_config=plan.thread_config,
             ),
         )
-        return CreatedRun(run=run, cancelled=cancelled, ended=ended)
+        return CreatedRun(run=run, cancelled=cancelled, ended=ended, waits=waits)
 
     async def _make_way(
         self, connection: Connection, thread_id: uuid.UUID, strategy: MultitaskStrategy, later: uuid.UUID
@@ -291,12 +293,11 @@ class RunService:
             deleted = await self._runs.delete(connection, run_id, thread_id) if locked else None
             if deleted is None:
                 raise NotFoundError("Run not found")
-            if not deleted.status.is_final:
-                await self._refresh(connection, thread_id)
+            more = not deleted.status.is_final and await self._refresh(connection, thread_id)
         if not deleted.status.is_final:
             await self._bell.cancel([run_id])
-            await self._close_streams([deleted])
-            await self._bell.ring()
+            await close_streams(self._events, [deleted], self._settings.stream_retention)
+            await self._bell.ring(int(more))
 
     async def cancel(
         self,
@@ -324,8 +325,8 @@ class RunService:
                     "No matching runs to cancel. Please verify the thread ID and run IDs are correct, and the runs haven't been deleted or completed."
                 )
             running, ended = await self._cancel_locked(connection, live, action, reason=reason)
-            await self._refresh(connection, thread_id)
-        await self._after_cancel(running, ended)
+            more = await self._refresh(connection, thread_id)
+        await self._after_cancel(running, ended, more=more)
         return [*running, *(run.run_id for run in ended)]
 
     async def cancel_by_status(
@@ -347,8 +348,8 @@ class RunService:
                     run for run in await self._runs.live(connection, thread_id) if status in ("all", run.wire_status)
                 ]
                 running, ended = await self._cancel_locked(connection, live, action, reason=reason)
-                await self._refresh(connection, thread_id)
-            await self._after_cancel(running, ended)
+                more = await self._refresh(connection, thread_id)
+            await self._after_cancel(running, ended, more=more)
             cancelled += [*running, *(run.run_id for run in ended)]
         if not cancelled:
             raise NotFoundError("No runs found to cancel.")
@@ -372,29 +373,15 @@ class RunService:
             ended = await self._runs.interrupt_pending(connection, pending, reason=reason, error=error)
         return told, ended
 
-    async def _refresh(self, connection: Connection, thread_id: uuid.UUID) -> None:
+    async def _refresh(self, connection: Connection, thread_id: uuid.UUID) -> bool:
+        """Whether the thread has live runs left."""
         retention = self._settings.temporary_retention
-        await self._runs.refresh_thread_status(connection, thread_id, temporary_retention=retention)
+        return await self._runs.refresh_thread_status(connection, thread_id, temporary_retention=retention)
 
-    async def _after_cancel(self, running: Sequence[uuid.UUID], ended: Sequence[LiveRun]) -> None:
+    async def _after_cancel(self, running: Sequence[uuid.UUID], ended: Sequence[LiveRun], *, more: bool) -> None:
         if running:
             await self._bell.cancel(running)
-        await self._close_streams(ended)
-        if ended:
-            # the next run of the thread may be free to start
-            await self._bell.ring()
-
-    async def _close_streams(self, ended: Sequence[LiveRun]) -> None:
-        """Tell the readers of runs that ended without a worker; a reader that misses it finds out by itself."""
-        if self._events is None:
-            return
-        for run in ended:
-            # above its worker's, which may not know yet that the run is deleted
-            lease = Lease(run_id=run.run_id, token=NOBODY, epoch=run.epoch + 1, origin=run.origin)
-            try:
-                await self._events.append(lease, [end_marker(status="interrupted", output=None)])
-                await self._events.expire(run.run_id, self._settings.stream_retention)
-            except UnavailableError as error:
-                logger.warning(
-                    "event log out of reach: %s", error, extra={"action": "close_stream", "run_id": run.run_id}
-                )
+        await close_streams(self._events, ended, self._settings.stream_retention)
+        if ended and more:
+            # the next run of the thread may be free to start, unless one runs that has a worker
+            await self._bell.ring(invoke=not running)

@@ -322,5 +322,5 @@ class SchedulerService:
     async def _ring(self) -> int:
         waiting = await self._queue.runnable()
         if waiting:
-            await self._bell.ring(waiting)
+            await self._bell.ring(waiting, again=True)
         return waiting

@@ -50,6 +50,8 @@ class Settler:
         self._log = log
         self._bell = bell
         self._courier = courier
+        #: Its worker takes no more runs.
+        self.leaving = False
 
     async def settle(self, claimed: ClaimedRun, signals: RunSignals, execution: Execution) -> RunOutcome:
         """End a run; then close its stream, send its webhook, and ring for the thread's next run. How it has ended.
@@ -66,7 +68,8 @@ class Settler:
         if settled.outbox_id is not None and self._courier is not None:
             self._courier.send(settled.outbox_id)
         if settled.more:
-            await self._bell.ring()
+            # a worker looks for its next run as soon as one has ended; only if it leaves, somebody else must come
+            await self._bell.ring(invoke=self.leaving)
         return execution.outcome
 
     async def _settle(self, claimed: ClaimedRun, signals: RunSignals, outcome: RunOutcome) -> Settled | CancelRequest:

@@ -31,6 +31,8 @@ class Taker:
         self._heartbeat = heartbeat
         self._trials = Trials(settings)
         self._heard = False
+        #: The last look at the queue has seen it: the database answered.
+        self.seen = False
 
     def hear(self) -> None:
         """Somebody's cancel has been recorded, perhaps that of a run which is being claimed: of it nobody here knows yet."""
@@ -81,12 +83,15 @@ class Taker:
                 on_trial=on_trial,
             )
         except UnavailableError as error:
+            self.seen = False
             logger.warning("cannot claim: %s", error, extra={"action": "claim_failed"})
             return 0
         except Exception:
             # the worker must outlive faults that nobody foresaw; it tries again after the poll interval
+            self.seen = False
             logger.exception("cannot claim", extra={"action": "claim_failed"})
             return 0
+        self.seen = True
         for claimed in claims:
             about = {"action": "run_claimed", "worker": self._worker_id, "handoffs": claimed.handoffs}
             logger.info("run claimed", extra=claimed.about | about)

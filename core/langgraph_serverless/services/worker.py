@@ -57,9 +57,9 @@ class Ears(Protocol):
 class Slots(Protocol):
     """Where a worker function says that it can take runs."""
 
-    async def publish(self, worker_id: str, free: int, ttl: float) -> None: ...
+    async def publish(self, worker_id: str, free: int, ttl: float, *, ticket: str = "") -> bool: ...
 
-    async def withdraw(self, worker_id: str) -> None: ...
+    async def withdraw(self, *names: str) -> bool: ...
 
 
 class Worker:
@@ -78,7 +78,9 @@ class Worker:
         ears: Ears | None,
         slots: Slots | None = None,
         courier: Courier | None = None,
+        ticket: str = "",
     ) -> None:
+        """``ticket`` is what a function was invoked with; see ``queue.slots``."""
         self.worker_id = f"worker-{uuid.uuid4().hex[:12]}"
         self._settings = settings
         self._sweeper = sweeper
@@ -86,13 +88,16 @@ class Worker:
         self._bell = bell
         self._ears = ears
         self._slots = slots
+        self._ticket = ticket
         self._courier = courier
         self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._report = WorkReport()
         self._ring: asyncio.Task[bool] | None = None
         self._next_look = 0.0
-        settler = Settler(settings=settings, queue=queue, heartbeat=heartbeat, log=log, bell=bell, courier=courier)
-        self._hurry = asyncio.Event()
+        self._settler = settler = Settler(
+            settings=settings, queue=queue, heartbeat=heartbeat, log=log, bell=bell, courier=courier
+        )
         self._jobs = Jobs(runner=runner, heartbeat=heartbeat, settler=settler, report=self._report)
         self._taker = Taker(
             worker_id=self.worker_id, settings=settings, queue=queue, jobs=self._jobs, heartbeat=heartbeat
@@ -102,17 +107,17 @@ class Worker:
         """Claim nothing more, hand on what runs, and return. Call it on the worker's event loop."""
         self._stop.set()
 
+    def hurry(self) -> None:
+        """The same, without waiting for superstep boundaries: runs are released as they are."""
+        self._hurry.set()
+        self._stop.set()
+
     @property
     def active(self) -> int:
         """Runs that are being executed."""
         return len(self._jobs)
 
     async def work(
-    def hurry(self) -> None:
-        """The same, without waiting for superstep boundaries: runs are released as they are."""
-        self._hurry.set()
-        self._stop.set()
-
         self,
         *,
         remaining: Callable[[], float] | None = None,
@@ -122,7 +127,7 @@ class Worker:
 
         Args:
             remaining: seconds until the process is killed; None for ever.
-            idle_grace: leave after this many seconds without a run; None never.
+            idle_grace: leave after this many seconds without a run, or at once if there was none at all; None never.
         """
         self._heartbeat.start()
         listener = asyncio.create_task(self._listen_for_cancels()) if self._ears is not None else None
@@ -149,7 +154,7 @@ class Worker:
         floor = self._settings.worker_deadline_margin
         if floor >= 2 * half:
             floor = half  # it would leave at once, and invoke itself for ever
-        idle_since = time.monotonic()
+        idle_since, had_none = time.monotonic(), True
         while not self._stop.is_set():
             left = remaining() if remaining is not None else None
             # however slow its nodes are, a function works for half of its time
@@ -160,13 +165,15 @@ class Worker:
                 self._ring = None  # what it rang for is looked for now; a ring during the look is for the next one
             claimed = await self._taker.take()
             if self._jobs:
-                idle_since = time.monotonic()
-            elif idle_grace is not None and time.monotonic() - idle_since >= idle_grace:
+                idle_since, had_none = time.monotonic(), False
+            elif idle_grace is not None and (had_none or time.monotonic() - idle_since >= idle_grace):
                 # first nobody may count on this worker, then a last look: a run in between is not missed
                 await self._withdraw()
-                if not await self._taker.take():
+                if await self._taker.take():
+                    continue
+                if not had_none or (self._taker.seen and not await self._taker.waiting()):
                     return "idle"
-                continue
+                had_none = False  # the database is away, or somebody holds a run for a moment
             await self._publish_slots()
             if claimed and self._taker.free:
                 continue  # there may be more
@@ -202,15 +209,16 @@ class Worker:
     async def _publish_slots(self) -> None:
         if self._slots is None:
             return
-        await self._slots.publish(self.worker_id, self._taker.free, SLOT_TTL)
-        if self._taker.free <= 0 and time.monotonic() > self._next_look:
+        known = await self._slots.publish(self.worker_id, self._taker.free, SLOT_TTL, ticket=self._ticket)
+        self._ticket = "" if known else self._ticket
+        # without the board nobody knows who is on the way, and every full worker would invoke others
+        if known and self._taker.free <= 0 and time.monotonic() > self._next_look:
             self._next_look = time.monotonic() + SLOT_TTL
-            # at most another worker's worth, as every full worker looks
-            await self._bell.ring(min(await self._taker.waiting(), self._settings.n_jobs_per_worker), again=True)
+            await self._bell.ring(await self._taker.waiting(), again=True)
 
     async def _withdraw(self) -> None:
         if self._slots is not None:
-            await self._slots.withdraw(self.worker_id)
+            await self._slots.withdraw(self.worker_id, *([self._ticket] if self._ticket else []))
 
     async def _sweep(self) -> None:
         """Take back what lost workers hold, every few seconds, beside the loop."""
@@ -238,7 +246,11 @@ class Worker:
     # -- leaving -------------------------------------------------------------------------------------------------
 
     async def _leave(self, remaining: Callable[[], float] | None) -> None:
-        await self._withdraw()
+        self._settler.leaving = True
+        if self._slots is not None and self._report.reason != "idle":
+            # it takes no more, but until it has gone it is one of those that the limit of workers allows
+            seconds = remaining() if remaining is not None else self._settings.shutdown_grace + SLOT_TTL
+            await self._slots.publish(self.worker_id, 0, max(SLOT_TTL, seconds), ticket=self._ticket)
         if self._ring is not None:
             await _ended(self._ring)  # or it would hear what it rings itself
         if self._jobs:
@@ -256,6 +268,7 @@ class Worker:
                 seconds = max(0.0, min(seconds, remaining() - LAST_MOMENT / 2))
             await self._courier.leave(seconds)
         if self._report.reason != "idle":
+            await self._withdraw()
             runnable = await self._taker.waiting()
             self._report.work_left = runnable > 0
             # all of them: for what it has handed on it has rung, and whoever is on the way to that takes the rest along
