@@ -33,8 +33,9 @@ AFTER = """
   `--n-jobs-per-worker`), with `--debug` the log level, and, unless you do, a `BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS` of 2.
 * **On Lambda** from the function's configuration, which [template.yaml](../../template.yaml) writes. `DATABASE_URI` may be
   replaced by `DATABASE_URI_SECRET` (name or ARN of a secret in Secrets Manager) or `DATABASE_URI_PARAMETER` (name of a
-  parameter in SSM, decrypted), `REDIS_URI`, `WEBHOOK_SIGNING_SECRETS` and `WEBHOOK_VARIABLES` likewise. They are read once, at cold start. `LANGGRAPH_CONFIG` and
-  `LANGGRAPH_MANIFEST` are relative to the bundle, and logs are always JSON.
+  parameter in SSM, decrypted), `REDIS_URI`, `WEBHOOK_SIGNING_SECRETS` and `WEBHOOK_VARIABLES` likewise. They are read at cold start; the two
+  addresses once more when their password is refused. An address in there is a URI, or a JSON document of `username`, `password`, `host`, `port` and `dbname`
+  as RDS writes it. `DATABASE_HOST` (a host, or host and port) wins over the host in either. `LANGGRAPH_CONFIG` and `LANGGRAPH_MANIFEST` are relative to the bundle, and logs are always JSON.
 
 **Webhooks** go to public addresses only, whatever their names resolve to when they are sent: a client names the URL, and it
 must not reach your network through this server. A receiver of your own on a laptop, or inside your network, is listed in
@@ -60,6 +61,8 @@ def page() -> str:
     """The whole page."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
     for setting in fields(Settings):
+        if not setting.metadata["names"]:
+            continue  # made by the process itself
         names = ", ".join(f"`{name}`" for name in setting.metadata["names"])
         rows.append(f"| {names} | {default_of(setting.default)} | {setting.metadata['doc']} |")
     return "\n".join([BEFORE, *rows, AFTER])

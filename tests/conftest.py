@@ -45,6 +45,7 @@ pytest_plugins = [
     "javascript",
     "figures",
     "lambda_service",
+    "own_valkey",
 ]
 
 ROOT = Path(__file__).parent.parent

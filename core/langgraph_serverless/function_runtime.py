@@ -4,7 +4,8 @@ Promises that pools and clients opened in one invocation are usable in the next:
 opened in, so all invocations of a process run in the same one (between them it stands still, as the sandbox does). Handlers
 of requests serve both runtimes: called by the managed one they return the whole answer, ``lambda_runtime`` has it streamed.
 Relies on the handler being called from one thread, one event at a time, as Lambda does. Never imports langgraph, and
-never opens a connection to a database: the container does at its first use. Secrets are fetched once, at cold start.
+never opens a connection to a database: the container does at its first use. Secrets are fetched at cold start
+(``function_secrets``).
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 
-from langgraph_serverless.errors import SettingsError
 from langgraph_serverless.event_loop import run_to_end
+from langgraph_serverless.function_secrets import SecretReader
 from langgraph_serverless.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ Pause = Callable[[], Coroutine[Any, Any, None]]
 #: What another function of the stack asks, without the API.
 Question = Callable[[Any], Coroutine[Any, Any, dict[str, Any]]]
 
-SECRET_SETTINGS = ("DATABASE_URI", "REDIS_URI", "WEBHOOK_SIGNING_SECRETS", "WEBHOOK_VARIABLES")
 METRICS_NAMESPACE = "LangGraphServerless"
 #: The container's service behind a resource, where the names differ.
 SERVICES = {"stream": "streams"}
@@ -46,44 +46,19 @@ SERVICES = {"stream": "streams"}
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Settings of a function: addresses from the environment or the secret it names, paths inside the bundle.
 
-    ``DATABASE_URI`` may be given as it is, as ``DATABASE_URI_SECRET`` (name or ARN of a secret in Secrets Manager) or as
-    ``DATABASE_URI_PARAMETER`` (name of a parameter in SSM, decrypted); the same for every other of ``SECRET_SETTINGS``.
-
     Raises:
         SettingsError: with every problem found, secrets that cannot be read among them.
     """
-    resolved = dict(environ)
-    problems: list[str] = []
-    for name in SECRET_SETTINGS:
-        if resolved.get(name):
-            continue
-        try:
-            resolved[name] = _secret(environ, name)
-        except SettingsError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise SettingsError(problems)
+    resolved, addresses = SecretReader(environ).read_all()
     bundle = Path(environ.get("LAMBDA_TASK_ROOT", "."))
     for name in ("LANGGRAPH_CONFIG", "LANGGRAPH_MANIFEST"):
         if resolved.get(name):
             resolved[name] = str(bundle / resolved[name])
-    return Settings.from_env(resolved, log_json=True)
-
-
-def _secret(environ: Mapping[str, str], name: str) -> str:
-    secret, parameter = environ.get(f"{name}_SECRET"), environ.get(f"{name}_PARAMETER")
-    if not secret and not parameter:
-        return ""
-    # boto3 takes 0.2 s to import: only a function that really asks pays for it
-    from aws_lambda_powertools.utilities import parameters  # noqa: PLC0415
-    from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError  # noqa: PLC0415
-
-    try:
-        value = parameters.get_secret(secret) if secret else parameters.get_parameter(str(parameter), decrypt=True)
-    except GetParameterError as error:
-        variable = f"{name}_SECRET" if secret else f"{name}_PARAMETER"
-        raise SettingsError([f"{variable} names '{secret or parameter}', which cannot be read: {error}"]) from error
-    return str(value or "")
+    settings = Settings.from_env(resolved, log_json=True)
+    # a variable of another name may have won
+    return settings.replace(
+        addresses={name: one for name, one in addresses.items() if getattr(settings, name) == one.current}
+    )
 
 
 class FunctionRuntime:

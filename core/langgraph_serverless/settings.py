@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from langgraph_serverless.addresses import Address
 from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.domain.webhook_rules import WebhookRules
 from langgraph_serverless.domain.webhooks import AllowedHosts, parse_secret, parse_url
@@ -155,13 +156,18 @@ class Settings:
     """The settings of one process. Each field says which variables it is read from and what it means."""
 
     database_uri: str = _setting(
-        "DATABASE_URI POSTGRES_URI_CUSTOM POSTGRES_URI", _postgres_uri, "", "Postgres 15.8 or later; required."
+        "DATABASE_URI POSTGRES_URI_CUSTOM POSTGRES_URI",
+        _postgres_uri,
+        "",
+        "Postgres 15.8 or later; required.",
+        secret=True,
     )
     redis_uri: str = _setting(
         "REDIS_URI_CUSTOM REDIS_URI",
         _redis_uri,
         "",
         "Redis 7 or Valkey. Empty: no bell and no event log; runs are found by polling and streams fall back to snapshots.",
+        secret=True,
     )
     redis_key_prefix: str = _setting("REDIS_KEY_PREFIX", _text, "lgs", "First part of every Redis key.")
     config_path: Path | None = _setting("LANGGRAPH_CONFIG", _path, None, "Path of the project's langgraph.json.")
@@ -180,12 +186,6 @@ class Settings:
         10.0,
         "On shutdown, how long runs may take to reach a superstep boundary before they are released as they are.",
     )
-    default_durability: str = _setting(
-        "DEFAULT_DURABILITY", _choice(*DURABILITIES), "async", "Durability of runs whose request names none."
-    )
-    lease_duration: float = _setting(
-        "LEASE_DURATION_SECS", _seconds(1), 30.0, "How long a claim holds without a heartbeat."
-    )
     shutdown_delay: float = _setting(
         "SHUTDOWN_DELAY_SECS",
         _seconds(0),
@@ -199,6 +199,12 @@ class Settings:
         20.0,
         "On SIGTERM and after that delay, how long `serve` lets requests end. Streams and waits are broken off at once: they go on with "
         "another process.",
+    )
+    default_durability: str = _setting(
+        "DEFAULT_DURABILITY", _choice(*DURABILITIES), "async", "Durability of runs whose request names none."
+    )
+    lease_duration: float = _setting(
+        "LEASE_DURATION_SECS", _seconds(1), 30.0, "How long a claim holds without a heartbeat."
     )
     stall_limit: float = _setting(
         "WORKER_STALL_LIMIT_SECS",
@@ -338,18 +344,18 @@ class Settings:
         20,
         "Most worker functions that are invoked at once; those ring for the runs that are left.",
     )
-    state_function_name: str = _setting(
-        "STATE_FUNCTION_NAME",
-        _text,
-        "",
-        "Lambda function that is asked to answer requests that take the user's code, such as supersteps of a new thread.",
-    )
     worker_concurrency: int = _setting(
         "WORKER_CONCURRENCY",
         _whole(0),
         0,
         "Most worker functions at once, as its reserved concurrency says: nobody invokes one more, which Lambda would only keep back. "
         "0: as many as the runs need.",
+    )
+    state_function_name: str = _setting(
+        "STATE_FUNCTION_NAME",
+        _text,
+        "",
+        "Lambda function that is asked to answer requests that take the user's code, such as supersteps of a new thread.",
     )
     worker_idle_grace: float = _setting(
         "WORKER_IDLE_GRACE_SECS",
@@ -451,6 +457,25 @@ class Settings:
         if problems:
             raise SettingsError(problems)
         return cls(**values)
+
+    @classmethod
+    def value_of(cls, field_name: str, raw: str) -> Any:
+        """What a variable's text means for this field.
+
+        Raises:
+            ValueError: nothing; the text says what it must be.
+        """
+        return next(setting for setting in fields(cls) if setting.name == field_name).metadata["parse"](raw)
+
+    @property
+    def database_address(self) -> Address:
+        """Where to connect; ``database_uri``, or what has come after it."""
+        return self.addresses.get("database_uri") or Address(self.database_uri)
+
+    @property
+    def redis_address(self) -> Address:
+        """The same for ``redis_uri``."""
+        return self.addresses.get("redis_uri") or Address(self.redis_uri)
 
     @property
     def group_limits(self) -> GroupLimits:

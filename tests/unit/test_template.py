@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from langgraph_serverless.containers.api import ApiContainer
-from langgraph_serverless.function_runtime import SECRET_SETTINGS
+from langgraph_serverless.function_secrets import SECRET_SETTINGS
 from langgraph_serverless.http.app import RESOURCES, create_app
 from langgraph_serverless.settings import Settings
 

@@ -77,21 +77,9 @@ class ApiContainer:
         """None if the deployment has no Redis."""
         if not self.settings.redis_uri:
             return None
-        from redis.asyncio import Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import ExponentialBackoff
+        from langgraph_serverless.containers.redis_client import make_client
 
-        options: Mapping[str, Any] = {
-            "decode_responses": False,
-            "socket_connect_timeout": 2.0,
-            # For a Redis that hangs instead of refusing: with the retries, requests wait for about ten seconds and are
-            # answered, as nothing that counts is in Redis. What blocks on purpose has connections of its own.
-            "socket_timeout": 3.0,
-            "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=2),
-            "health_check_interval": 15,
-        }
-        client: Redis = Redis.from_url(self.settings.redis_uri, **options)
-        return client
+        return make_client(self.settings.redis_address)
 
     @cached_property
     def bell(self) -> RedisBell:

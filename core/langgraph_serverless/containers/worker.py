@@ -63,7 +63,7 @@ class WorkerContainer(GraphContainer):
     def worker(self, ticket: str = "") -> Worker:
         """A new worker; its heartbeat has a connection of its own. ``ticket`` is what its function was invoked with."""
         settings = self.settings
-        beats = HeartbeatConnection(settings.database_uri, timeout=settings.lease_duration / 4)
+        beats = HeartbeatConnection(settings.database_address, timeout=settings.lease_duration / 4)
         heartbeat = Heartbeat(
             beats.beat,
             interval=settings.heartbeat_interval,

@@ -6,6 +6,7 @@ A connection on which the server has said something while nobody asked (that it 
 taken, so that the first request of a sandbox that was frozen meanwhile does not pay for it. So is every one after a pause,
 as the network may have forgotten it, and for a while after another one was lost, as a restart takes all of them.
 A transaction whose process stands still is ended by the server, so that it does not keep its locks (``BEGIN``).
+Where a connection is refused for its password, the address is read again and tried once more (``addresses``), within the same attempt.
 Failures to reach the database become ``UnavailableError`` (503); what a statement itself does wrong is left alone.
 
 The pool belongs to the event loop that first used it.
@@ -18,12 +19,13 @@ import select
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
+from langgraph_serverless.addresses import Address
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.settings import Settings
 
@@ -64,9 +66,10 @@ class Database:
             "application_name": "langgraph-serverless",
             "connect_timeout": max(2, int(settings.pool_timeout)),
         }
+        address = settings.database_address
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            settings.database_uri,
-            connection_class=psycopg.AsyncConnection[DictRow],
+            address.current,
+            connection_class=_renewing(address) if address.changes else psycopg.AsyncConnection[DictRow],
             kwargs=kwargs,
             min_size=min(settings.pool_min_size, settings.pool_max_size),
             max_size=settings.pool_max_size,
@@ -159,6 +162,32 @@ async def in_one_message(
     while cursor.nextset():
         pass
     return cursor
+
+
+def _renewing(address: Address) -> type[Connection]:
+    """Connections that read their address again when the password in it is refused."""
+
+    class Renewing(psycopg.AsyncConnection[DictRow]):
+        @classmethod
+        async def connect(cls, _: str = "", **options: Any) -> Self:  # type: ignore[override]
+            uri = address.current  # the pool knows the first one only
+            try:
+                return await super().connect(uri, **options)
+            except psycopg.OperationalError as error:
+                other = await address.instead_of_soon(uri) if is_refusal(error) else None
+                if other is None:
+                    raise
+                return await super().connect(other, **options)
+
+    return Renewing
+
+
+def is_refusal(error: psycopg.OperationalError) -> bool:
+    """Whether a connection has failed after its password was given: then it is wrong, as a rule.
+
+    libpq has no code for it, and the server's words are in the server's language.
+    """
+    return error.pgconn is not None and error.pgconn.used_password
 
 
 def is_outage(error: psycopg.Error) -> bool:

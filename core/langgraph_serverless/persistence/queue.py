@@ -19,11 +19,12 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.rows import dict_row
 
+from langgraph_serverless.addresses import Address
 from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome
 from langgraph_serverless.errors import LeaseLostError
 from langgraph_serverless.persistence.json import jsonb
-from langgraph_serverless.persistence.pool import Database, in_one_message
+from langgraph_serverless.persistence.pool import Database, in_one_message, is_refusal
 from langgraph_serverless.persistence.priorities import limits
 from langgraph_serverless.persistence.queries import load_queries, one_after_another
 from langgraph_serverless.persistence.runs import origin_from, run_from_row
@@ -61,6 +62,7 @@ SWEEP_BATCH = 100
 
 #: Runs that are counted; whoever takes some of them counts again.
 MOST_RUNNABLE = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
@@ -264,8 +266,8 @@ class QueueRepository:
 class HeartbeatConnection:
     """The heartbeat's own synchronous connection, used from its own thread only."""
 
-    def __init__(self, database_uri: str, *, timeout: float) -> None:
-        self._uri = database_uri
+    def __init__(self, database: str | Address, *, timeout: float) -> None:
+        self._address = database if isinstance(database, Address) else Address(database)
         self._timeout = timeout
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
 
@@ -277,17 +279,7 @@ class HeartbeatConnection:
         """
         try:
             if self._connection is None:
-                milliseconds = max(1000, int(self._timeout * 1000))
-                self._connection = psycopg.connect(
-                    self._uri,
-                    autocommit=True,
-                    row_factory=dict_row,
-                    prepare_threshold=None,
-                    connect_timeout=max(2, int(self._timeout)),
-                    application_name="langgraph-serverless-heartbeat",
-                    # a server that hangs must not hang the heartbeat with it
-                    tcp_user_timeout=milliseconds,
-                )
+                self._connection = self._connect()
             parameters = {
                 "run_ids": [lease.run_id for lease in leases],
                 "tokens": [lease.token for lease in leases],
@@ -298,6 +290,28 @@ class HeartbeatConnection:
             self.close()
             raise
         return {row["run_id"]: _cancel(row) for row in rows}
+
+    def _connect(self) -> psycopg.Connection[dict[str, Any]]:
+        uri = self._address.current
+        try:
+            return self._connect_to(uri)
+        except psycopg.OperationalError as error:
+            other = self._address.instead_of(uri) if is_refusal(error) else None
+            if other is None:
+                raise
+            return self._connect_to(other)
+
+    def _connect_to(self, uri: str) -> psycopg.Connection[dict[str, Any]]:
+        return psycopg.connect(
+            uri,
+            autocommit=True,
+            row_factory=dict_row,
+            prepare_threshold=None,
+            connect_timeout=max(2, int(self._timeout)),
+            application_name="langgraph-serverless-heartbeat",
+            # a server that hangs must not hang the heartbeat with it
+            tcp_user_timeout=max(1000, int(self._timeout * 1000)),
+        )
 
     def _ask(
         self, connection: psycopg.Connection[dict[str, Any]], statements: LiteralString, parameters: Mapping[str, Any]
