@@ -2,16 +2,20 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from langgraph_serverless.build.bundle import build_bundles
-from langgraph_serverless.build.dependencies import BuildTarget, project_requirements
+from langgraph_serverless import __version__
+from langgraph_serverless.build.bundle import _make_room, build_bundles
+from langgraph_serverless.build.sources import deployment_folder, handlers_folder
+from langgraph_serverless.build.target import PYTHONS, BuildTarget, host_architecture, host_python
+from langgraph_serverless.cli.build import chosen_target
 from langgraph_serverless.errors import ProjectError
-from langgraph_serverless.execution.project import read_project
 
 GRAPH = """
 from typing_extensions import TypedDict
@@ -35,14 +39,16 @@ import langgraph_serverless
 async def main():
     registry = GraphRegistry.load(read_project(Path("project/langgraph.json")))
     async with registry.graph("echo", access_context="threads.create_run") as graph:
-        print(json.dumps([await graph.ainvoke({"text": ""}), langgraph_serverless.__file__]))
+        import functions.answers, shared_rules
+        found = [module.__file__ for module in (functions.answers, langgraph_serverless, shared_rules)]
+        print(json.dumps([await graph.ainvoke({"text": ""}), found]))
 
 asyncio.run(main())
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that owns a package called "functions", uses a folder beside it, and has what must not be shipped."""
     files = {
         "app/langgraph.json": json.dumps(
@@ -63,13 +69,25 @@ def project(tmp_path: Path) -> Path:
         "app/my-environment/pyvenv.cfg": "",
         "app/my-environment/lib/site.py": "",
         "app/broken.py": "def (:\n",
+        "app/secretive.py": "",
         "rules/shared_rules.py": "RULE = '!'\n",
     }
+    folder = tmp_path_factory.mktemp("home")
     for name, text in files.items():
-        path = tmp_path / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return tmp_path / "app" / "langgraph.json"
+    (folder / "app" / "secretive.py").chmod(0o600)
+    return folder / "app" / "langgraph.json"
+
+
+@pytest.fixture(scope="module")
+def built(project: Path) -> Path:
+    """Its bundles, inside the project, as the default output is."""
+    done = build(project, project.parent / "out")
+    assert done.returncode == 0, done.stderr
+    assert "keep secrets out of it" in done.stdout
+    return project.parent / "out"
 
 
 def build(config: Path, output: Path) -> subprocess.CompletedProcess[str]:
@@ -79,37 +97,60 @@ def build(config: Path, output: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_a_bundle_holds_the_project_the_handlers_and_the_manifest(project: Path, tmp_path: Path) -> None:
-    done = build(project, project.parent / "out")  # inside the project, as the default output is
-    assert done.returncode == 0, done.stderr
-    assert "keep secrets out of it" in done.stdout
-    for bundle in (project.parent / "out" / "api", project.parent / "out" / "worker"):
+def test_a_bundle_holds_the_project_the_handlers_and_the_manifest(built: Path) -> None:
+    for bundle in (built / "api", built / "worker"):
         assert (bundle / "langgraph_serverless_functions" / "threads" / "handler.py").is_file()
         assert (bundle / "langgraph_serverless" / "settings.py").is_file()
+        assert not (bundle / "langgraph_serverless" / "cli").exists()
         assert os.access(bundle / "langgraph_serverless_functions" / "stream" / "streaming_runtime", os.X_OK)
         assert (bundle / "libraries" / "0" / "rules" / "shared_rules.py").is_file()
+        assert (bundle / "project" / "secretive.py").stat().st_mode & 0o777 == 0o644  # functions run as another user
         manifest = json.loads((bundle / "langgraph_manifest.json").read_text())
         assert manifest["graphs"]["echo"]["description"] == "Echoes."
         copied = {path.name for path in (bundle / "project").iterdir()} - {"__pycache__"}
-        assert copied == {"agent", "functions", "langgraph.json", "requirements.txt", "pyproject.toml", "broken.py"}
+        assert copied == {
+            "agent",
+            "functions",
+            "langgraph.json",
+            "requirements.txt",
+            "pyproject.toml",
+            "broken.py",
+            "secretive.py",
+        }
         config = json.loads((bundle / "project" / "langgraph.json").read_text())
         assert config["env"] == {"GREETING": "hello"}
         assert config["dependencies"] == [".", "../libraries/0/rules", "tenacity"]
 
 
-def test_a_bundle_is_compiled_for_archives_that_keep_no_time_stamps(project: Path, tmp_path: Path) -> None:
-    assert build(project, tmp_path / "out").returncode == 0
-    compiled = list((tmp_path / "out" / "api" / "project" / "agent" / "__pycache__").glob("graph.*.pyc"))
+def test_a_bundle_is_compiled_for_archives_that_keep_no_time_stamps(built: Path) -> None:
+    compiled = list((built / "api" / "project" / "agent" / "__pycache__").glob("graph.*.pyc"))
     assert len(compiled) == 1
     flags = int.from_bytes(compiled[0].read_bytes()[4:8], "little")
     assert flags == 0b01  # by hash, and the hash is not checked
+    assert b"/var/task/project/agent/graph.py" in compiled[0].read_bytes()
 
 
-def test_the_graph_loads_from_the_bundle_alone(project: Path, tmp_path: Path) -> None:
-    assert build(project, tmp_path / "out").returncode == 0
-    project.parent.rename(tmp_path / "gone")
-    (tmp_path / "rules").rename(tmp_path / "gone-too")
-    bundle = tmp_path / "out" / "worker"
+def test_what_was_built_is_recorded(built: Path) -> None:
+    record = json.loads((built / "build.json").read_text())
+    assert record["version"] == __version__
+    assert (record["python"], record["architecture"]) == (host_python(), "arm64")
+    assert record["graphs"] == ["echo"]
+    assert record["compiled"] is True
+    for name, bundle in record["bundles"].items():
+        files = [path for path in (built / name).rglob("*") if path.is_file()]
+        assert bundle["files"] == len(files)
+        assert bundle["unpacked_bytes"] == sum(path.stat().st_size for path in files)
+        archive = built / f"{name}.zip"
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+            for path in files:
+                zipped.write(path, path.relative_to(built / name))
+        assert bundle["zipped_bytes"] == pytest.approx(archive.stat().st_size, rel=0.01)
+        archive.unlink()
+
+
+def test_the_graph_loads_from_the_bundle_alone(built: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "task"
+    shutil.copytree(built / "worker", bundle)
     loaded = subprocess.run(
         [sys.executable, "-c", LOAD],
         cwd=bundle,
@@ -120,24 +161,26 @@ def test_the_graph_loads_from_the_bundle_alone(project: Path, tmp_path: Path) ->
         timeout=120,
     )
     assert loaded.returncode == 0, loaded.stderr
-    values, package = json.loads(loaded.stdout)
+    values, files = json.loads(loaded.stdout)
     assert values == {"text": "yes!"}
-    assert Path(package).is_relative_to(bundle)
+    assert all(Path(file).is_relative_to(bundle) for file in files)
 
 
-def test_building_again_replaces_a_bundle_and_nothing_else(project: Path, tmp_path: Path) -> None:
-    assert build(project, tmp_path / "out").returncode == 0
-    stale = tmp_path / "out" / "api" / "stale.py"
+def test_building_again_gives_the_same_and_replaces_the_bundle_only(built: Path, project: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in sorted(built.rglob("*")) if path.is_file()}
+    stale, mine = built / "api" / "stale.py", built / "mine.txt"
     stale.touch()
-    assert build(project, tmp_path / "out").returncode == 0
-    assert not stale.exists()
+    mine.touch()
+    assert build(project, built).returncode == 0
+    assert mine.exists()
+    mine.unlink()
+    assert {path: path.read_bytes() for path in sorted(built.rglob("*")) if path.is_file()} == before
 
     precious = tmp_path / "mine" / "api" / "precious.py"
     precious.parent.mkdir(parents=True)
     precious.touch()
-    refused = build(project, tmp_path / "mine")
-    assert refused.returncode != 0
-    assert "is not a bundle" in refused.stderr
+    with pytest.raises(ProjectError, match="is not a bundle"):
+        _make_room(tmp_path / "mine" / "api")
     assert precious.exists()
 
 
@@ -147,14 +190,32 @@ def test_a_project_that_cannot_be_read_leaves_the_last_bundle(tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_what_the_project_asks_pip_for(project: Path) -> None:
-    requirements = project_requirements(read_project(project))
-    assert requirements == ["tenacity", "-r", str(project.parent / "requirements.txt"), "pydantic>=2"]
+def test_the_target_is_arm_and_a_python_that_lambda_has() -> None:
+    assert BuildTarget().architecture == "arm64"
+    assert BuildTarget().python in PYTHONS
+    assert chosen_target(None, None, dependencies=False).python == host_python()  # runs beside this environment
+    assert chosen_target("3.12", "host").architecture == host_architecture()
 
 
-def test_pip_looks_for_wheels_of_another_kind_of_machine() -> None:
-    foreign = BuildTarget(python="3.12" if BuildTarget().python != "3.12" else "3.13", architecture="arm64")
-    options = foreign.pip_options()
-    assert options[-2:] == ["--only-binary", ":all:"]
-    assert "manylinux_2_28_aarch64" in options
-    assert BuildTarget().pip_options() == [] or not BuildTarget().is_host
+def test_wheels_fit_the_c_library_of_lambda() -> None:
+    platforms = BuildTarget(architecture="arm64").wheel_platforms()
+    assert platforms[0] == "manylinux_2_34_aarch64"
+    assert {"manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"} <= set(platforms)
+    assert "manylinux_2_35_aarch64" not in platforms
+
+
+def test_the_image_holds_either_bundle() -> None:
+    instructions = [
+        line.split(maxsplit=1)
+        for line in (deployment_folder() / "infra" / "Dockerfile").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert instructions[:2] == [
+        ["ARG", "PYTHON_VERSION=3.13"],
+        ["FROM", "public.ecr.aws/lambda/python:${PYTHON_VERSION} AS runtime"],
+    ]
+    for stage, handler in (("api", "system"), ("worker", "worker")):
+        at = instructions.index(["FROM", f"runtime AS {stage}"])
+        command = f'["langgraph_serverless_functions.{handler}.handler.handler"]'
+        assert instructions[at + 1 : at + 3] == [["COPY", f"{stage}/ ${{LAMBDA_TASK_ROOT}}/"], ["CMD", command]]
+        assert (handlers_folder() / handler / "handler.py").is_file()

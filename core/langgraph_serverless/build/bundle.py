@@ -8,45 +8,76 @@
         project/                          the user's project, langgraph.json on top
         libraries/                        its local dependencies from elsewhere
         langgraph_manifest.json           graphs described, for functions without langgraph
-        ...                               dependencies, unless left out
+        ...                               dependencies, unless left out; those of the project in the worker's only
+    <output>/build.json                   what was built, for ``deploy`` and for whoever asks later
 
-Everything is compiled to byte code, which halves a cold start: a function cannot write ``.pyc`` files itself. Relies on
-the project being importable here, since its graphs are loaded to describe them. Never touches a folder that it has not
-made.
+The same inputs give the same bytes, so that a second deployment uploads nothing. Relies on the project being importable here,
+since its graphs are loaded to describe them. Never touches a folder that it has not made.
 """
 
 from __future__ import annotations
 
 import asyncio
-import compileall
 import json
 import os
-import py_compile
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from langgraph_serverless.build.dependencies import BuildTarget, install, project_requirements
+from langgraph_serverless import __version__
+from langgraph_serverless.build.bytecode import compile_bundle
+from langgraph_serverless.build.installer import install
+from langgraph_serverless.build.measuring import BundleSize, check_budget, measure
 from langgraph_serverless.build.project_copy import copy_project
-from langgraph_serverless.build.sources import handlers_folder, package_folder, requirements_file
+from langgraph_serverless.build.pruning import prune
+from langgraph_serverless.build.requirements import Requirements, project_requirements
+from langgraph_serverless.build.sources import (
+    allowed_requirements,
+    handlers_folder,
+    package_folder,
+    pinned_requirements,
+)
+from langgraph_serverless.build.target import BuildTarget
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.project import ProjectConfig, read_project
 
 BUNDLES = ("api", "worker")
 HANDLERS_PACKAGE = "langgraph_serverless_functions"
 MANIFEST_NAME = "langgraph_manifest.json"
+RECORD_NAME = "build.json"
+#: Parts of our package that only commands use.
+COMMANDS = frozenset({"build", "cli", "deploy", "planning"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildReport:
     """What has been built."""
 
-    folders: tuple[Path, ...]
+    output: Path
+    target: BuildTarget
     graph_ids: tuple[str, ...]
     has_env: bool
     compiled: bool
+    sizes: Mapping[str, BundleSize]
+    warnings: tuple[str, ...]
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return tuple(self.output / name for name in self.sizes)
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``build.json`` says. No time, no path: a second build of the same writes the same."""
+        return {
+            "version": __version__,
+            "python": self.target.python,
+            "architecture": self.target.architecture,
+            "graphs": list(self.graph_ids),
+            "compiled": self.compiled,
+            "bundles": {name: size.to_json() for name, size in self.sizes.items()},
+        }
 
 
 def build_bundles(
@@ -55,25 +86,59 @@ def build_bundles(
     *,
     target: BuildTarget,
     with_dependencies: bool = True,
+    for_image: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> BuildReport:
-    """Builds both bundles of the project at ``config_path`` into ``output``; ``say`` gets a line per step."""
+    """Builds both bundles of the project at ``config_path`` into ``output``; ``say`` gets a line per step.
+
+    Args:
+        for_image: the worker's bundle becomes a container image, which may be larger than an archive.
+    """
     project = read_project(config_path)
-    folders = tuple(output / name for name in BUNDLES)
     say(f"Describing the graphs of {project.config_path}")
     manifest = _manifest(project)
-    for folder in folders:
-        _make_room(folder)
-    for folder in folders:
-        say(f"Building {folder}")
-        _fill(folder, project, manifest, output)
-        if with_dependencies:
-            say(f"Installing the dependencies of {folder}")
-            install(folder, requirements_file(folder.name), project_requirements(project), target)
-        if target.is_host:
-            _compile(folder)
+    for name in BUNDLES:
+        _make_room(output / name)
+    (output / RECORD_NAME).unlink(missing_ok=True)  # until everything is done there is nothing to deploy
+    compiled = True
+    with tempfile.TemporaryDirectory(prefix="langgraph-serverless-") as scratch:
+        wanted = project_requirements(project, Path(scratch), say) if with_dependencies else None
+        for name in BUNDLES:
+            say(f"Building {output / name}")
+            _fill(output / name, project, manifest, output)
+            if wanted is not None:
+                # API functions never import the project, so its dependencies would only be weight there
+                theirs = wanted if name == "worker" else Requirements()
+                say(f"Installing the dependencies of {output / name}")
+                _install(output / name, theirs, target, Path(scratch) / name, say)
+            compiled = compile_bundle(output / name, target.python) and compiled
+            _open_to_all(output / name)
+    say("Measuring")
+    report = _report(project, output, target, manifest, compiled=compiled, for_image=for_image)
+    (output / RECORD_NAME).write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def _report(
+    project: ProjectConfig,
+    output: Path,
+    target: BuildTarget,
+    manifest: Mapping[str, Any],
+    *,
+    compiled: bool,
+    for_image: bool,
+) -> BuildReport:
+    sizes = {name: measure(output / name) for name in BUNDLES}
+    archives = {name: size for name, size in sizes.items() if not (for_image and name == "worker")}
+    warnings = [check_budget(name, size) for name, size in archives.items()]
     return BuildReport(
-        folders=folders, graph_ids=tuple(manifest["graphs"]), has_env=bool(project.env), compiled=target.is_host
+        output=output,
+        target=target,
+        graph_ids=tuple(manifest["graphs"]),
+        has_env=bool(project.env),
+        compiled=compiled,
+        sizes=sizes,
+        warnings=tuple(warning for warning in warnings if warning),
     )
 
 
@@ -98,12 +163,34 @@ def _fill(folder: Path, project: ProjectConfig, manifest: dict[str, Any], output
     folder.mkdir(parents=True)
     # written first: it is also what marks the folder as ours if a later step fails
     (folder / MANIFEST_NAME).write_text(json.dumps(manifest, sort_keys=True), encoding="utf-8")
-    no_caches = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(package_folder(), folder / "langgraph_serverless", ignore=no_caches)
-    shutil.copytree(handlers_folder(), folder / HANDLERS_PACKAGE, ignore=no_caches)
+    shutil.copytree(package_folder(), folder / "langgraph_serverless", ignore=_not_in_functions)
+    shutil.copytree(handlers_folder(), folder / HANDLERS_PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
     copy_project(project, folder, output)
 
 
-def _compile(folder: Path) -> None:
-    # unchecked: an archive keeps no time stamps to compare with. A file that does not compile says so when imported.
-    compileall.compile_dir(folder, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+def _open_to_all(folder: Path) -> None:
+    """Functions run as another user, whatever this one's umask is; and modes are part of an archive."""
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+
+
+def _not_in_functions(folder: str, names: list[str]) -> set[str]:
+    left_out = {"__pycache__"} | (COMMANDS if Path(folder) == package_folder() else frozenset())
+    return left_out.intersection(names)
+
+
+def _install(
+    folder: Path, wanted: Requirements, target: BuildTarget, scratch: Path, say: Callable[[str], None]
+) -> None:
+    scratch.mkdir()
+    install(
+        folder,
+        pins=pinned_requirements(folder.name),
+        ranges=allowed_requirements(folder.name),
+        wanted=wanted.wanted,
+        locked=wanted.locked,
+        target=target,
+        scratch=scratch,
+        say=say,
+    )
+    prune(folder)

@@ -251,14 +251,15 @@ def manifest(config: Path, output: Path | None, debug: bool) -> None:
 )
 @click.option(
     "--python-version",
-    type=click.Choice(["3.11", "3.12", "3.13"]),
-    help="The functions' Python.  [default: this machine's]",
+    type=click.Choice(["3.12", "3.13"]),
+    help="The functions' Python.  [default: this machine's, or 3.13]",
 )
 @click.option(
     "--architecture",
-    type=click.Choice(["x86_64", "arm64"]),
-    help="The functions' architecture.  [default: this machine's]",
+    type=click.Choice(["arm64", "x86_64", "host"]),
+    help="The functions' architecture; host is this machine's.  [default: arm64]",
 )
+@click.option("--image", is_flag=True, help="For a container image of the worker's functions: up to 10 GB.")
 @_DEBUG
 def build(
     *,
@@ -267,6 +268,7 @@ def build(
     dependencies: bool,
     python_version: str | None,
     architecture: str | None,
+    image: bool,
     debug: bool,
 ) -> None:
     """Build what is deployed to AWS Lambda, without Docker."""
@@ -279,6 +281,7 @@ def build(
             dependencies=dependencies,
             python_version=python_version,
             architecture=architecture,
+            image=image,
         )
 
 
