@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,3 +199,10 @@ def test_numbers_that_cannot_be_are_refused_in_a_sentence(arguments: tuple[str, 
 def test_a_field_is_named_by_its_error() -> None:
     with pytest.raises(PlanError, match="peak_factor"):
         Workload(peak_factor=25)
+
+
+def test_the_guide_shows_what_the_command_prints() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "scaling.md").read_text()
+    (arguments,) = re.findall(r"^langgraph-serverless plan (--runs-per-day .*)$", guide, re.MULTILINE)
+    shown = "\n\n".join(block.strip() for block in re.findall(r"```text\n(.*?)```", guide, re.DOTALL))
+    assert command(*arguments.split()).output.strip() == shown

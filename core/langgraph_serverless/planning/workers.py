@@ -62,7 +62,7 @@ class _Worker:
     invoked: float
     ready: bool = False
     gone: bool = False
-    runs: set[_Run] = field(default_factory=set)
+    runs: dict[_Run, None] = field(default_factory=dict)  # not a set, whose order would be another in each process
     idle_since: float = 0.0
 
 
@@ -86,7 +86,7 @@ class _Hour:
         self._number = 0
         self._queue: deque[_Run] = deque()
         self._listening: dict[_Worker, None] = {}  # in the order in which they began to listen
-        self._alive: set[_Worker] = set()
+        self._alive: dict[_Worker, None] = {}
         self._sandboxes: list[float] = []
         self.counts = _Counts()
         self.peak = 0
@@ -125,7 +125,7 @@ class _Hour:
 
     def _invoke(self, now: float) -> None:
         worker = _Worker(now)
-        self._alive.add(worker)
+        self._alive[worker] = None
         warm = bool(self._sandboxes) and now - self._sandboxes.pop() <= self._deployment.warm_seconds
         if now >= self._warm_up:
             self.counts.invocations += 1
@@ -152,14 +152,14 @@ class _Hour:
             if run.counted:
                 self.waits.append(now - run.arrived)
         run.began = now
-        worker.runs.add(run)
+        worker.runs[run] = None
         self._at(now + run.remaining, lambda at: self._finish(worker, run, at))
         self._listen(worker)
 
     def _finish(self, worker: _Worker, run: _Run, now: float) -> None:
         if run not in worker.runs:  # it was handed over
             return
-        worker.runs.discard(run)
+        del worker.runs[run]
         self._listen(worker)
         self._rest(worker, now)
         self._dispatch(now)
@@ -190,7 +190,7 @@ class _Hour:
 
     def _leave(self, worker: _Worker, now: float) -> None:
         worker.gone = True
-        self._alive.discard(worker)
+        self._alive.pop(worker, None)
         self._listening.pop(worker, None)
         self._sandboxes.append(now)
         self.counts.seconds += max(0.0, now - max(worker.invoked, self._warm_up))
