@@ -102,7 +102,7 @@ lint: setup ## ruff, mypy, import-linter, cfn-lint
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	PYTHONPATH=core $(BIN)/lint-imports
-	$(if $(wildcard template.yaml),$(BIN)/cfn-lint template.yaml,)
+	$(BIN)/cfn-lint template.yaml infra/*.yaml
 
 format: setup ## Let ruff rewrite what it can
 	$(BIN)/ruff check --fix-only $(SOURCES)

@@ -174,6 +174,7 @@ def stack(aws: Aws, database_uri: str, redis_uri: str, tmp_path_factory: pytest.
     work = tmp_path_factory.mktemp("deploy")
     for name in ("template.yaml", "samconfig.toml"):
         shutil.copy(ROOT / name, work)
+    shutil.copytree(ROOT / "infra", work / "infra", ignore=shutil.ignore_patterns("localstack"))
     command = Path(sys.executable).with_name("langgraph-serverless")
     config = ROOT / "examples" / "langgraph.json"
     run([command, "build", "--config", config, "--output", work / ".build", "--without-dependencies"])
@@ -183,16 +184,13 @@ def stack(aws: Aws, database_uri: str, redis_uri: str, tmp_path_factory: pytest.
         aws.client("secretsmanager").create_secret(Name=f"langgraph-serverless/{name}", SecretString=value)
     run([SAM_VENV / "bin" / "sam", "deploy", "--config-env", "ci"], cwd=work, env=aws.environment())
 
-    resources = aws.client("cloudformation").describe_stack_resources(StackName=STACK_NAME)["StackResources"]
-    names = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
+    (described,) = aws.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+    folders = [path.parent.name for path in ROOT.glob("functions/*/handler.py")]
     deployed = Stack(
         aws=aws,
-        url=f"{aws.endpoint}/_aws/execute-api/{names['Api']}/v1",
-        functions={
-            name.removesuffix("Function").lower(): physical
-            for name, physical in names.items()
-            if name.endswith("Function")
-        },
+        url=f"{aws.endpoint}/_aws/execute-api/{outputs['ApiId']}/v1",
+        functions={folder: f"{STACK_NAME}-{folder}" for folder in folders},
         database_uri=database_uri,
         redis_uri=redis_uri,
     )

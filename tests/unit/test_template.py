@@ -1,10 +1,9 @@
-"""The template and the code say the same: routes, handlers, variables; and a function may do no more than it needs."""
+"""The templates and the code say the same: routes, handlers, names, variables. What a function may do is in tests/security."""
 
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,27 +36,51 @@ def _tag(loader: TemplateLoader, suffix: str, node: yaml.Node) -> dict[str, Any]
 TemplateLoader.add_multi_constructor("!", _tag)
 
 
-@pytest.fixture(scope="module")
-def template() -> dict[str, Any]:
-    return yaml.load((ROOT / "template.yaml").read_text(), TemplateLoader)
+def load(path: Path) -> dict[str, Any]:
+    template: dict[str, Any] = yaml.load(path.read_text(), TemplateLoader)
+    return template
 
 
 @pytest.fixture(scope="module")
-def functions(template: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Folder below ``functions/`` to the function's properties."""
+def root() -> dict[str, Any]:
+    return load(ROOT / "template.yaml")
+
+
+@pytest.fixture(scope="module")
+def nested(root: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every nested stack by its file's name: ``api``, ``workers`` and so on."""
+    stacks = [each for each in root["Resources"].values() if each["Type"] == "AWS::CloudFormation::Stack"]
+    files = [Path(stack["Properties"]["TemplateURL"]) for stack in stacks]
+    assert {ROOT / file for file in files} == set((ROOT / "infra").glob("*.yaml")), "a template that nobody deploys"
+    return {file.stem: load(ROOT / file) for file in files}
+
+
+@pytest.fixture(scope="module")
+def functions(nested: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Folder below ``functions/`` to the function's properties, with what its template says for all."""
     found = {}
-    for resource in template["Resources"].values():
-        if resource["Type"] == "AWS::Serverless::Function":
-            match = HANDLER.fullmatch(resource["Properties"]["Handler"])
-            assert match, resource["Properties"]["Handler"]
-            found[match[1]] = resource["Properties"]
+    for template in nested.values():
+        common = template.get("Globals", {}).get("Function", {})
+        for resource in template["Resources"].values():
+            if resource["Type"] == "AWS::Serverless::Function":
+                own = resource["Properties"]
+                match = HANDLER.fullmatch(own["Handler"])
+                assert match, own["Handler"]
+                variables = {**common["Environment"]["Variables"], **own.get("Environment", {}).get("Variables", {})}
+                found[match[1]] = {**common, **own, "Environment": {"Variables": variables}}
     return found
 
 
 @pytest.fixture(scope="module")
-def integrations(template: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def variables(functions: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Folder to the function's variables."""
+    return {name: function["Environment"]["Variables"] for name, function in functions.items()}
+
+
+@pytest.fixture(scope="module")
+def integrations(nested: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Path in the API to what is behind it."""
-    paths = template["Resources"]["Api"]["Properties"]["DefinitionBody"]["paths"]
+    paths = nested["api"]["Resources"]["Api"]["Properties"]["DefinitionBody"]["paths"]
     # nothing else is a method for API Gateway, which would leave out what it does not know
     assert all(set(methods) == {ANY} for methods in paths.values())
     return {path: methods[ANY]["x-amazon-apigateway-integration"] for path, methods in paths.items()}
@@ -69,9 +92,9 @@ def paths(integrations: dict[str, dict[str, Any]]) -> dict[str, str]:
     owners: dict[str, str] = {}
     for path, integration in integrations.items():
         assert shape(path) not in owners, f"{path} has two functions"
-        (owners[shape(path)],) = {
-            name.lower() for name in re.findall(r"functions/\${(\w+)Function\.Arn}", str(integration))
-        }
+        (owners[shape(path)],) = {name.lower() for name in re.findall(r"'(\w+)Function\.Arn'", str(integration["uri"]))}
+        (alias,) = re.findall(r"'(\w+)Alias'", str(integration["uri"]))[:1]
+        assert alias.lower() == owners[shape(path)]
     return owners
 
 
@@ -103,15 +126,46 @@ def test_every_handler_is_deployed_and_exists(functions: dict[str, dict[str, Any
     assert set(functions) == {path.parent.name for path in (ROOT / "functions").glob("*/handler.py")}
 
 
-def test_the_api_may_call_whom_it_leads_to_and_nobody_else(template: dict[str, Any], paths: dict[str, str]) -> None:
+def test_every_function_is_named_after_the_stack_and_its_folder(functions: dict[str, dict[str, Any]]) -> None:
+    for name, function in functions.items():
+        assert function["FunctionName"] == {"Fn::Sub": f"${{Prefix}}-{name}"}
+
+
+def test_the_api_may_call_whom_it_leads_to_and_nobody_else(
+    nested: dict[str, dict[str, Any]], paths: dict[str, str]
+) -> None:
     allowed = set()
-    for resource in template["Resources"].values():
+    for resource in (each for template in nested.values() for each in template["Resources"].values()):
         if resource["Type"] == "AWS::Lambda::Permission":
             permission = resource["Properties"]
             assert permission["Principal"] == "apigateway.amazonaws.com"
             assert permission["SourceArn"]["Fn::Sub"].endswith("${Api}/${Stage}/*")
-            allowed.add(permission["FunctionName"]["Fn::GetAtt"].removesuffix("Function.Arn").lower())
+            condition, alias, function = permission["FunctionName"]["Fn::If"]
+            name = function["Fn::GetAtt"].removesuffix("Function.Arn")
+            assert (condition, alias) == ("Published", {"Ref": f"{name}Alias"})
+            allowed.add(name.lower())
     assert allowed == set(paths.values())
+
+
+def test_whatever_a_parameter_of_a_nested_stack_defaults_to_the_root_decides(
+    root: dict[str, Any], nested: dict[str, dict[str, Any]]
+) -> None:
+    """A parameter that the stack of functions forgets would be a setting that does nothing."""
+    for resource in root["Resources"].values():
+        name = Path(resource["Properties"]["TemplateURL"]).stem
+        if name in ("api", "workers"):
+            assert set(resource["Properties"]["Parameters"]) == set(nested[name]["Parameters"])
+
+
+def test_every_parameter_is_used_described_and_shown_in_its_group(root: dict[str, Any]) -> None:
+    groups = root["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    shown = [name for group in groups for name in group["Parameters"]]
+    assert sorted(shown) == sorted(root["Parameters"])
+    used = str(root["Resources"]) + str(root["Conditions"])
+    for name, parameter in root["Parameters"].items():
+        assert len(parameter["Description"]) > 10, name
+        assert f"'{name}'" in used or f"${{{name}}}" in used, name
+        assert "Default" in parameter, f"{name}: whoever deploys for the first time should have to give nothing"
 
 
 def test_siblings_name_their_path_parameter_alike(integrations: dict[str, dict[str, Any]]) -> None:
@@ -124,58 +178,34 @@ def test_siblings_name_their_path_parameter_alike(integrations: dict[str, dict[s
                 assert names.setdefault(shape("/".join(parts[:place])), part) == part
 
 
-def test_every_variable_is_a_setting(template: dict[str, Any], functions: dict[str, dict[str, Any]]) -> None:
-    known = {*Settings.variables(), *(f"{name}_SECRET" for name in SECRET_SETTINGS), "AWS_LAMBDA_EXEC_WRAPPER"}
-    given = set(template["Globals"]["Function"]["Environment"]["Variables"])
-    for function in functions.values():
-        given |= set(function.get("Environment", {}).get("Variables", {}))
-    assert given <= known
-
-
-def statements(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for resource in template["Resources"].values():
-        if resource["Type"] == "AWS::IAM::ManagedPolicy":
-            yield from resource["Properties"]["PolicyDocument"]["Statement"]
-
-
-def test_no_permission_is_wider_than_one_action_on_named_resources(template: dict[str, Any]) -> None:
-    found = list(statements(template))
-    assert len(found) == 4
-    for statement in found:
-        assert statement["Action"] in ("secretsmanager:GetSecretValue", "lambda:InvokeFunction")
-        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
-        for resource in resources:
-            assert "*" not in resource["Fn::Sub"]
-
-
-def test_who_sends_webhooks_may_read_their_secrets_and_nobody_else(functions: dict[str, dict[str, Any]]) -> None:
-    readers = {name for name, function in functions.items() if {"Ref": "ReadWebhookSecrets"} in function["Policies"]}
-    knowing = {
-        name
-        for name, function in functions.items()
-        if {"WEBHOOK_SIGNING_SECRETS_SECRET", "WEBHOOK_VARIABLES_SECRET"}
-        & set(function.get("Environment", {}).get("Variables", {}))
+def test_every_variable_is_a_setting(variables: dict[str, dict[str, Any]]) -> None:
+    known = {
+        *Settings.variables(),
+        *(f"{name}_SECRET" for name in SECRET_SETTINGS),
+        "DATABASE_HOST",
+        "AWS_LAMBDA_EXEC_WRAPPER",
     }
-    assert readers == knowing == {"worker", "scheduler"}
+    for name, given in variables.items():
+        assert set(given) <= known, name
 
 
-def test_who_may_wake_the_worker_knows_it_and_nobody_else(functions: dict[str, dict[str, Any]]) -> None:
-    for name, function in functions.items():
-        variables = function.get("Environment", {}).get("Variables", {})
-        assert {"Ref": "ReadSecrets"} in function["Policies"]
-        assert ({"Ref": "WakeWorker"} in function["Policies"]) == ("WORKER_FUNCTION_NAME" in variables), name
-    wakers = {name for name, function in functions.items() if {"Ref": "WakeWorker"} in function["Policies"]}
-    assert wakers == {"runs", "stream", "worker", "scheduler"}
+def test_who_sends_webhooks_knows_their_secrets_and_nobody_else(variables: dict[str, dict[str, Any]]) -> None:
+    secrets = {"WEBHOOK_SIGNING_SECRETS_SECRET", "WEBHOOK_VARIABLES_SECRET"}
+    assert {name for name, given in variables.items() if secrets & set(given)} == {"worker", "scheduler"}
 
 
-def test_who_may_call_the_state_function_knows_it_and_nobody_else(functions: dict[str, dict[str, Any]]) -> None:
-    callers = {name for name, function in functions.items() if {"Ref": "CallState"} in function["Policies"]}
-    knowing = {
-        name
-        for name, function in functions.items()
-        if "STATE_FUNCTION_NAME" in function.get("Environment", {}).get("Variables", {})
-    }
-    assert callers == knowing == {"assistants", "threads", "store", "runs", "stream", "scheduler"}
+def test_who_wakes_the_worker_knows_it_and_nobody_else(variables: dict[str, dict[str, Any]]) -> None:
+    knowing = {name for name, given in variables.items() if "WORKER_FUNCTION_NAME" in given}
+    assert knowing == {"runs", "stream", "worker", "scheduler"}
+
+
+def test_who_asks_the_state_function_knows_it_and_nobody_else(variables: dict[str, dict[str, Any]]) -> None:
+    knowing = {name for name, given in variables.items() if "STATE_FUNCTION_NAME" in given}
+    assert knowing == {"assistants", "threads", "store", "runs", "stream", "scheduler"}
+
+
+def test_who_has_no_use_for_redis_does_not_get_it(variables: dict[str, dict[str, Any]]) -> None:
+    assert {name for name, given in variables.items() if "REDIS_URI" not in given} == {"crons", "store", "migrate"}
 
 
 def test_the_worker_is_not_retried_by_lambda(functions: dict[str, dict[str, Any]]) -> None:
@@ -186,23 +216,26 @@ def test_the_worker_is_not_retried_by_lambda(functions: dict[str, dict[str, Any]
 
 
 def test_one_parameter_decides_how_streams_are_answered(
-    template: dict[str, Any], functions: dict[str, dict[str, Any]], integrations: dict[str, dict[str, Any]]
+    root: dict[str, Any],
+    nested: dict[str, dict[str, Any]],
+    functions: dict[str, dict[str, Any]],
+    integrations: dict[str, dict[str, Any]],
 ) -> None:
     """Nothing behind a streaming path may answer in the format of the others, nor the other way round."""
-    mode = template["Parameters"]["ResponseTransferMode"]
+    mode = root["Parameters"]["ResponseTransferMode"]
     assert (mode["Default"], set(mode["AllowedValues"])) == ("RESPONSE_STREAM", {"RESPONSE_STREAM", "BUFFERED"})
-    assert template["Conditions"]["Streams"] == {"Fn::Equals": [{"Ref": "ResponseTransferMode"}, "RESPONSE_STREAM"]}
+    assert nested["api"]["Conditions"]["Streams"] == {
+        "Fn::Equals": [{"Ref": "ResponseTransferMode"}, "RESPONSE_STREAM"]
+    }
     for integration in integrations.values():
         if "StreamFunction" not in str(integration):
             assert integration.keys() == {"type", "httpMethod", "uri"}
-            assert "/2015-03-31/" in integration["uri"]["Fn::Sub"]
+            assert "/2015-03-31/" in integration["uri"]["Fn::Sub"][0]
             continue
         condition, streaming, buffered = integration["uri"]["Fn::If"]
         assert condition == "Streams"
-        assert streaming["Fn::Sub"].endswith(
-            "/2021-11-15/functions/${StreamFunction.Arn}/response-streaming-invocations"
-        )
-        assert buffered["Fn::Sub"].endswith("/2015-03-31/functions/${StreamFunction.Arn}/invocations")
+        assert streaming["Fn::Sub"][0].endswith("/2021-11-15/functions/${Function}/response-streaming-invocations")
+        assert buffered["Fn::Sub"][0].endswith("/2015-03-31/functions/${Function}/invocations")
         assert integration["responseTransferMode"] == {"Fn::If": ["Streams", "STREAM", "BUFFERED"]}
         assert integration["timeoutInMillis"] == {"Fn::If": ["Streams", 900_000, 29_000]}
     assert functions["stream"]["Timeout"] == {"Fn::If": ["Streams", 900, 30]}
@@ -214,12 +247,12 @@ def test_one_parameter_decides_how_streams_are_answered(
 
 def test_cfn_lint_finds_nothing() -> None:
     cfn_lint = Path(sys.executable).with_name("cfn-lint")
-    done = subprocess.run([cfn_lint, ROOT / "template.yaml"], capture_output=True, text=True, check=False)
+    templates = [ROOT / "template.yaml", *sorted((ROOT / "infra").glob("*.yaml"))]
+    done = subprocess.run([cfn_lint, *templates], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_whoever_invokes_or_counts_workers_knows_how_many_runs_one_takes(functions: dict[str, dict[str, Any]]) -> None:
-    variables = {name: function.get("Environment", {}).get("Variables", {}) for name, function in functions.items()}
+def test_whoever_invokes_or_counts_workers_knows_how_many_runs_one_takes(variables: dict[str, dict[str, Any]]) -> None:
     for name, given in variables.items():
         if "WORKER_FUNCTION_NAME" in given or name == "system":
             assert given.get("N_JOBS_PER_WORKER") == variables["worker"]["N_JOBS_PER_WORKER"], name
