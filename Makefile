@@ -89,7 +89,10 @@ slow-waiting:
 slow-rest:
 	$(BIN)/python -m pytest $(TESTS) -m slow $(addprefix --ignore=,tests/faults/test_soak.py $(SLOW_WAITING))
 
-.PHONY: bench
+.PHONY: bench cold-start
+cold-start: setup ## What each function's import costs: milliseconds, modules, memory (ARGS="--bundle .build/api runs" for a bundle)
+	$(BIN)/python -m bench.cold_start $(ARGS)
+
 bench: setup ## Speed beside the official server, in about 6 minutes (ARGS="--rounds 1 --only first_event" for a quick look)
 	-@$(MAKE) --no-print-directory $(COMPAT_VENV)/.installed
 	$(BIN)/python -m bench --reference $(COMPAT_VENV)/bin/langgraph $(ARGS)

@@ -23,8 +23,10 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 
+from langgraph_serverless import function_snapshot
 from langgraph_serverless.event_loop import run_to_end
 from langgraph_serverless.function_secrets import SecretReader
+from langgraph_serverless.lean_imports import lean_imports
 from langgraph_serverless.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class FunctionRuntime:
         self.logger = Logger(service=service, level=self.settings.log_level)
         self.metrics = Metrics(namespace=METRICS_NAMESPACE, service=service)
         self._runner = asyncio.Runner()
+        function_snapshot.reseed_after_restore()
         # a warm invocation has often nothing to report, and Powertools would say so each time
         warnings.filterwarnings("ignore", "No application metrics to publish")
         logging.getLogger("langgraph_serverless")
@@ -209,12 +212,18 @@ def http_handler(
         also: further resources, for requests that other functions forward to this one (``http/forwarding.py``).
         questions: of the container, what it answers other functions besides requests (``FunctionRuntime.serve``).
     """
-    from langgraph_serverless.containers.api import ApiContainer  # noqa: PLC0415 - background functions have their own
-    from langgraph_serverless.http.app import create_app  # noqa: PLC0415
-
     runtime = FunctionRuntime(resource)
-    container = (container_type or ApiContainer)(runtime.settings)
-    # Made now, with what it imports: a cold start has more CPU than the first request. Nothing is opened by it.
-    getattr(container, SERVICES.get(resource, resource))
-    app = create_app(container, resources=(resource, *also))
+    service = SERVICES.get(resource, resource)
+    with lean_imports():
+        from langgraph_serverless.containers.api import ApiContainer  # noqa: PLC0415 - background functions have their own
+        from langgraph_serverless.http.app import create_app  # noqa: PLC0415
+
+        container = (container_type or ApiContainer)(runtime.settings)
+        app = create_app(container, resources=(resource, *also))
+        if container_type is None:
+            getattr(container, service)
+    # Made now, with what it imports: a cold start has more CPU than the first request. Nothing is opened by it. Not above
+    # where that imports the user's code.
+    getattr(container, service)
+    function_snapshot.close_before_snapshot(lambda: runtime.run(container.aclose()))
     return runtime.serve(app, questions(container), rest=container.rest, wake=container.wake)

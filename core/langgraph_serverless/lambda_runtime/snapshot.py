@@ -7,6 +7,7 @@ Runtime API, so they may change. Where no snapshot is wanted, nothing happens. E
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any
 
 from langgraph_serverless.lambda_runtime.client import RuntimeClient
@@ -18,8 +19,7 @@ def take_snapshot(client: RuntimeClient) -> None:
     """Returns in every sandbox that is restored; raises what a hook raises, after Lambda has been told."""
     if os.environ.get(_WANTED[0]) != _WANTED[1]:
         return
-    import snapshot_restore_py as hooks  # noqa: PLC0415 - part of Lambda's Python runtimes, and of no other
-
+    hooks: Any = import_module("snapshot_restore_py")  # part of Lambda's Python runtimes, and of no other
     try:
         before: list[Any] = hooks.get_before_snapshot()
         while before:  # the last one registered is the first
