@@ -1,6 +1,6 @@
 """One sandbox of the worker function: a process that has imported its handler, and is given one invocation after the other.
 
-Started by ``lambda_service.py`` only, which writes a line (the seconds that the invocation may take) for each, and kills the
+Started by ``lambda_service.py`` only, which writes a line (the seconds that the invocation may take, and its event) for each, and kills the
 process if it takes longer, as Lambda does. Between invocations nothing runs in it.
 """
 
@@ -42,5 +42,6 @@ if __name__ == "__main__":
     spec.loader.exec_module(module)
     print("{}", file=answers, flush=True)  # it may be invoked
     for line in sys.stdin:
-        report = module.handler({"reason": "bell"}, Context(time.monotonic() + float(line)))
+        limit, _, event = line.partition(" ")
+        report = module.handler(json.loads(event), Context(time.monotonic() + float(limit)))
         print(json.dumps(report), file=answers, flush=True)

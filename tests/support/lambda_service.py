@@ -1,22 +1,22 @@
 """A deployment's worker function without Lambda: what it does of Lambda's part is to invoke, to freeze and to kill.
 
 ``deployed`` is a pytest fixture: ``deployed(limit=4)`` is a cluster whose API and workers ring for a worker function, and the
-service that invokes it, in sandboxes that are processes of their own. It can refuse, as when too many are running
-(``throttled``), and it keeps a record of every invocation. Nothing else keeps runs going: there is no worker that waits.
+service that invokes it (``lambda_edge.py``), in sandboxes that are processes of their own. Nothing else keeps runs going: there
+is no worker that waits.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,10 @@ from typing import Any
 import pytest
 from cluster import PROJECT, Cluster, served
 from dev_server import PATIENCE, SHORT_LEASES, until
+from lambda_edge import Invocation, LambdaEdge
 
 #: Of a client of AWS that must not find any.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-@dataclass
-class Invocation:
-    """One, and how it ended: with the worker's report, or (None) by being killed."""
-
-    began: float = field(default_factory=time.monotonic)
-    ended: float | None = None
-    report: dict[str, Any] | None = None
 
 
 class _Sandbox:
@@ -59,10 +51,13 @@ class _Sandbox:
         line = self._answers.readline()
         return json.loads(line) if line else None
 
-    def invoke(self, limit: float) -> dict[str, Any] | None:
+    def invoke(self, limit: float, event: dict[str, Any]) -> dict[str, Any] | None:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{limit}\n".encode())
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(f"{limit} {json.dumps(event)}\n".encode())
+            self.process.stdin.flush()
+        except OSError:  # it was killed while it had nothing to do
+            return None
         killer = threading.Timer(limit, self.process.kill)
         killer.start()
         try:
@@ -78,26 +73,22 @@ class _Sandbox:
         self._answers.close()
 
 
-class LambdaService:
+class LambdaService(LambdaEdge):
     """Invokes the worker function; an HTTP server that boto3 takes for Lambda."""
 
-    def __init__(self, folder: Path, limit: float) -> None:
+    def __init__(self, folder: Path, limit: float, **options: Any) -> None:
+        super().__init__(**options)
         self.limit = limit
         self.environ: dict[str, str] = {}
-        self.throttled = False
-        self.refused = 0
-        self.invocations: list[Invocation] = []
         self._folder = folder
         self._idle: list[_Sandbox] = []
         self._sandboxes: list[_Sandbox] = []
-        self._threads: list[threading.Thread] = []
-        self._closing = False
+        self._busy: set[_Sandbox] = set()
         service = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length") or 0))
-                taken = service.invoke()
+                taken = service.accept(json.loads(self.rfile.read(int(self.headers["content-length"]))))
                 body = b"" if taken else b'{"Type": "User", "message": "Rate Exceeded."}'
                 self.send_response(202 if taken else 429)
                 if not taken:
@@ -122,21 +113,12 @@ class LambdaService:
             assert sandbox.answer() is not None, sandbox.log.read_text()
         self._idle.extend(made)
 
-    def invoke(self) -> bool:
-        """Invoke the function in a sandbox that is idle, or in a new one; false if it is throttled."""
-        if self.throttled or self._closing:
-            self.refused += 1
+    def kill_one(self, chance: random.Random) -> bool:
+        """Kill a sandbox that is at work; whether there was one."""
+        if not self._busy:
             return False
-        invocation = Invocation()
-        self.invocations.append(invocation)
-        thread = threading.Thread(target=self._carry_out, args=(invocation,), daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        chance.choice(sorted(self._busy, key=lambda sandbox: sandbox.process.pid)).process.kill()
         return True
-
-    @property
-    def running(self) -> int:
-        return sum(invocation.ended is None for invocation in self.invocations)
 
     @property
     def output(self) -> str:
@@ -148,24 +130,26 @@ class LambdaService:
         self._sandboxes.append(sandbox)
         return sandbox
 
-    def _carry_out(self, invocation: Invocation) -> None:
+    def carry_out(self, invocation: Invocation) -> dict[str, Any] | None:
         try:
             sandbox = self._idle.pop()
         except IndexError:
             sandbox = self._start()
-            sandbox.answer()
+            if sandbox.answer() is None:
+                return None
             invocation.began = time.monotonic()
-        invocation.report = sandbox.invoke(self.limit)
-        invocation.ended = time.monotonic()
-        if invocation.report is not None:
+        self._busy.add(sandbox)
+        report = sandbox.invoke(self.limit, invocation.event)
+        self._busy.discard(sandbox)
+        if report is not None:
             self._idle.append(sandbox)
+        return report
 
     def close(self) -> None:
         self._closing = True
         for sandbox in self._sandboxes:
             sandbox.process.kill()
-        for thread in self._threads:
-            thread.join(PATIENCE)
+        super().close()
         for sandbox in self._sandboxes:
             sandbox.close()
         self._server.shutdown()
@@ -182,11 +166,16 @@ def deployed(databases: Any, redis_uri: str, tmp_path: Path, monkeypatch: pytest
     with ExitStack() as stack:
 
         def deploy(
-            *, limit: float, sandboxes: int = 2, project: Path = PROJECT, **environ: str
+            *,
+            limit: float,
+            sandboxes: int = 2,
+            project: Path = PROJECT,
+            edge: Mapping[str, Any] | None = None,
+            **environ: str,
         ) -> tuple[Cluster, LambdaService]:
             uri = databases.create()
             stack.callback(databases.drop, uri)
-            service = LambdaService(tmp_path, limit)
+            service = LambdaService(tmp_path, limit, **(edge or {}))
             stack.callback(service.close)
             for name, value in CREDENTIALS.items():
                 monkeypatch.setenv(name, value)
@@ -216,4 +205,4 @@ def deployed(databases: Any, redis_uri: str, tmp_path: Path, monkeypatch: pytest
 
 def idle(service: LambdaService, *, patience: float = PATIENCE) -> None:
     """Wait until no invocation is running."""
-    until(lambda: service.running == 0, "the last invocation to end", patience=patience)
+    until(lambda: service.idle, "the last invocation to end", patience=patience)
