@@ -14,7 +14,7 @@ from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
 from langgraph_serverless.containers.api import read_manifest
-from langgraph_serverless.domain.manifest import LARGE, LARGEST, GraphManifest, Manifest, canonical
+from langgraph_serverless.domain.manifest import LARGE, LARGEST, GraphManifest, Manifest, canonical, encode
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.introspection import (
     SCHEMA_NAMES,
@@ -23,7 +23,7 @@ from langgraph_serverless.execution.introspection import (
     graph_subgraphs,
 )
 from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest, encode
+from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.execution.project_files import hash_project
 from langgraph_serverless.settings import Settings
@@ -292,6 +292,7 @@ def _project(root: Path) -> Path:
         ("app/venv-of-mine/lib.py", "1", False),
         ("app/__pycache__/a.pyc", "1", False),
         ("app/out/api/langgraph_manifest.json", "{}", False),
+        ("app/out/api/langgraph_serverless/another.py", "{}", False),
         ("app/langgraph_manifest.json", "{}", False),
     ],
 )
@@ -302,6 +303,9 @@ def test_the_hash_of_a_project_covers_what_is_deployed(tmp_path: Path, name: str
     path = tmp_path / "elsewhere" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+    if name.startswith("app/out"):  # where a build has been written to
+        (tmp_path / "elsewhere/app/out/build.json").touch()
+        (tmp_path / "elsewhere/app/out/api/langgraph_manifest.json").touch()
     assert (hash_project(read_project(second)) != before) is changes
 
 

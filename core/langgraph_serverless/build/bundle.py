@@ -41,12 +41,13 @@ from langgraph_serverless.build.sources import (
     pinned_requirements,
 )
 from langgraph_serverless.build.target import BuildTarget
+from langgraph_serverless.domain.manifest import Manifest, encode
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.project import ProjectConfig, read_project
+from langgraph_serverless.execution.project_files import MANIFEST_NAME
 
 BUNDLES = ("api", "worker")
 HANDLERS_PACKAGE = "langgraph_serverless_functions"
-MANIFEST_NAME = "langgraph_manifest.json"
 RECORD_NAME = "build.json"
 #: Parts of our package that only commands use.
 COMMANDS = frozenset({"build", "cli", "deploy", "planning"})
@@ -59,6 +60,8 @@ class BuildReport:
     output: Path
     target: BuildTarget
     graph_ids: tuple[str, ...]
+    #: of all of the project, see ``domain/manifest.py``
+    manifest_hash: str
     has_env: bool
     compiled: bool
     sizes: Mapping[str, BundleSize]
@@ -75,6 +78,7 @@ class BuildReport:
             "python": self.target.python,
             "architecture": self.target.architecture,
             "graphs": list(self.graph_ids),
+            "manifest": self.manifest_hash,
             "compiled": self.compiled,
             "bundles": {name: size.to_json() for name, size in self.sizes.items()},
         }
@@ -123,7 +127,7 @@ def _report(
     project: ProjectConfig,
     output: Path,
     target: BuildTarget,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     *,
     compiled: bool,
     for_image: bool,
@@ -134,7 +138,8 @@ def _report(
     return BuildReport(
         output=output,
         target=target,
-        graph_ids=tuple(manifest["graphs"]),
+        graph_ids=tuple(manifest.graphs),
+        manifest_hash=manifest.hash,
         has_env=bool(project.env),
         compiled=compiled,
         sizes=sizes,
@@ -150,19 +155,19 @@ def _make_room(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _manifest(project: ProjectConfig) -> dict[str, Any]:
+def _manifest(project: ProjectConfig) -> Manifest:
     # imported here: they bring langgraph, which nothing but this step needs
     from langgraph_serverless.execution.loader import GraphRegistry  # noqa: PLC0415
     from langgraph_serverless.execution.manifest import build_manifest  # noqa: PLC0415
 
     project.apply_env(os.environ)
-    return asyncio.run(build_manifest(GraphRegistry.load(project))).to_json()
+    return asyncio.run(build_manifest(GraphRegistry.load(project), files=True))
 
 
-def _fill(folder: Path, project: ProjectConfig, manifest: dict[str, Any], output: Path) -> None:
+def _fill(folder: Path, project: ProjectConfig, manifest: Manifest, output: Path) -> None:
     folder.mkdir(parents=True)
     # written first: it is also what marks the folder as ours if a later step fails
-    (folder / MANIFEST_NAME).write_text(json.dumps(manifest, sort_keys=True), encoding="utf-8")
+    (folder / MANIFEST_NAME).write_text(encode(manifest), encoding="utf-8")
     shutil.copytree(package_folder(), folder / "langgraph_serverless", ignore=_not_in_functions)
     shutil.copytree(handlers_folder(), folder / HANDLERS_PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
     copy_project(project, folder, output)

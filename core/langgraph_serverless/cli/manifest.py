@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
+from langgraph_serverless.domain.manifest import encode
 from langgraph_serverless.errors import StartupError
 from langgraph_serverless.execution.loader import GraphRegistry
-from langgraph_serverless.execution.manifest import build_manifest, encode
+from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
 
 

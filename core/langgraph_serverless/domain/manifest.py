@@ -3,7 +3,7 @@
 Promises: ``from_json(to_json())`` gives an equal manifest; one of another format, or a broken one, is a ``ProjectError`` that says
 what to do. ``hash`` depends on the content only, and the content says which files the project had (``project_hash``) and what it was
 described with; so two processes with the same hash know the same project. ``drawing`` and ``subgraphs_at`` answer like
-langgraph itself would.
+langgraph itself would. ``encode`` refuses a manifest that is too large for functions that read it at each cold start.
 
 Relies on nothing. ``execution/manifest.py`` builds manifests; never built here.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -20,6 +21,8 @@ from langgraph_serverless.domain.store import StoreSettings
 from langgraph_serverless.domain.threads import Ttl
 from langgraph_serverless.domain.webhook_rules import WebhookRules
 from langgraph_serverless.errors import ProjectError
+
+logger = logging.getLogger(__name__)
 
 #: Of the document; whoever reads another one asks for a new build. Raise it when a key is added that must be there.
 FORMAT = 2
@@ -199,3 +202,21 @@ class Manifest:
 def canonical(content: Any) -> str:
     """The same text for equal JSON values."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def encode(manifest: Manifest) -> str:
+    """The document that is deployed.
+
+    Raises:
+        ProjectError: it is too large.
+    """
+    document = canonical(manifest.to_json())
+    if len(document) > LARGE:
+        sizes = {graph_id: len(canonical(graph.to_json())) for graph_id, graph in manifest.graphs.items()}
+        largest = sorted(sizes, key=lambda graph_id: -sizes[graph_id])[:3]
+        named = ", ".join(f"{graph_id} ({sizes[graph_id] / 1e6:.1f} MB)" for graph_id in largest)
+        says = f"The manifest has {len(document) / 1e6:.1f} MB, and each API function reads it when it starts. The largest: {named}."
+        if len(document) > LARGEST:
+            raise ProjectError(f"{says} At most {LARGEST / 1e6:.0f} MB can be deployed; make their schemas smaller.")
+        logger.warning("%s", says)
+    return document

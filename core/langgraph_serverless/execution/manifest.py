@@ -2,7 +2,7 @@
 
 Promises: the same project, described with the same versions, gives the same manifest and the same hash. A factory that cannot
 build its graph without a config (it may need a key that only a run has) is described as empty, with a warning, and does not stop
-the start-up. ``encode`` refuses a manifest that is too large for functions that read it at each cold start.
+the start-up.
 ``AssistantGraphs`` describes what a factory makes of one assistant's config.
 
 Relies on ``loader.py``, ``introspection.py``, ``checkpoint_types.py`` and ``project_files.py``. The manifest itself is made without
@@ -19,7 +19,7 @@ from typing import Any
 from langgraph.store.base import BaseStore
 
 from langgraph_serverless import __version__
-from langgraph_serverless.domain.manifest import LARGE, LARGEST, GraphManifest, Manifest, canonical
+from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.errors import BadRequestError, ProjectError
 from langgraph_serverless.execution.checkpoint_types import CheckpointTypes
 from langgraph_serverless.execution.introspection import (
@@ -59,24 +59,6 @@ async def build_manifest(registry: GraphRegistry, *, files: bool = False) -> Man
         auth=(project.auth or {}).get("path"),
         app=(project.http or {}).get("app"),
     )
-
-
-def encode(manifest: Manifest) -> str:
-    """The document that is deployed.
-
-    Raises:
-        ProjectError: it is too large.
-    """
-    document = canonical(manifest.to_json())
-    if len(document) > LARGE:
-        sizes = {graph_id: len(canonical(graph.to_json())) for graph_id, graph in manifest.graphs.items()}
-        largest = sorted(sizes, key=lambda graph_id: -sizes[graph_id])[:3]
-        named = ", ".join(f"{graph_id} ({sizes[graph_id] / 1e6:.1f} MB)" for graph_id in largest)
-        says = f"The manifest has {len(document) / 1e6:.1f} MB, and each API function reads it when it starts. The largest: {named}."
-        if len(document) > LARGEST:
-            raise ProjectError(f"{says} At most {LARGEST / 1e6:.0f} MB can be deployed; make their schemas smaller.")
-        logger.warning("%s", says)
-    return document
 
 
 class AssistantGraphs:

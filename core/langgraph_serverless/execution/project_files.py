@@ -42,7 +42,8 @@ def left_out(path: Path) -> bool:
     """Whether nothing of this file or folder belongs to the project."""
     if any(fnmatch(path.name, pattern) for pattern in EXCLUDED):
         return True
-    return path.is_dir() and ((path / "pyvenv.cfg").is_file() or (path / MANIFEST_NAME).is_file())
+    # a virtual environment, a bundle, and what a build has written its bundles into
+    return any((path / name).is_file() for name in ("pyvenv.cfg", MANIFEST_NAME, f"api/{MANIFEST_NAME}"))
 
 
 def _files(folder: Path, above: set[Path]) -> Iterator[Path]:
