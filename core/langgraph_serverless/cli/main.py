@@ -96,7 +96,7 @@ def serve(
 
         end_on_signals()
         from langgraph_serverless.cli.serve import serve as command  # noqa: PLC0415
-        from langgraph_serverless.cli.server.serve import ServeOptions  # noqa: PLC0415
+        from langgraph_serverless.cli.server.options import ServeOptions  # noqa: PLC0415
 
         chosen = ServeOptions(config=str(config), keep_alive=keep_alive, **options)
         command(chosen, host=host, port=port, uds=uds, workers=workers, debug=debug)

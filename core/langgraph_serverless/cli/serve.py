@@ -11,8 +11,8 @@ from pathlib import Path
 
 from langgraph_serverless.cli.laptop.addresses import listen, url_of
 from langgraph_serverless.cli.server.fleet import Fleet
-from langgraph_serverless.cli.server.readiness import prepare
-from langgraph_serverless.cli.server.serve import MODULE, ServeOptions, serve_here, to_arguments
+from langgraph_serverless.cli.server.options import MODULE, ServeOptions
+from langgraph_serverless.cli.server.readiness import read_settings
 from langgraph_serverless.cli.server.server_process import ServerCommand
 from langgraph_serverless.errors import StartupError
 from langgraph_serverless.telemetry import logger
@@ -21,23 +21,24 @@ from langgraph_serverless.telemetry import logger
 def serve(options: ServeOptions, *, host: str, port: int, uds: Path | None, workers: int, debug: bool) -> None:
     """Serve the project until SIGTERM or Ctrl-C."""
     options = replace(options, config=str(Path(options.config).expanduser().resolve()))
-    # the address first: one that is taken must not cost the time of everything else
+    settings = read_settings(Path(options.config), os.environ, carry_over=True)
+    # the address before the rest: one that is taken must not cost the time of everything else
     listener = listen(host, port) if uds is None else _listen_at(uds)
     where = url_of(listener) if uds is None else str(uds)
     try:
         if workers == 1:
+            # a command that only supervises does without all of it
+            from langgraph_serverless.cli.server.serve import serve_here  # noqa: PLC0415
+
             fields = {"action": "serving", "address": where}
-            serve_here(options, listener, lambda: logger.info("serving on %s", where, extra=fields))
+            serve_here(options, settings, listener, lambda: logger.info("serving on %s", where, extra=fields))
             return
-        # what is wrong is said once
-        prepare(Path(options.config), os.environ, with_migrations=options.with_migrations)
         commands = [
             ServerCommand(
                 module=MODULE,
                 # one of them ticks: it is started again whenever it ends
-                arguments=to_arguments(
-                    replace(options, with_migrations=False, with_scheduler=options.with_scheduler and number == 0),
-                    debug=debug,
+                arguments=replace(options, with_scheduler=options.with_scheduler and number == 0).to_arguments(
+                    debug=debug
                 ),
                 environment=os.environ.copy(),
             )

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from langgraph_serverless.cli.server.child import Report, add_arguments, as_child
-from langgraph_serverless.cli.server.uvicorn_server import Reported, Server, log_everything, run, server_config
+from langgraph_serverless.cli.server.logs import log_everything
+from langgraph_serverless.cli.server.uvicorn_server import Reported, Server, run, server_config
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.persistence.migrate import migrate
 from langgraph_serverless.settings import Settings

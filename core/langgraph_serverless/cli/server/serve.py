@@ -18,7 +18,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -26,31 +25,14 @@ import uvicorn
 
 from langgraph_serverless.cli.server.application import ServerApplication
 from langgraph_serverless.cli.server.child import Report, add_arguments, as_child
-from langgraph_serverless.cli.server.readiness import prepare
+from langgraph_serverless.cli.server.options import MODULE, ServeOptions
+from langgraph_serverless.cli.server.readiness import check_databases, read_settings
 from langgraph_serverless.cli.server.signals import end_now, end_on_signals, leave_nodes_behind
 from langgraph_serverless.cli.server.uvicorn_server import App, Reported, Server, run, server_config
 from langgraph_serverless.http.draining import Draining
 from langgraph_serverless.http.mounted import Mounted
+from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
-
-MODULE = "langgraph_serverless.cli.server.serve"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """What the command line said, as far as it concerns one process."""
-
-    config: str
-    with_worker: bool
-    with_scheduler: bool
-    with_migrations: bool
-    #: Below which the API is to be found, besides the root; empty or like ``/api``.
-    mount_prefix: str
-    proxy_headers: bool
-    #: Whose word on the client's address and scheme is taken: addresses, networks, or ``*``.
-    forwarded_allow_ips: str
-    #: Seconds that an idle connection is kept.
-    keep_alive: int
 
 
 class _Leaving(Server):
@@ -105,14 +87,16 @@ class _Leaving(Server):
         yield
 
 
-def serve_here(options: ServeOptions, listener: socket.socket, on_started: Callable[[], None]) -> None:
+def serve_here(
+    options: ServeOptions, settings: Settings, listener: socket.socket, on_started: Callable[[], None]
+) -> None:
     """Serve until asked to stop.
 
     Raises:
         ServerError: one sentence, if it cannot be served.
         SystemExit: with 1, if a part of it has crashed.
     """
-    settings = prepare(Path(options.config), os.environ, with_migrations=options.with_migrations, carry_over=True)
+    check_databases(settings, os.environ, with_migrations=options.with_migrations)
     application = ServerApplication(settings, with_worker=options.with_worker, with_scheduler=options.with_scheduler)
     draining = Draining(application.app)
     mounted: App = Mounted(draining, options.mount_prefix) if options.mount_prefix else draining
@@ -132,11 +116,6 @@ def serve_here(options: ServeOptions, listener: socket.socket, on_started: Calla
         sys.exit(1)
 
 
-def to_arguments(options: ServeOptions, *, debug: bool) -> tuple[str, ...]:
-    """For a child of the command."""
-    return (f"--options={json.dumps(asdict(options))}", *(["--debug"] if debug else []))
-
-
 def main() -> None:
     """A child of ``serve --workers N``."""
     parser = argparse.ArgumentParser(prog=MODULE)
@@ -147,8 +126,9 @@ def main() -> None:
     end_on_signals()
 
     def serve(report: Report) -> None:
-        listener = socket.socket(fileno=arguments.listen_fd)
-        serve_here(ServeOptions(**arguments.options), listener, lambda: report("started"))
+        options = ServeOptions(**arguments.options)
+        settings = read_settings(Path(options.config), os.environ, carry_over=True)
+        serve_here(options, settings, socket.socket(fileno=arguments.listen_fd), lambda: report("started"))
 
     as_child(arguments, serve)
 

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import math
 import socket
-import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -18,7 +17,6 @@ import uvicorn
 
 from langgraph_serverless.cli.server.slow_clients import patient_for
 from langgraph_serverless.settings import Settings
-from langgraph_serverless.telemetry import JsonFormatter, TextFormatter, configure_logging
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -111,12 +109,3 @@ def run(server: Server, app: Reported, listener: socket.socket) -> None:
                 raise
         if app.error is not None:  # raised here, where its own cause stays with it
             raise app.error
-
-
-def log_everything(settings: Settings) -> None:
-    """Our own records as everywhere, those of the user's code and of libraries in the same form."""
-    configure_logging(settings.log_level, json=settings.log_json)
-    others = logging.StreamHandler(sys.stderr)
-    others.setFormatter(JsonFormatter() if settings.log_json else TextFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[others])
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -14,21 +14,21 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import uvloop
 
 from langgraph_serverless.cli.server.application import load_project
-from langgraph_serverless.cli.server.readiness import prepare
+from langgraph_serverless.cli.server.readiness import check_databases
 from langgraph_serverless.cli.server.signals import end_now, leave_nodes_behind
 from langgraph_serverless.cli.server.status import StatusServer
 from langgraph_serverless.containers.worker import WorkerContainer, use_threads_for
 from langgraph_serverless.event_loop import run_to_end
 from langgraph_serverless.services.worker import Worker
+from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
 
-def work_here(config: Path, listener: socket.socket | None, *, with_migrations: bool) -> None:
+def work_here(settings: Settings, listener: socket.socket | None, *, with_migrations: bool) -> None:
     """Work until asked to stop.
 
     Args:
@@ -38,7 +38,7 @@ def work_here(config: Path, listener: socket.socket | None, *, with_migrations: 
         ServerError: one sentence, if it cannot begin.
         SystemExit: with 1, if the worker has failed.
     """
-    settings = prepare(config, os.environ, with_migrations=with_migrations)
+    check_databases(settings, os.environ, with_migrations=with_migrations)
     registry, manifest = load_project(settings)
     container = WorkerContainer(settings, registry=registry, manifest=manifest)
     # made now, as their errors are for whoever starts the worker

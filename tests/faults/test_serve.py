@@ -1,0 +1,204 @@
+"""``serve`` and ``worker`` as a deployment of several processes has them: rolled over, killed, and asked how they are.
+
+Clients are the SDK behind a load balancer, and reconnect by its means only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import PROJECT
+from deployment import Deployment, Process
+from dev_server import PATIENCE, SHORT_LEASES, until
+from figures import Figures, sizes
+from workload import RECONNECTING, Workload, assert_invariants
+
+pytestmark = [pytest.mark.timeout(180), *map(pytest.mark.filterwarnings, RECONNECTING)]
+
+JOBS = "6"
+#: How a process tells, at its end, how many answers it has broken off.
+BROKEN_OFF = re.compile(r'"broken_off":(\d+)')
+
+
+@pytest.fixture(scope="module")
+def deployment(databases: Any, redis_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Two of each; its database is migrated by whoever of them comes first."""
+    folder = tmp_path_factory.mktemp("deployment")
+    environ = {
+        "DATABASE_URI": databases.create(migrated=False),
+        "REDIS_URI": redis_uri,
+        "REDIS_KEY_PREFIX": f"test-{uuid.uuid4().hex[:8]}",
+        "LANGGRAPH_CONFIG": str(PROJECT),
+        "JOURNAL": str(folder / "journal"),
+        "N_JOBS_PER_WORKER": JOBS,
+        "SCHEDULER_INTERVAL_SECS": "0.3",
+        **SHORT_LEASES,
+    }
+    deployment = Deployment(environ, folder)
+    try:
+        for role in ("serve", "worker", "serve", "worker"):
+            deployment.start(role, "--migrate")
+        for process in deployment.made:
+            process.ready()
+        yield deployment
+    finally:
+        deployment.close()
+        databases.drop(deployment.database_uri)
+
+
+@pytest.fixture
+async def workload(deployment: Deployment) -> AsyncIterator[Workload]:
+    """Whoever fell in the test before stands again."""
+    for role in ("serve", "worker"):
+        while len(running(deployment, role)) < 2:
+            deployment.start(role)
+    for process in deployment.made:
+        if process.running:
+            await asyncio.to_thread(process.ready)
+    workload = Workload(deployment, deployment.client(), Path(deployment.environ["JOURNAL"]))  # type: ignore[arg-type]
+    yield workload
+    await workload.aclose()
+    await assert_invariants(deployment.database_uri)
+
+
+def running(deployment: Deployment, role: str) -> list[Process]:
+    return [process for process in deployment.made if process.running and process.arguments[0] == role]
+
+
+@sizes(timeout=1800, runs=(30, 300), rounds=(1, 10))
+async def test_a_roll_over_interrupts_nothing(
+    deployment: Deployment, workload: Workload, figures: Figures, size: Any
+) -> None:
+    """R12 for containers: every process is told to go while runs go on, and another one comes."""
+    workload.seconds = 0.25 * size.rounds
+    followed = size.runs // 5
+    await workload.start(single=size.runs - 2 * followed, waits=followed, streams=followed)
+    await workload.under_way(size.runs // 3)
+    codes: list[int] = []
+    for _ in range(2 * size.rounds):
+        # what comes instead is there before the next ones go
+        coming = [deployment.start(role) for role in ("serve", "worker")]
+        going = [running(deployment, role)[0] for role in ("serve", "worker")]
+        codes += await asyncio.gather(*(asyncio.to_thread(process.stop) for process in going))
+        await asyncio.gather(*(asyncio.to_thread(process.ready) for process in coming))
+    assert codes == [0] * 4 * size.rounds
+    await workload.all_right(patience=PATIENCE * size.rounds)
+    rows = list(workload.rows().values())
+    assert Counter(row["attempt"] for row in rows) == {1: size.runs}, "a planned stop is no attempt"
+    handed_on = sum(row["handoffs"] for row in rows)
+    assert handed_on > 0, "too late for a test"
+    repeats = sum(workload.repeats().values())
+    assert repeats == 0
+    for run in workload.runs:
+        if run.events is not None:
+            steps = [event.data["step"] for event in run.events if event.event == "custom"]
+            assert steps == list(range(1, run.steps + 1)), "it shows in no stream"
+    broken_off = sum(int(told) for process in deployment.made for told in BROKEN_OFF.findall(process.output))
+    figures(
+        "R12 containers",
+        runs=size.runs,
+        stops=len(codes),
+        interrupted=0,
+        handed_on=handed_on,
+        repeats=repeats,
+        broken_off=broken_off,
+        gaps=0,
+    )
+
+
+@sizes(timeout=1800, runs=(20, 300), kills=(2, 40))
+async def test_kill_9_of_an_api_and_a_worker(
+    deployment: Deployment, workload: Workload, figures: Figures, size: Any
+) -> None:
+    workload.seconds = 0.25 if not size.full else 1.0
+    followed = size.runs // 5
+    await workload.start(single=size.runs - 2 * followed, waits=followed, streams=followed)
+    for number in range(size.kills // 2):
+        await workload.under_way(size.runs // 3 * (number + 1))
+        for role in ("worker", "serve"):
+            running(deployment, role)[0].kill()
+        if number < size.kills // 2 - 1:
+            coming = [deployment.start(role) for role in ("serve", "worker")]
+            await asyncio.gather(*(asyncio.to_thread(process.ready) for process in coming))
+    await workload.all_right(patience=PATIENCE * (10 if size.full else 1))
+    repeats = workload.repeats()
+    for run_id, row in workload.rows().items():
+        assert repeats[run_id] <= row["attempt"] - 1, "the superstep in flight at most"
+    figures(
+        "R1 containers",
+        runs=size.runs,
+        kills=size.kills,
+        lost=0,
+        most_attempts=max(row["attempt"] for row in workload.rows().values()),
+        repeats=sum(repeats.values()),
+    )
+
+
+async def test_two_schedulers_fire_a_cron_once(deployment: Deployment, workload: Workload) -> None:
+    """Both tick; every due time makes one run."""
+    cron = await workload.client.crons.create(
+        "steps", schedule="* * * * * *", input={"name": "c", "steps": 1, "seconds": 0}
+    )
+    query = "SELECT cron_due_at FROM lgs.run WHERE cron_id = %s"
+    made = await asyncio.to_thread(
+        until, lambda: len(found := deployment.rows(query, (cron["cron_id"],))) >= 3 and found, "three runs of a cron"
+    )
+    await workload.client.crons.delete(cron["cron_id"])
+    times = [row["cron_due_at"] for row in made]
+    assert len(set(times)) == len(times), "a time has made two runs"
+    ticked = [process for process in deployment.made if "cron_fired" in process.output]
+    assert ticked
+    assert all(process.arguments[0] == "serve" for process in ticked)
+
+
+async def test_workers_are_seen_by_whoever_asks(deployment: Deployment, workload: Workload) -> None:
+    """A worker serves no API; its runs show in everybody's metrics, its health on its own port."""
+    workload.seconds = 1.0
+    await workload.start(single=3)
+    api, worker = running(deployment, "serve")[0], running(deployment, "worker")[0]
+
+    def active() -> int:
+        return int(api.get("/metrics?format=json").json()["workers"]["active"])
+
+    await asyncio.to_thread(until, lambda: active() == 3, "three runs in the metrics")
+    assert "lg_api_workers_active 3" in worker.get("/metrics").text
+    assert worker.get("/ok").json() == {"ok": True, "services": {}}
+    assert worker.get("/threads").status_code == 404
+    await workload.all_right()
+
+
+async def test_health_turns_first_and_the_second_signal_does_not_wait(
+    deployment: Deployment, workload: Workload, tmp_path: Path
+) -> None:
+    """While a balancer still sends requests, they are answered, and whoever asks is told to look elsewhere."""
+    api = await asyncio.to_thread(deployment.start("serve", "--with-worker", SHUTDOWN_DELAY_SECS="60").ready)
+    deployment.balancer.ports.remove(api.port)
+    others = running(deployment, "worker")
+    for process in others:
+        process.signal()
+    for process in others:
+        assert await asyncio.to_thread(process.ended) == 0
+    workload.seconds = 30.0  # longer than anybody waits here
+    await workload.start(single=2)
+    await workload.under_way(2)
+    api.signal()
+    answer = await asyncio.to_thread(
+        until, lambda: (found := api.get("/ok?check_db=1")).status_code == 500 and found, "health to turn"
+    )
+    assert answer.json()["services"] == {"server": "This process is about to stop; another one answers"}
+    assert api.get("/ok").status_code == 200
+    assert api.get("/info").status_code == 200
+    api.signal(signal.SIGINT)
+    assert await asyncio.to_thread(api.ended) == 0
+    rows = workload.rows().values()
+    assert [(row["status"], row["attempt"], row["handoffs"]) for row in rows] == [("pending", 0, 1)] * 2
+    for run in workload.runs:
+        await workload.client.runs.cancel(run.thread_id, run.run_id)
