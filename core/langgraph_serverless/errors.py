@@ -6,6 +6,7 @@ The tree::
     ├── SettingsError            the environment is wrong (command line: one sentence, exit code 1)
     ├── ProjectError             the user's langgraph.json or graphs are wrong (the same)
     ├── StartupError             a server cannot be reached or started (the same)
+    ├── DeploymentError          the account, the stack or the tools for it say no (the same)
     ├── InvalidInputError        422, names the field
     │   ├── NamespaceLabelError  422, a label of a store namespace (the wire wants it as plain text)
     │   └── BadRequestError      400, the request cannot be carried out as it is
@@ -69,6 +70,12 @@ class StartupError(ServerError):
     """A server that is needed cannot be started or reached."""
 
     code = "startup_failed"
+
+
+class DeploymentError(ServerError):
+    """A deployment cannot be made. The message says what AWS or the tool said, and what to do."""
+
+    code = "deployment_failed"
 
 
 class InvalidInputError(ServerError):

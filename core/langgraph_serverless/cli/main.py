@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from langgraph_serverless import __version__
-from langgraph_serverless.cli import plan_options, serve_options
+from langgraph_serverless.cli import deploy_options, plan_options, serve_options
 from langgraph_serverless.errors import ServerError
 
 _CONFIG = click.option(
@@ -283,6 +283,21 @@ def build(
             architecture=architecture,
             image=image,
         )
+
+
+@main.command(name="deploy", short_help="Take a project to your AWS account: build, deploy, migrate.")
+@_CONFIG
+@deploy_options.options
+@_DEBUG
+def deploy_command(*, debug: bool, **options: Any) -> None:
+    """Take a project to your AWS account: build the bundles, deploy the stack with the SAM CLI, migrate the database.
+
+    It says where the API is at the end. Ends with exit code 1 and the reason if something fails; repeating it is safe.
+    """
+    with _sentences(debug):
+        from langgraph_serverless.cli.deploy import deploy as command  # noqa: PLC0415
+
+        command(**options)
 
 
 @main.command(name="plan", short_help="Say what a load needs and costs on AWS, and what gives way when it grows.")

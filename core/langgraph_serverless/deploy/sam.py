@@ -1,0 +1,115 @@
+"""Runs the SAM CLI, quietly: its output goes to a file, and what matters of it to whoever waits.
+
+Relies on ``sam`` on the PATH and on its own configuration. Never puts a secret on its command line, apart from parameters that the
+user has given there.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from langgraph_serverless.errors import DeploymentError
+
+#: A line of the SAM CLI's table of events: a resource has come to where it should be.
+_DONE = re.compile(r"^(?:CREATE|UPDATE|DELETE)_COMPLETE\b")
+REPORT_EVERY_S = 30.0
+TAIL = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How it went."""
+
+    code: int
+    lines: tuple[str, ...]
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return any("No changes to deploy" in line for line in self.lines)
+
+    @property
+    def tail(self) -> str:
+        return "\n".join(line for line in self.lines[-TAIL:] if line.strip())
+
+
+def find_sam() -> str:
+    """The SAM CLI's path."""
+    found = shutil.which("sam")
+    if found is None:
+        raise DeploymentError(
+            "The SAM CLI is not on the PATH. Install it ('pipx install aws-sam-cli', 'uv tool install aws-sam-cli' or"
+            " 'brew install aws-sam-cli'; it does not go together with other packages in one environment), and try again."
+        )
+    return found
+
+
+def deploy_command(
+    sam: str,
+    template: Path,
+    config_file: Path,
+    environment: str,
+    *,
+    parameters: Sequence[str],
+    options: Mapping[str, str | None],
+    confirm: bool,
+    image_repository: str | None = None,
+) -> list[str]:
+    """``sam deploy`` with everything said, so that nothing is asked."""
+    command = [sam, "deploy", "--template-file", str(template.resolve())]
+    command += ["--config-file", str(config_file.resolve()), "--config-env", environment]
+    command += ["--confirm-changeset" if confirm else "--no-confirm-changeset", "--no-fail-on-empty-changeset"]
+    command += ["--no-progressbar", "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+    for name, value in options.items():
+        command += [f"--{name}", value] if value else []
+    command += ["--image-repository", image_repository] if image_repository else []
+    return [*command, "--parameter-overrides", *parameters] if parameters else command
+
+
+def run_quietly(command: Sequence[str], folder: Path, log: Path, say: Callable[[str], None]) -> Outcome:
+    """Runs it to its end; says now and then how far it is."""
+    began = reported = time.monotonic()
+    lines, done = [], 0
+    with (
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            lines.append(line.rstrip())
+            done += _DONE.match(line) is not None
+            if (now := time.monotonic()) - reported >= REPORT_EVERY_S:
+                reported = now
+                say(f"      {now - began:.0f} s, {done} resources are ready")
+        code = process.wait()
+    return Outcome(code=code, lines=tuple(lines))
+
+
+def run_openly(command: Sequence[str], folder: Path) -> Outcome:
+    """Runs it in this terminal, questions included."""
+    done = subprocess.run(list(command), cwd=folder, check=False)
+    return Outcome(code=done.returncode, lines=())
+
+
+def shown(command: Sequence[str], hidden: frozenset[str]) -> str:
+    """The command for a reader, without the values of hidden parameters."""
+    words = []
+    for word in command:
+        name, equals, _ = word.partition("=")
+        words.append(f"{name}=***" if equals and name in hidden else word)
+    return " ".join(f"'{word}'" if re.search(r"[\s\"*]", word) else word for word in words)
