@@ -8,13 +8,16 @@ from typing import Any
 
 from langgraph_serverless.containers.graphs import load_registry
 from langgraph_serverless.containers.worker import consume
+from langgraph_serverless.function_build import OwnBuild
 from langgraph_serverless.function_runtime import FunctionRuntime
 
 runtime = FunctionRuntime("worker")
 registry = load_registry(runtime.settings)  # the user's graphs are imported once per process
+build = OwnBuild(runtime)
 
 
 def consume_queue(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    build.compare(event)
     report = runtime.run(
         consume(
             runtime.settings,

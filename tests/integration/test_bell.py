@@ -15,10 +15,13 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.queue import slots, worker_function
 from langgraph_serverless.queue.bell import MOST_TOKENS, BellListener, RedisBell
 from langgraph_serverless.queue.slots import SlotBoard
 from langgraph_serverless.queue.worker_function import WorkerFunction
+from langgraph_serverless.settings import Settings
 
 
 @pytest.fixture
@@ -79,6 +82,16 @@ def ringing(redis: Redis | None, prefix: str, **options: Any) -> tuple[RedisBell
     """A bell that invokes, and what it invokes."""
     bell = RedisBell(redis, prefix, WorkerFunction("worker", **options))
     return bell, Lambda(bell)
+
+
+async def test_a_worker_is_told_the_build_of_who_wakes_it(redis: Redis, prefix: str, settings: Settings) -> None:
+    manifest = Manifest.of({})
+    deployed = settings.replace(worker_function_name="worker", redis_key_prefix=prefix)
+    container = ApiContainer(deployed, manifest=manifest)
+    function = Lambda(container.bell)
+    await container.bell.ring()
+    assert [json.loads(call["Payload"])["build"] for call in function.calls] == [manifest.short_hash]
+    await container.aclose()
 
 
 async def test_a_ring_wakes_a_waiting_worker_at_once(redis: Redis, prefix: str, listener: BellListener) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,29 @@ def test_a_healthy_deployment(own_database: str, redis_uri: str) -> None:
     assert result.exit_code == 0, result.output
     for said in ("All graphs load", "migrations are applied", "15 of 15 invariants hold", "No problems found"):
         assert said in result.stdout
+
+
+def test_a_manifest_of_another_state_of_the_project_is_noticed(tmp_path: Path) -> None:
+    project, manifest = tmp_path / "project", tmp_path / "manifest.json"
+    shutil.copytree(PROJECT.parent, project, ignore=shutil.ignore_patterns("__pycache__"))
+    config = project / "langgraph.json"
+    built = CliRunner().invoke(main, ["manifest", "--config", str(config), "--output", str(manifest)])
+    assert built.exit_code == 0, built.output
+
+    def said() -> tuple[str, str]:
+        result = examine("--json", "--data-dir", str(tmp_path), config=config, LANGGRAPH_MANIFEST=str(manifest))
+        [finding] = [finding for finding in json.loads(result.stdout)["findings"] if finding["area"] == "manifest"]
+        return finding["level"], finding["says"]
+
+    assert said()[0] == "ok"
+    assert "langgraph 1." in said()[1]
+    (project / "prompt.txt").write_text("Be brief.")
+    assert said() == ("problem", f"{manifest} describes another state of the project than {config}.")
+    (project / "prompt.txt").unlink()
+    manifest.write_text(manifest.read_text().replace('"slow_steps"', '"other_steps"'))
+    assert said() == ("problem", f"Somebody has changed {manifest} since it was built.")
+    manifest.write_text("{")
+    assert "cannot be read" in said()[1]
 
 
 def test_what_is_broken_is_named_with_what_mends_it(own_database: str) -> None:

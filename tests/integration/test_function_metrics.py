@@ -49,7 +49,7 @@ def functions(
     logger.handlers[:], logger.level, logger.propagate = before
 
 
-def invoked(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def invoked(name: str, capsys: pytest.CaptureFixture[str], event: dict[str, Any] | None = None) -> dict[str, Any]:
     """The metrics of one invocation, which runs where no event loop does."""
     path = ROOT / "functions" / name / "handler.py"
     spec = importlib.util.spec_from_file_location(f"tested_{name}_handler", path)
@@ -68,7 +68,7 @@ def invoked(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
     def run() -> None:
         try:
-            module.handler({}, context)
+            module.handler(event or {}, context)
         except BaseException as error:
             failures.append(error)
         finally:
@@ -123,6 +123,17 @@ async def test_a_worker_tells_what_became_of_its_runs_and_how_long_they_took(
     assert (metrics["RunsSucceeded"], metrics["RunsFailed"], metrics["RunsRepeated"]) == ([2], [0], [1])
     assert len(metrics["RunSecondsSuccess"]) == 2
     assert metrics["WebhooksDelivered"] == [0]
+
+
+async def test_a_worker_that_another_build_has_woken_says_so(
+    functions: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a deployment; it works all the same."""
+    own = Manifest.of({}).short_hash
+    for event, mismatches in (({}, None), ({"build": own}, None), ({"build": "another"}, [1])):
+        metrics = await asyncio.to_thread(invoked, "worker", capsys, event)
+        assert metrics.get("BuildMismatches") == mismatches
+        assert metrics["RunsFailed"] == [0]
 
 
 def _lost(times: int) -> list[dict[str, Any]]:

@@ -22,9 +22,11 @@ import redis
 from psycopg.rows import DictRow, dict_row
 
 from langgraph_serverless.cli.laptop.addresses import check_postgres, check_redis, named, without_password
+from langgraph_serverless.containers.api import read_manifest
 from langgraph_serverless.errors import ProjectError, ServerError, SettingsError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.project import ProjectConfig, read_project
+from langgraph_serverless.execution.project_files import hash_project
 from langgraph_serverless.persistence.migrate import known_migrations
 from langgraph_serverless.services.doctor import DoctorService, Finding, Level
 from langgraph_serverless.settings import Settings
@@ -51,6 +53,8 @@ def doctor(*, config: Path, data_dir: Path | None, as_json: bool) -> int:
     with redirect_stdout(sys.stderr):  # where the project's own modules may print
         project = _project(seen, config_path)
         settings = _settings(seen)
+        if project is not None and settings is not None and settings.manifest_path is not None:
+            _manifest(seen, project, settings)
         with ExitStack() as visit:
             folder = (data_dir or config_path.parent / _DATA_DIR).expanduser().absolute()
             _databases(seen, visit, folder, settings, project)
@@ -104,6 +108,25 @@ def _keys(seen: _Examination, project: ProjectConfig, keys: set[str]) -> None:
         seen.add("project", Level.NOTE, f"langgraph.json: '{key}' is not known and is ignored; is it misspelt?")
     works = sorted(keys.difference(project.protecting_keys, project.inactive_keys, project.unknown_keys))
     seen.add("project", Level.OK, f"langgraph.json: {', '.join(works)} {'are' if len(works) != 1 else 'is'} taken.")
+
+
+def _manifest(seen: _Examination, project: ProjectConfig, settings: Settings) -> None:
+    do = "Build the project again, and deploy what was built."
+    try:
+        manifest = read_manifest(settings)
+    except ProjectError as error:
+        seen.add("manifest", Level.PROBLEM, str(error), do)
+        return
+    if manifest.digest() != manifest.hash:
+        seen.add("manifest", Level.PROBLEM, f"Somebody has changed {settings.manifest_path} since it was built.", do)
+    elif manifest.project_hash and manifest.project_hash != hash_project(project):
+        says = f"{settings.manifest_path} describes another state of the project than {project.config_path}."
+        seen.add("manifest", Level.PROBLEM, says, do)
+    else:
+        made_with = ", ".join(f"{name} {version}" for name, version in sorted(manifest.made_with.items()))
+        seen.add(
+            "manifest", Level.OK, f"The manifest (build {manifest.short_hash}) describes this project: {made_with}."
+        )
 
 
 def _settings(seen: _Examination) -> Settings | None:

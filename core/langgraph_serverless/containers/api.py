@@ -93,6 +93,7 @@ class ApiContainer:
                 jobs=settings.n_jobs_per_worker,
                 most=settings.worker_invocations,
                 limit=settings.worker_concurrency,
+                build=self.catalog.manifest.short_hash,
             )
         return RedisBell(self.redis, settings.redis_key_prefix, function)
 

@@ -41,10 +41,12 @@ class WorkerFunction:
         jobs: how many runs one invocation will take.
         most: invocations for one ring; the workers that come ring for what is left.
         limit: of workers at once; 0 if nobody knows one.
+        build: which build the caller is of, so that a worker of another one can say so (``function_build``).
     """
 
-    def __init__(self, name: str, *, jobs: int = 10, most: int = 20, limit: int = 0) -> None:
+    def __init__(self, name: str, *, jobs: int = 10, most: int = 20, limit: int = 0, build: str = "") -> None:
         self.name = name
+        self._told = {"reason": "bell", **({"build": build} if build else {})}
         self.jobs = jobs
         self.limit = limit
         self.most = min(most, limit) if limit else most
@@ -101,7 +103,7 @@ class WorkerFunction:
         return []
 
     def _invoke(self, client: Any, ticket: str) -> None:
-        payload = json.dumps({"reason": "bell", "ticket": ticket}).encode()
+        payload = json.dumps({**self._told, "ticket": ticket}).encode()
         client.invoke(FunctionName=self.name, InvocationType="Event", Payload=payload)
 
     @cached_property
