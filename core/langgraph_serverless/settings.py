@@ -9,6 +9,7 @@ otherwise.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -89,6 +90,15 @@ def _redis_uri(value: str) -> str:
 
 def _listed(value: str) -> tuple[str, ...]:
     return tuple(entry for part in value.split(",") if (entry := part.strip()))
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    origins = _listed(value)
+    for origin in origins:
+        # a browser sends exactly this, so anything else would never match
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#]+", origin):
+            raise ValueError("must be origins like https://chat.example.com, without a path, or *")
+    return origins
 
 
 def _hosts(value: str) -> tuple[str, ...]:
@@ -235,6 +245,13 @@ class Settings:
         5.0,
         "How often the scheduler of a laptop or of `serve` ticks; on Lambda a schedule does.",
     )
+    scheduler_nap: float = _setting(
+        "SCHEDULER_NAP_SECS",
+        _seconds(0),
+        0.0,
+        "How long ticks may leave the database alone after one that has found nothing to do, so that a database that pauses when nobody "
+        "asks it can do so. 0: not at all. Whatever is made ends it through Redis; if that is lost, it waits that long.",
+    )
     stream_retention: float = _setting(
         "RESUMABLE_STREAM_TTL_SECONDS",
         _seconds(1),
@@ -310,6 +327,13 @@ class Settings:
         _flag,
         True,
         "Turn off behind RDS Proxy or PgBouncer, where they pin connections.",
+    )
+    cors_allow_origins: tuple[str, ...] = _setting(
+        "CORS_ALLOW_ORIGINS",
+        _origins,
+        ("*",),
+        "Origins, with commas, whose pages may call the API from a browser, such as `https://chat.example.com`; `*` for any. None is "
+        "allowed to send cookies.",
     )
     max_body_bytes: int = _setting("MAX_REQUEST_BODY_BYTES", _whole(1024), 20 * 2**20, "Larger request bodies get 413.")
     mask_errors: bool = _setting(

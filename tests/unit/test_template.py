@@ -81,8 +81,14 @@ def variables(functions: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
 def integrations(nested: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Path in the API to what is behind it."""
     paths = nested["api"]["Resources"]["Api"]["Properties"]["DefinitionBody"]["paths"]
-    # nothing else is a method for API Gateway, which would leave out what it does not know
-    assert all(set(methods) == {ANY} for methods in paths.values())
+    for methods in paths.values():
+        # nothing else is a method for API Gateway, which would leave out what it does not know
+        assert set(methods) == {ANY, "options"}
+        # a preflight has no key, and so it must have a method without one where keys are needed
+        condition, preflight, nothing = methods["options"]["Fn::If"]
+        assert (condition, nothing) == ("NeedsApiKey", {"Ref": "AWS::NoValue"})
+        assert preflight["x-amazon-apigateway-integration"] == methods[ANY]["x-amazon-apigateway-integration"]
+        assert methods[ANY]["security"]["Fn::If"][:2] == ["NeedsApiKey", [{"api_key": []}]]
     return {path: methods[ANY]["x-amazon-apigateway-integration"] for path, methods in paths.items()}
 
 
@@ -136,9 +142,8 @@ def test_the_api_may_call_whom_it_leads_to_and_nobody_else(
 ) -> None:
     allowed = set()
     for resource in (each for template in nested.values() for each in template["Resources"].values()):
-        if resource["Type"] == "AWS::Lambda::Permission":
-            permission = resource["Properties"]
-            assert permission["Principal"] == "apigateway.amazonaws.com"
+        permission = resource["Properties"]
+        if resource["Type"] == "AWS::Lambda::Permission" and permission["Principal"] == "apigateway.amazonaws.com":
             assert permission["SourceArn"]["Fn::Sub"].endswith("${Api}/${Stage}/*")
             condition, alias, function = permission["FunctionName"]["Fn::If"]
             name = function["Fn::GetAtt"].removesuffix("Function.Arn")

@@ -55,7 +55,7 @@ def create_app(
         swagger_ui_oauth2_redirect_url=None,
         exception_handlers=dict(HANDLERS),
         middleware=[
-            Middleware(Cors, options=CORS_DEFAULTS),
+            Middleware(Cors, options={**CORS_DEFAULTS, "allow_origins": container.settings.cors_allow_origins}),
             Middleware(Observed, counter=counter),
             Middleware(PlainTarget),
             Middleware(BodyLimit, limit=container.settings.max_body_bytes),

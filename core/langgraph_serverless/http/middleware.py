@@ -30,7 +30,7 @@ logger = logging.getLogger("langgraph_serverless.http")
 #: It is stored with each run.
 _LONGEST_REQUEST_ID = 256
 
-#: Any origin may call. ``location`` is exposed because clients find the run they have just made in it, and ``idempotency-replayed``
+#: Any origin may call unless ``CORS_ALLOW_ORIGINS`` says otherwise, and none with cookies. ``location`` is exposed because clients find the run they have just made in it, and ``idempotency-replayed``
 #: because they cannot tell a repeat otherwise.
 CORS_DEFAULTS: Mapping[str, Any] = {
     "allow_origins": ["*"],
