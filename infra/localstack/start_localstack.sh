@@ -12,14 +12,14 @@ localstack_venv=$(cd "$1" && pwd)
 function_venv=$(cd "$2" && pwd)
 port=${3:-4566}
 state=${4:-$(mktemp -d)}
-mkdir -p "$state/volume" "$state/root"
+mkdir -p "$state/volume" "$state/root" "$state/tmp"
 state=$(cd "$state" && pwd)
 cd "$state"
 env LAMBDA_RUNTIME_EXECUTOR=process \
     LAMBDA_PROCESS_PYTHON="$function_venv/bin/python" \
     GATEWAY_LISTEN="127.0.0.1:$port" \
     LOCALSTACK_HOST="localhost:$port" \
-    LOCALSTACK_VOLUME_DIR="$state/volume" FILESYSTEM_ROOT="$state/root" \
+    LOCALSTACK_VOLUME_DIR="$state/volume" FILESYSTEM_ROOT="$state/root" TMPDIR="$state/tmp" \
     DISABLE_EVENTS=1 SKIP_SSL_CERT_DOWNLOAD=1 DNS_ADDRESS=0 \
     LAMBDA_RUNTIME_ENVIRONMENT_TIMEOUT="${LAMBDA_RUNTIME_ENVIRONMENT_TIMEOUT:-60}" \
     LAMBDA_KEEPALIVE_MS="${LAMBDA_KEEPALIVE_MS:-300000}" \

@@ -1,7 +1,8 @@
 """LocalStack's Lambda runtime executor that starts one local process for each execution environment.
 
 LocalStack creates one executor per concurrent execution, keeps it warm for LAMBDA_KEEPALIVE_MS and reuses it, so a
-function under load gets several processes, just as Lambda gives it several sandboxes.
+function under load gets several processes, just as Lambda gives it several sandboxes. A function that is updated or
+deleted loses those that are idle at once, and the others when their invocation has ended.
 
 Settings, read from LocalStack's own environment:
 
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from functools import cached_property
 from pathlib import Path
 
@@ -33,6 +35,19 @@ from .streaming_registry import adopt_invocation
 
 LOG = logging.getLogger(__name__)
 SHUTDOWN_GRACE_S = 2.0
+_live: "weakref.WeakSet[ProcessExecutor]" = weakref.WeakSet()
+
+
+def wait_until_unused(code_location: Path) -> None:
+    """Returns when no invocation runs on this code any more."""
+    for executor in [each for each in _live if each.code_location == code_location]:
+        executor.idle.wait()
+
+
+def end_all() -> None:
+    """Ends every process, whatever it does; LocalStack itself is about to end."""
+    for executor in list(_live):
+        executor.end()
 
 
 class ProcessExecutor(RuntimeExecutor):
@@ -48,6 +63,9 @@ class ProcessExecutor(RuntimeExecutor):
         self._code_time: int | None = None
         self._lock = threading.RLock()
         self._stopped = False
+        self.idle = threading.Event()
+        self.idle.set()
+        _live.add(self)
 
     # -- life cycle ----------------------------------------------------------------------------------------------
 
@@ -56,10 +74,25 @@ class ProcessExecutor(RuntimeExecutor):
         self._spawn()
 
     def stop(self) -> None:
+        """Ends the process; if it serves an invocation, when that has ended or its time is over."""
+        if self.idle.is_set():
+            self.end(grace=SHUTDOWN_GRACE_S)
+        else:
+            threading.Thread(target=self._end_when_idle, daemon=True).start()
+
+    def end(self, grace: float = 0.0) -> None:
         with self._lock:
             self._stopped = True
-            self._kill(grace=SHUTDOWN_GRACE_S)
+            self._kill(grace)
         shutil.rmtree(self._home, ignore_errors=True)
+
+    def _end_when_idle(self) -> None:
+        self.idle.wait()
+        self.end(grace=SHUTDOWN_GRACE_S)
+
+    @property
+    def code_location(self) -> Path:
+        return self._task_root
 
     def _spawn(self) -> None:
         """Starts the function's process and waits until its runtime polls for an event, or fails to."""
@@ -199,6 +232,13 @@ class ProcessExecutor(RuntimeExecutor):
     # -- invocations ---------------------------------------------------------------------------------------------
 
     def invoke(self, payload: dict[str, str]) -> InvocationResult:
+        self.idle.clear()
+        try:
+            return self._invoke(payload)
+        finally:
+            self.idle.set()
+
+    def _invoke(self, payload: dict[str, str]) -> InvocationResult:
         request_id, settings = payload["invoke-id"], self.function_version.config
         if self._code_changed():
             with self._lock:

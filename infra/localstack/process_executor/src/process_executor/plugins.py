@@ -21,11 +21,23 @@ class ProcessExecutorPlugin(RuntimeExecutorPlugin):
 
 @hooks.on_infra_start()
 def complete_localstack():
-    """Adds what LocalStack's community edition lacks: response streaming, updates of nested stacks."""
+    """Adds what LocalStack's community edition lacks: response streaming, updates that lose nothing, and those of nested stacks."""
     from localstack import config  # noqa: PLC0415
 
     if config.LAMBDA_RUNTIME_EXECUTOR == "process":
-        from . import cloudformation, streaming  # noqa: PLC0415
+        from . import cloudformation, streaming, updates  # noqa: PLC0415
 
         streaming.install()
+        updates.install()
         cloudformation.install()
+
+
+@hooks.on_infra_shutdown()
+def end_functions():
+    """No function outlives LocalStack, not even one that is busy."""
+    from localstack import config  # noqa: PLC0415
+
+    if config.LAMBDA_RUNTIME_EXECUTOR == "process":
+        from .executor import end_all  # noqa: PLC0415
+
+        end_all()
