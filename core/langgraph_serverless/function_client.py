@@ -1,7 +1,8 @@
 """Asks another function of the same stack, and waits for its answer.
 
 Promises: one attempt (what was asked for may write, and must not be done twice), an answer or an error well within API
-Gateway's 29 seconds, and nothing but ``ServerError`` for whatever goes wrong. Relies on the AWS SDK's own ways of finding
+Gateway's 29 seconds, nothing but ``ServerError`` for whatever goes wrong, and that the other function's lines and spans go on with
+the request's id and trace (``CORRELATION``). Relies on the AWS SDK's own ways of finding
 region and credentials, and on ``lambda:InvokeFunction`` for this one function. Never looks into events or answers.
 """
 
@@ -16,9 +17,14 @@ from typing import Any
 
 import orjson
 
+from langgraph_serverless import tracing
 from langgraph_serverless.errors import BadGatewayError, UnavailableError
+from langgraph_serverless.telemetry import said
 
 logger = logging.getLogger("langgraph_serverless.http")
+
+#: The key of an event that says which request it belongs to. API Gateway writes its events itself, so no client can send it.
+CORRELATION = "langgraph_serverless_correlation"
 
 #: Seconds; with the way there and back it stays below API Gateway's limit and the caller's own.
 CONNECT_TIMEOUT, READ_TIMEOUT = 2.0, 25.0
@@ -41,9 +47,12 @@ class FunctionClient:
             UnavailableError: if it could not be started.
             BadGatewayError: if it failed, may not be called, or did not answer in time: it may have done its work.
         """
-        payload = orjson.dumps(event)
-        # boto3 is synchronous, and the event loop has other things to do
-        return await asyncio.to_thread(self._call_now, payload)
+        with tracing.span("invoke state function", kind="client"):
+            trace = tracing.current()
+            correlation = {"request_id": said("request_id"), "trace": trace.headers if trace is not None else None}
+            payload = orjson.dumps({**event, CORRELATION: correlation})
+            # boto3 is synchronous, and the event loop has other things to do
+            return await asyncio.to_thread(self._call_now, payload)
 
     def _call_now(self, payload: bytes) -> dict[str, Any]:
         errors = import_module("botocore.exceptions")

@@ -11,6 +11,7 @@ never opens a connection to a database: the container does at its first use. Sec
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import warnings
@@ -23,11 +24,15 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 
-from langgraph_serverless import function_snapshot
+from langgraph_serverless import function_snapshot, tracing
+from langgraph_serverless.domain.runs import correlation
+from langgraph_serverless.domain.trace_context import TraceContext
 from langgraph_serverless.event_loop import run_to_end
+from langgraph_serverless.function_client import CORRELATION
 from langgraph_serverless.function_secrets import SecretReader
 from langgraph_serverless.lean_imports import lean_imports
 from langgraph_serverless.settings import Settings
+from langgraph_serverless.telemetry import Context, JsonFormatter, saying
 
 if TYPE_CHECKING:
     from mangum.types import ASGI
@@ -70,12 +75,17 @@ class FunctionRuntime:
         self.settings = load_settings(os.environ if environ is None else environ)
         self.logger = Logger(service=service, level=self.settings.log_level)
         self.metrics = Metrics(namespace=METRICS_NAMESPACE, service=service)
+        tracing.start(service, os.environ if environ is None else environ)
         self._runner = asyncio.Runner()
         function_snapshot.reseed_after_restore()
         # a warm invocation has often nothing to report, and Powertools would say so each time
         warnings.filterwarnings("ignore", "No application metrics to publish")
         logging.getLogger("langgraph_serverless")
         copy_config_to_registered_loggers(self.logger, include={"langgraph_serverless"})
+        for handler in logging.getLogger("langgraph_serverless").handlers:
+            handler.addFilter(Context())
+        if os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+            _correlate_others()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -102,10 +112,10 @@ class FunctionRuntime:
                 self.metrics.add_metric(name=name, unit=MetricUnit.Seconds, value=round(value, 4))
 
     def instrument(self, handler: LambdaHandler, *, correlation_id_path: str | None = None) -> LambdaHandler:
-        """The handler with its request id in every log line and its metrics, cold starts among them, published."""
+        """The handler with its request id in every log line, its metrics, cold starts among them, published, and its spans sent."""
         logged = self.logger.inject_lambda_context(handler, correlation_id_path=correlation_id_path, clear_state=True)
         published: LambdaHandler = self.metrics.log_metrics(logged, capture_cold_start_metric=True)
-        return published
+        return _flushing(published) if tracing.active() else published
 
     def serve(
         self,
@@ -163,7 +173,7 @@ class HttpHandler:
     def _collect(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
         for key, answer in self._questions.items():
             if key in event:  # API Gateway writes its events itself, so no client can send one with this key
-                return self.run(answer(event[key]))  # type: ignore[no-any-return]
+                return self._answer(key, answer, event)
         if "requestContext" not in event:
             self._runtime.logger.info("An event that is no request", extra={"action": "ignored"})
             return {"ignored": "This function answers requests of API Gateway"}
@@ -175,6 +185,12 @@ class HttpHandler:
             self._pause(self._rest)
         self._count(response["statusCode"])
         return response
+
+    def _answer(self, key: str, answer: Question, event: dict[str, Any]) -> dict[str, Any]:
+        asking = event.get(CORRELATION) or {}
+        request_id, trace = asking.get("request_id"), TraceContext.from_json(asking.get("trace"))
+        with saying(correlation(request_id, trace)), tracing.span(f"answer {key}", kind="server", parent=trace):
+            return self.run(answer(event[key]))  # type: ignore[no-any-return]
 
     def _stream(self, event: dict[str, Any], context: Any, exchange: Exchange) -> None:
         self._pause(self._wake)
@@ -197,6 +213,26 @@ class HttpHandler:
     def _count(self, status: int) -> None:
         if status >= 500:
             self._runtime.count(ServerErrors=1)
+
+
+def _flushing(handler: LambdaHandler) -> LambdaHandler:
+    """The handler; what it has traced is sent before the process stands still, and is waited for no longer than is said there."""
+
+    @functools.wraps(handler)
+    def flushing(*arguments: Any) -> Any:
+        try:
+            return handler(*arguments)
+        finally:
+            tracing.flush()
+
+    return flushing
+
+
+def _correlate_others() -> None:
+    """Lines of the user's code and of libraries as JSON, with what goes on where they are written; their levels stay as they are."""
+    for handler in logging.getLogger().handlers:  # Lambda's own
+        handler.addFilter(Context())
+        handler.setFormatter(JsonFormatter())
 
 
 def http_handler(

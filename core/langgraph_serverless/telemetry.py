@@ -1,7 +1,9 @@
 """Logs: one logger for the whole package, structured by ``extra``.
 
 Every record that is an event carries ``action`` and the ids that it is about; about a run that is being executed those are
-``run_id``, ``thread_id``, ``graph_id``, ``attempt`` and ``lease`` (``ClaimedRun.about``). Never what a run was given or made.
+``run_id``, ``thread_id``, ``graph_id``, ``attempt`` and ``lease``, with the ``request_id`` of the request that made it
+(``ClaimedRun.about``). Never what a run was given or made. What goes on in a request or a run is also said by every other line that
+is written meanwhile, those of the user's code among them (``saying``, ``Context``).
 On Lambda the handlers give it Powertools' JSON formatter; elsewhere ``configure_logging`` does.
 """
 
@@ -9,6 +11,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +22,44 @@ import orjson
 logger = logging.getLogger("langgraph_serverless")
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
+
+
+#: What goes on here, and what else is to be asked when a line is written.
+_context: ContextVar[tuple[Mapping[str, Any], Callable[[], Mapping[str, Any]] | None]] = ContextVar(
+    "log_context", default=({}, None)
+)
+
+
+@contextmanager
+def saying(fields: Mapping[str, Any], also: Callable[[], Mapping[str, Any]] | None = None) -> Iterator[None]:
+    """Have every line that is written meanwhile, in this task and in those that it begins, say these fields.
+
+    Args:
+        also: asked for further fields when a line is written, there.
+    """
+    token = _context.set((fields, also))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def said(field: str) -> Any:
+    """What the lines that are written here say for this field; None if nothing."""
+    return _context.get()[0].get(field)
+
+
+class Context(logging.Filter):
+    """Lets everything pass, with what goes on where it was written; what a line says itself counts."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        fields, also = _context.get()
+        if also is not None:
+            fields = {**fields, **also()}
+        for name, value in fields.items():
+            if name not in record.__dict__:
+                setattr(record, name, value)
+        return True
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
@@ -55,6 +98,7 @@ def configure_logging(level: str, *, json: bool) -> None:
     """Send the package's records to standard error; leaves the loggers of others alone."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if json else TextFormatter())
+    handler.addFilter(Context())
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False

@@ -3,7 +3,6 @@
 The event is only a hint that there may be work; what to do is read from Postgres.
 """
 
-from dataclasses import asdict
 from typing import Any
 
 from langgraph_serverless.containers.graphs import load_registry
@@ -23,12 +22,11 @@ def consume_queue(event: dict[str, Any], context: Any) -> dict[str, Any]:
             runtime.settings,
             deadline=lambda: context.get_remaining_time_in_millis() / 1000,
             idle_grace=runtime.settings.worker_idle_grace,
-            ticket=str(event.get("ticket", "")),
             registry=registry,
+            ticket=str(event.get("ticket", "")),
         )
     )
-    outcome = asdict(report)
-    del outcome["seconds"]  # one for each run
+    outcome = dict(report.summary)
     runtime.count(
         RunsSucceeded=report.succeeded,
         RunsFailed=report.failed,
@@ -36,10 +34,13 @@ def consume_queue(event: dict[str, Any], context: Any) -> dict[str, Any]:
         RunsHandedOff=report.handed_off,
         RunsLost=report.lost,
         RunsRepeated=report.repeated,
+        LeasesExpired=report.leases_expired,
+        RunsGivenUp=report.given_up,
         WebhooksDelivered=report.webhooks_delivered,
         WebhooksFailed=report.webhooks_failed,
     )
     runtime.measure(**{f"RunSeconds{status.title()}": seconds for status, seconds in report.seconds.items()})
+    runtime.measure(QueueWait=report.queue_waits, FirstEvent=report.first_events)
     runtime.logger.info("The worker leaves", extra=outcome)
     return outcome
 

@@ -26,6 +26,7 @@ from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.function_client import CORRELATION
 from langgraph_serverless.http.app import create_app
 from langgraph_serverless.settings import Settings
 
@@ -149,7 +150,8 @@ async def test_supersteps_are_written_by_the_state_function(
     lambda_.handler = state_function
     thread_id = str(uuid.uuid4())
     body = {"thread_id": thread_id, "metadata": {"graph_id": "log"}, "supersteps": SUPERSTEPS}
-    event = post_thread(body, Origin="https://ui")
+    trace = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    event = post_thread(body, Origin="https://ui", **{"X-Request-Id": "mine", "traceparent": trace, "baggage": "user=x"})
     answer = threads_function(event)
     thread = json.loads(answer["body"])
     assert (answer["statusCode"], thread["thread_id"]) == (200, thread_id)
@@ -157,7 +159,9 @@ async def test_supersteps_are_written_by_the_state_function(
     assert answer["headers"]["content-type"] == "application/json"
     assert answer["headers"]["access-control-allow-origin"] == "*"
     assert not answer["multiValueHeaders"]  # no header twice, although both functions write it
-    assert lambda_.asked == [event]
+    (asked,) = lambda_.asked
+    assert asked.pop(CORRELATION) == {"request_id": "mine", "trace": {"traceparent": trace}}
+    assert asked == event
     assert lambda_.paths == [f"/2015-03-31/functions/{NAME}/invocations"]
     async with await psycopg.AsyncConnection.connect(database_uri) as connection:
         cursor = await connection.execute("SELECT count(*) FROM checkpoints WHERE thread_id = %s", [thread_id])

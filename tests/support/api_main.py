@@ -13,6 +13,7 @@ from typing import Any
 
 import uvicorn
 
+from langgraph_serverless import tracing
 from langgraph_serverless.cli.server.slow_clients import patient_for
 from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.http.app import create_app
@@ -47,4 +48,5 @@ def serve(port: int) -> None:
 
 if __name__ == "__main__":
     configure_logging("WARNING", json=False)
+    tracing.start("api", os.environ)
     serve(int(sys.argv[1]))

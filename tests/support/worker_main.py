@@ -13,10 +13,11 @@ import os
 import signal
 import time
 
+from langgraph_serverless import tracing
 from langgraph_serverless.containers.worker import consume
 from langgraph_serverless.event_loop import run_to_end
 from langgraph_serverless.settings import Settings
-from langgraph_serverless.telemetry import configure_logging
+from langgraph_serverless.telemetry import Context, JsonFormatter, configure_logging
 
 FOREVER = 1e6
 #: What is left after SIGTERM: less than the margin at which a function leaves, and enough for a superstep.
@@ -41,7 +42,13 @@ if __name__ == "__main__":
     left = [FOREVER]
     signal.signal(signal.SIGTERM, lambda *_: left.append(A_WHILE))
     settings = Settings.from_env(os.environ)
-    configure_logging("INFO", json=False)
+    configure_logging("INFO", json=settings.log_json)
     logging.basicConfig(level=logging.INFO)
+    if settings.log_json:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(Context())
+            handler.setFormatter(JsonFormatter())
+    tracing.start("worker", os.environ)
     with asyncio.Runner() as runner:
         run_to_end(runner.get_loop(), consume(settings, deadline=lambda: left[-1], idle_grace=FOREVER))
+    tracing.flush(A_WHILE)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from langgraph_serverless.services import jobs, worker
+from langgraph_serverless.services import work_report, worker
 from langgraph_serverless.settings import Settings
 
 
@@ -36,12 +36,12 @@ async def test_a_loop_that_swallows_a_cancellation_is_cancelled_again(monkeypatc
 
 
 def test_a_report_does_not_grow_with_the_runs_of_a_worker_that_stays() -> None:
-    report = jobs.WorkReport()
-    for number in range(jobs.MOST_TIMES + 5):
+    report = work_report.WorkReport()
+    for number in range(work_report.MOST_TIMES + 5):
         report.took("success", float(number))
     report.took("error", 1.0)
     assert {status: (len(times), times[0]) for status, times in report.seconds.items()} == {
-        "success": (jobs.MOST_TIMES, 5.0),
+        "success": (work_report.MOST_TIMES, 5.0),
         "error": (1, 1.0),
     }
 

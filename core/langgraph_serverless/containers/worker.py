@@ -24,8 +24,8 @@ from langgraph_serverless.queue.bell import BellListener
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.queue.slots import SlotBoard
 from langgraph_serverless.services.courier import Courier
-from langgraph_serverless.services.jobs import WorkReport
 from langgraph_serverless.services.queue import QueueService
+from langgraph_serverless.services.work_report import WorkReport
 from langgraph_serverless.services.worker import Worker
 from langgraph_serverless.settings import Settings
 

@@ -156,10 +156,20 @@ def plan_run(
 
 def is_protocol_run(kwargs: Any) -> bool:
     """Whether a stored run's events are records of the thread protocol. Of a row that was damaged: no."""
+    return _configured(kwargs, PROTOCOL_KEY) is True
+
+
+def request_id_of(kwargs: Any) -> str | None:
+    """The id of the request that has made a stored run; its own, if a cron has. Of a row that was damaged: None."""
+    found = _configured(kwargs, "langgraph_request_id") or _configured(kwargs, "run_id")
+    return found if isinstance(found, str) else None
+
+
+def _configured(kwargs: Any, key: str) -> Any:
     found = kwargs
-    for key in ("config", "configurable", PROTOCOL_KEY):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found is True
+    for each in ("config", "configurable", key):
+        found = found.get(each) if isinstance(found, Mapping) else None
+    return found
 
 
 def context_keys(schema: Any) -> frozenset[str] | None:

@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import Any
 
 from langgraph_serverless.domain.thread_events import RunOrigin
+from langgraph_serverless.domain.trace_context import TraceContext
 
 
 class RunStatus(StrEnum):
@@ -142,6 +143,13 @@ class ClaimedRun:
     cancel: CancelRequest | None
     #: The metadata of the thread, which gains graph and assistant id at the first run.
     thread_metadata: Mapping[str, Any]
+    #: Seconds from the time when it was due to its first claim; None of later ones.
+    waited: float | None = None
+    #: Of the request that has made it; its own, if a cron has.
+    request_id: str | None = None
+    cron_id: uuid.UUID | None = None
+    #: Where it stands in its client's trace.
+    trace: TraceContext | None = None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -152,7 +160,15 @@ class ClaimedRun:
             "graph_id": self.graph_id,
             "attempt": self.attempt,
             "lease": self.lease.name,
+            **({"cron_id": str(self.cron_id)} if self.cron_id is not None else {}),
+            **correlation(self.request_id, self.trace),
         }
+
+
+def correlation(request_id: str | None, trace: TraceContext | None) -> dict[str, str]:
+    """What lines of the log share that have come of one request."""
+    found = {"request_id": request_id, "trace_id": trace.trace_id if trace is not None else None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

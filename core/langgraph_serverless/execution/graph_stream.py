@@ -57,6 +57,8 @@ class GraphStream:
         self._mask = mask
         self._repeats = Repeats(progress, handed_on=claimed.continued)
         self._records: RecordTranslator | None = None
+        #: When the graph has said something for the first time, by the monotonic clock.
+        self.first_event: float | None = None
 
     async def follow(self, graph: Pregel[Any, Any, Any, Any], value: Any, config: RunnableConfig) -> None:
         """Run the graph to its end, or to where it stops.
@@ -175,6 +177,8 @@ class GraphStream:
 
     async def _emit(self, events: Iterator[Event]) -> None:
         for event in events:
+            if self.first_event is None:
+                self.first_event = time.monotonic()
             await self._sink.emit(event)
 
 

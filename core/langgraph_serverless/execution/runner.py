@@ -26,6 +26,7 @@ from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 from langgraph.types import Command
 
+from langgraph_serverless import tracing
 from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.events import ERROR, METADATA, Event
 from langgraph_serverless.domain.ports import EventAppender
@@ -37,12 +38,14 @@ from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.breakpoints import stopped_at_breakpoint
 from langgraph_serverless.execution.continuing import remaining_input
 from langgraph_serverless.execution.control import Control
+from langgraph_serverless.execution.current_node import failed_node
 from langgraph_serverless.execution.graph_input import graph_config
 from langgraph_serverless.execution.graph_output import GraphOutput, declared, thread_interrupts
 from langgraph_serverless.execution.graph_stream import GraphStream
 from langgraph_serverless.execution.in_flight import with_note
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.node_clock import NodeClock
+from langgraph_serverless.execution.node_spans import with_spans
 from langgraph_serverless.execution.sink import EventSink
 from langgraph_serverless.telemetry import logger
 
@@ -66,6 +69,8 @@ class RunSignals:
     task: asyncio.Task[Any] | None = None
     #: Takes the time of the run's nodes, if somebody wants to know.
     clock: NodeClock | None = None
+    #: When the graph has said something for the first time, by the monotonic clock.
+    first_event: float | None = None
     #: Whether the run's lease cannot have run out yet.
     held: Callable[[], bool] = lambda: True
 
@@ -162,6 +167,7 @@ class GraphRunner:
                 await attempt.stream.broken_off()
         finally:
             signals.task = None
+            signals.first_event = attempt.stream.first_event if attempt.stream is not None else None
             if not task.done():  # this task itself has been cancelled, by nobody's signal
                 task.cancel()
             await sink.drain()
@@ -193,6 +199,8 @@ class GraphRunner:
             attempt.config = with_note(attempt.config, claimed, partial(self._note_nodes, claimed.lease))
         if signals.clock is not None:
             attempt.config = signals.clock.in_config(attempt.config)
+        if tracing.active():
+            attempt.config = with_spans(attempt.config)
         attempt.store = await self._store()
         output = GraphOutput()
         async with (
@@ -275,7 +283,7 @@ class GraphRunner:
             "run failed: %s",
             error["error"],
             exc_info=failure,
-            extra=claimed.about | {"action": "run_failed"},
+            extra=claimed.about | {"action": "run_failed", "node": failed_node(failure)},
         )
         values = to_json(state.values) if state is not None and state.values else None
         outcome = RunOutcome(

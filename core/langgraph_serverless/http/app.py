@@ -62,9 +62,13 @@ def create_app(
             Middleware(HeadAsGet),
         ],
         lifespan=lifespan,
+        # its own spans and records would say what is in queries and errors; those of `Observed` do not
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.container = container
     app.state.counter = counter
+    #: What tells further numbers of this process in Prometheus's text format, say its worker's; who has it adds it.
+    app.state.metrics = []
     app.openapi = MethodType(openapi.document, app)  # type: ignore[method-assign]
     for resource in RESOURCES:
         if resource in wanted:

@@ -1,6 +1,7 @@
-"""What happens around every request, as plain ASGI: request id, body limit, CORS, HEAD, counters, log, the last resort.
+"""What happens around every request, as plain ASGI: request id, span, body limit, CORS, HEAD, counters, log, the last resort.
 
-``Cors`` is outermost, so that scripts can read errors too. ``Observed`` gives the request its id, counts and logs it, and turns an exception that nothing knows into
+``Cors`` is outermost, so that scripts can read errors too. ``Observed`` gives the request its id and its place in a trace, which
+whatever it leads to goes on with, counts and logs it, and turns an exception that nothing knows into
 500 ``Internal Server Error`` with the traceback in the log. If the response has already started, it lets the exception
 through, so that the server breaks the connection: a client must not take half an answer for a whole one.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -21,9 +22,15 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from langgraph_serverless import tracing
 from langgraph_serverless.domain.idempotency import REPLAYED
+from langgraph_serverless.domain.runs import correlation
+from langgraph_serverless.domain.trace_context import TraceContext
+from langgraph_serverless.function_client import CORRELATION
 from langgraph_serverless.http.body import too_large
 from langgraph_serverless.http.responses import json_response
+from langgraph_serverless.numbers import REQUEST_BOUNDS, Histogram
+from langgraph_serverless.telemetry import saying
 
 logger = logging.getLogger("langgraph_serverless.http")
 
@@ -52,29 +59,41 @@ class Cors(CORSMiddleware):
 
 
 class RequestCounter:
-    """Requests that this process has answered, by method, route and status."""
+    """Requests that this process has answered, by method, route and status, and how long they took by method and route."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str, int]] = Counter()
+        self.seconds: defaultdict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(REQUEST_BOUNDS))
 
-    def add(self, method: str, path: str, status: int) -> None:
+    def add(self, method: str, path: str, status: int, seconds: float) -> None:
         self.requests[method, path, status] += 1
+        self.seconds[method, path].add(seconds)
 
 
 class Observed:
-    """Request id, log line, counter, and 500 for what nobody expected."""
+    """Request id, span, log line, counter, and 500 for what nobody expected."""
 
     def __init__(self, app: ASGIApp, counter: RequestCounter) -> None:
         self._app = app
         self._counter = counter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
-        request_id = _header(scope, b"x-request-id")[:_LONGEST_REQUEST_ID] or str(uuid.uuid4())
+        request_id, parent = _correlation(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        with saying(correlation(request_id, parent)):
+            if scope["type"] == "http":
+                await self._observe(scope, receive, send, request_id, parent)
+            else:  # each of its commands belongs to the trace; how long it is open says nothing
+                with tracing.span("websocket", kind="server", parent=parent):
+                    await self._app(scope, receive, send)
+
+    async def _observe(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, parent: TraceContext | None
+    ) -> None:
+        started = time.perf_counter()
         # 499 is what nginx calls a client that left before the answer
         status = 499
 
@@ -84,24 +103,30 @@ class Observed:
                 status = message["status"]
             await send(message)
 
-        try:
-            await self._app(scope, receive, observe)
-        except ClientDisconnect:
-            # the client has left before its body was complete; there is nobody to answer
-            pass
-        except Exception:
-            logger.exception("Unexpected error", extra=self._fields(scope, 500, started, request_id))
-            if status != 499:
-                raise
-            status = 500
-            await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
-        finally:
-            route = scope.get("route")
-            path = getattr(route, "path", "") if route is not None else ""
-            self._counter.add(scope["method"], path or "unmatched", status)
-            if logger.isEnabledFor(logging.INFO):
-                fields = self._fields(scope, status, started, request_id)
-                logger.info("%s %s %s", scope["method"], scope["path"], status, extra=fields)
+        with tracing.span(scope["method"], kind="server", parent=parent) as span:
+            try:
+                await self._app(scope, receive, observe)
+            except ClientDisconnect:
+                # the client has left before its body was complete; there is nobody to answer
+                pass
+            except Exception:
+                logger.exception("Unexpected error", extra=self._fields(scope, 500, started, request_id))
+                if status != 499:
+                    raise
+                status = 500
+                await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
+            finally:
+                route = scope.get("route")
+                path = (getattr(route, "path", "") if route is not None else "") or "unmatched"
+                self._counter.add(scope["method"], path, status, time.perf_counter() - started)
+                span.name(f"{scope['method']} {path}")
+                span.set(**{"http.request.method": scope["method"], "http.route": path})
+                span.set(**{"http.response.status_code": status, "langgraph.request_id": request_id})
+                if status >= 500:
+                    span.fail(str(status))
+                if logger.isEnabledFor(logging.INFO):
+                    fields = self._fields(scope, status, started, request_id)
+                    logger.info("%s %s %s", scope["method"], scope["path"], status, extra=fields)
 
     @staticmethod
     def _fields(scope: Scope, status: int, started: float, request_id: str) -> dict[str, Any]:
@@ -113,6 +138,19 @@ class Observed:
             "duration_ms": round((time.perf_counter() - started) * 1000, 2),
             "request_id": request_id,
         }
+
+
+def _correlation(scope: Scope) -> tuple[str, TraceContext | None]:
+    """What connects this request with others: its id, which is the client's, API Gateway's or ours, and its place in a trace."""
+    event = scope.get("aws.event") or {}
+    # of another function of the stack that has passed the request on; no client can write it
+    passed = event.get(CORRELATION) or {}
+    parent = TraceContext.from_json(passed.get("trace")) or TraceContext.of(
+        _header(scope, b"traceparent"), _header(scope, b"tracestate")
+    )
+    sent = _header(scope, b"x-request-id")[:_LONGEST_REQUEST_ID]
+    named = passed.get("request_id") or sent or (event.get("requestContext") or {}).get("requestId")
+    return str(named or uuid.uuid4()), parent
 
 
 class PlainTarget:

@@ -21,7 +21,9 @@ from psycopg.rows import dict_row
 
 from langgraph_serverless.addresses import Address
 from langgraph_serverless.domain.priorities import GroupLimits
-from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome
+from langgraph_serverless.domain.run_kwargs import request_id_of
+from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome, correlation
+from langgraph_serverless.domain.trace_context import TraceContext
 from langgraph_serverless.errors import LeaseLostError
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Database, in_one_message, is_refusal
@@ -57,11 +59,10 @@ BEAT_IN_TIME = one_after_another(LIMIT_STATEMENT, HEARTBEAT)
 HAND_OFF_IN_TIME = one_after_another(LIMIT_STATEMENT, HAND_OFF)
 #: Any number that no other program uses for its own advisory lock.
 TURN_LOCK = 0x6C67_7374_7572
-#: Rows that one sweep takes back at most; the next sweep goes on.
-SWEEP_BATCH = 100
-
 #: Runs that are counted; whoever takes some of them counts again.
 MOST_RUNNABLE = 1000
+#: Rows that one sweep takes back at most; the next sweep goes on.
+SWEEP_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,8 @@ class ExhaustedRun:
     nodes: Sequence[str]
     #: It was to be cancelled, which took its workers away as well.
     cancel: CancelRequest | None
+    #: Of the request that has made it.
+    request_id: str | None
 
     @property
     def about(self) -> dict[str, Any]:
@@ -97,6 +100,7 @@ class ExhaustedRun:
             "graph_id": self.graph_id,
             "attempt": self.attempts,
             "lease": self.lease.name,
+            **correlation(self.request_id, None),
         }
 
 
@@ -241,6 +245,7 @@ class QueueRepository:
                     last_error=row["last_error"],
                     nodes=row["nodes"] or (),
                     cancel=_cancel(row),
+                    request_id=request_id_of(row["kwargs"]),
                 )
                 for row in await cursor.fetchall()
             ]
@@ -374,4 +379,8 @@ def _claimed(row: Mapping[str, Any]) -> ClaimedRun:
         temporary=row["temporary"],
         cancel=_cancel(row),
         thread_metadata=row["thread_metadata"],
+        waited=max(0.0, row["waited"]) if row["attempt"] == 1 and row["handoffs"] == 0 else None,
+        request_id=request_id_of(row["kwargs"]),
+        cron_id=row["cron_id"],
+        trace=TraceContext.from_json(row["trace"]),
     )

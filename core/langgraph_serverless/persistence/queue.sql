@@ -30,7 +30,9 @@ SET status = 'running', resuming = false, attempt = r.attempt + 1,
 FROM fresh f, lgs.thread t
 WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
 RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary, t.created_at AS thread_made,
-    EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age
+    EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age,
+    EXTRACT(EPOCH FROM clock_timestamp() - r.available_at)::float8 AS waited,
+    (SELECT x.trace FROM lgs.run_trace x WHERE x.run_id = r.run_id) AS trace
 
 -- name: wait_for_turn
 -- Until this transaction ends, no other claim shares out runs between fairness groups: what it counts is what runs.
@@ -117,7 +119,9 @@ SET status = 'running', resuming = false, attempt = r.attempt + 1,
 FROM fresh f, lgs.thread t
 WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
 RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary, t.created_at AS thread_made,
-    EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age
+    EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age,
+    EXTRACT(EPOCH FROM clock_timestamp() - r.available_at)::float8 AS waited,
+    (SELECT x.trace FROM lgs.run_trace x WHERE x.run_id = r.run_id) AS trace
 
 -- name: next_due
 -- Seconds until the earliest delayed run is due; null if none waits. One step into the queue's index for each priority: there
@@ -165,14 +169,14 @@ WITH running AS (
     FROM lgs.run r
     WHERE r.status = 'pending' AND r.available_at <= now()
       AND NOT EXISTS (SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
-    GROUP BY 1
-)
-SELECT COALESCE(sum(GREATEST(0, LEAST(
-        w.runs,
       AND NOT EXISTS (
           SELECT 1 FROM lgs.run e
           WHERE e.thread_id = r.thread_id AND e.status = 'pending'
             AND (e.created_at, e.run_id) < (r.created_at, r.run_id))
+    GROUP BY 1
+)
+SELECT COALESCE(sum(GREATEST(0, LEAST(
+        w.runs,
         COALESCE(NULLIF(COALESCE((%(limits)s::jsonb ->> w.name)::int, %(most)s::int), 0), 2147483647) - COALESCE(g.runs, 0)
     ))), 0)::bigint AS runnable
 FROM waiting w LEFT JOIN running g USING (name)

@@ -19,6 +19,7 @@ from langgraph_serverless.domain.run_kwargs import is_protocol_run
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, Run, RunStatus
 from langgraph_serverless.domain.thread_events import RunOrigin, first_base, in_microseconds
 from langgraph_serverless.domain.threads import Ttl
+from langgraph_serverless.domain.trace_context import TraceContext
 from langgraph_serverless.persistence.filters import Search, column, fetch
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
@@ -85,6 +86,8 @@ class NewRun:
     after_seconds: float
     thread_metadata: Mapping[str, Any]
     thread_config: Mapping[str, Any]
+    #: Where its worker goes on with its client's trace.
+    trace: TraceContext | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +243,7 @@ class RunRepository:
             "after_seconds": run.after_seconds,
             "thread_metadata": jsonb(run.thread_metadata),
             "thread_config": jsonb(run.thread_config),
+            "trace": jsonb(run.trace.headers) if run.trace is not None else None,
         }
         cursor = await connection.execute(INSERT_RUN, parameters)
         (row,) = await cursor.fetchall()

@@ -23,7 +23,7 @@ FROM assistant a
 LEFT JOIN thread t ON true
 
 -- name: insert_run
--- The new run, and the marks that it leaves on its thread at once: busy, and which graph it belongs to.
+-- The new run, the marks that it leaves on its thread at once (busy, and which graph it belongs to), and its place in a trace.
 WITH inserted AS (
     INSERT INTO lgs.run (
         run_id, thread_id, tenant, assistant_id, graph_id, metadata, kwargs, multitask_strategy, webhook,
@@ -45,6 +45,9 @@ WITH inserted AS (
     SET status = 'busy', metadata = metadata || %(thread_metadata)s, config = %(thread_config)s,
         updated_at = clock_timestamp()
     WHERE thread_id = %(thread_id)s
+), traced AS (
+    INSERT INTO lgs.run_trace (run_id, trace)
+    SELECT %(run_id)s, %(trace)s::jsonb WHERE %(trace)s::jsonb IS NOT NULL
 )
 -- and whether it has to wait: for its time, or for another run of its thread
 SELECT i.*, i.available_at > clock_timestamp() OR EXISTS (

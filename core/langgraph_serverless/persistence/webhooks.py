@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from langgraph_serverless.domain.trace_context import TraceContext
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
 
@@ -41,6 +42,10 @@ class Delivery:
     body: str
     #: 1 for the first try.
     attempt: int
+    #: Of the request that has made the run.
+    request_id: str | None = None
+    #: Where the run stands in its client's trace.
+    trace: TraceContext | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,7 @@ class WebhookRepository:
         """Up to ``limit`` due rows, or this one if it is due."""
         parameters = {"limit": limit, "lease": lease, "most_tries": most_tries, "outbox_id": outbox_id}
         cursor = await connection.execute(CLAIM_WEBHOOKS, parameters)
-        return [Delivery(**row) for row in await cursor.fetchall()]
+        return [Delivery(**row | {"trace": TraceContext.from_json(row["trace"])}) for row in await cursor.fetchall()]
 
     async def delivered(self, connection: Connection, delivery: Delivery) -> bool:
         """Whether it was still this sender's."""

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Coroutine
 from typing import Any
 
-from langgraph_serverless.services.webhooks import WebhookService
+from langgraph_serverless.services.webhooks import DeliveryReport, WebhookService
 
 #: Webhooks that may wait for a worker; more are left to the sweep.
 MOST_WAITING = 200
@@ -24,6 +24,11 @@ class Courier:
         self._webhooks = webhooks
         self._sending: set[asyncio.Task[None]] = set()
         self._left: asyncio.Task[None] | None = None
+
+    @property
+    def sent(self) -> DeliveryReport:
+        """What this process has come to with its webhooks so far."""
+        return self._webhooks.sent
 
     def send(self, outbox_id: uuid.UUID) -> None:
         """Try this one, of a run that has just ended."""

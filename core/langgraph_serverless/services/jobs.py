@@ -12,50 +12,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections import deque
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
+from langgraph_serverless import tracing
 from langgraph_serverless.domain.runs import CancelRequest, ClaimedRun, RunOutcome, RunStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.execution.current_node import current_node
 from langgraph_serverless.execution.node_clock import NodeClock
 from langgraph_serverless.execution.runner import GraphRunner, HandedOff, RunSignals
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.settling import Settler
-from langgraph_serverless.telemetry import logger
+from langgraph_serverless.services.work_report import WorkReport
+from langgraph_serverless.telemetry import logger, saying
 
-#: Times of runs that a report keeps for each status: a function's worker tells them when it leaves, a laptop's may stay for months.
-MOST_TIMES = 10_000
-
-
-@dataclass(slots=True, kw_only=True)
-class WorkReport:
-    """What one stay of a worker did."""
-
-    succeeded: int = 0
-    failed: int = 0
-    interrupted: int = 0
-    handed_off: int = 0
-    lost: int = 0
-    #: Of all these: runs that had been taken from a lost worker.
-    repeated: int = 0
-    webhooks_delivered: int = 0
-    #: To be tried again, or given up.
-    webhooks_failed: int = 0
-    #: How long the latest runs took that ended here, by status, from their first attempt on.
-    seconds: dict[str, deque[float]] = field(default_factory=dict)
-    #: ``stopped``, ``deadline`` or ``idle``.
-    reason: str = ""
-    #: Runs were still waiting when it left.
-    work_left: bool = False
-
-    @property
-    def total(self) -> int:
-        return self.succeeded + self.failed + self.interrupted + self.handed_off + self.lost
-
-    def took(self, status: str, seconds: float) -> None:
-        """Note how long a run took."""
-        self.seconds.setdefault(status, deque(maxlen=MOST_TIMES)).append(seconds)
+#: Ends that are failures in a trace; a run that was handed on or taken away goes on in another span.
+_FAILURES = frozenset({RunStatus.ERROR.value, RunStatus.TIMEOUT.value, "crashed"})
 
 
 @dataclass(slots=True)
@@ -102,7 +74,9 @@ class Jobs:
         """Execute a run that has been claimed; ``asked`` is the monotonic time when the claim was sent."""
         job = Job(claimed, RunSignals(clock=self._clock))
         self._hold(job, asked)
-        task = asyncio.create_task(self._carry_out(job), name=f"run-{claimed.run.run_id}")
+        if claimed.waited is not None:
+            self._report.waited(claimed.waited)
+        task = asyncio.create_task(self._observe(job), name=f"run-{claimed.run.run_id}")
         self._jobs[task] = job
         task.add_done_callback(self._jobs.pop)
 
@@ -148,7 +122,22 @@ class Jobs:
             # a node kept the event loop from seeing the answer: the run goes back before it begins, if it is still ours
             job.signals.release()
 
-    async def _carry_out(self, job: Job) -> None:
+    async def _observe(self, job: Job) -> None:
+        """In the trace of whoever made it, with its ids in every line that is written meanwhile."""
+        claimed = job.claimed
+        with (
+            saying(claimed.about, current_node),
+            tracing.span(f"run {claimed.graph_id}", kind="consumer", parent=claimed.trace) as span,
+        ):
+            span.set(**_attributes(claimed))
+            how = await self._carry_out(job)
+            span.set(**{"langgraph.outcome": how})
+            if how in _FAILURES:
+                span.fail(how)
+        if claimed.waited is not None and job.signals.first_event is not None:
+            self._report.began(max(0.0, job.signals.first_event - job.began))
+
+    async def _carry_out(self, job: Job) -> str:
         claimed = job.claimed
         began = time.monotonic()
         self._report.repeated += claimed.attempt > 1
@@ -177,6 +166,7 @@ class Jobs:
             self._heartbeat.release(claimed.lease)
             seconds = round(time.monotonic() - began, 4)
             logger.info("run %s", how, extra=claimed.about | {"action": f"run_{how}", "seconds": seconds})
+        return how
 
     def _count(self, claimed: ClaimedRun, outcome: RunOutcome, began: float) -> str:
         """What to call this end."""
@@ -188,3 +178,18 @@ class Jobs:
         else:
             self._report.failed += 1
         return "rolled_back" if outcome.rollback else outcome.status.value
+
+
+def _attributes(claimed: ClaimedRun) -> dict[str, str | int | float]:
+    """What a trace says about a run: ids, and never what it was given."""
+    waited = {"langgraph.queue_wait_seconds": claimed.waited} if claimed.waited is not None else {}
+    return {
+        "langgraph.run_id": str(claimed.run.run_id),
+        "langgraph.thread_id": str(claimed.run.thread_id),
+        "langgraph.assistant_id": str(claimed.run.assistant_id),
+        "langgraph.graph_id": claimed.graph_id,
+        "langgraph.attempt": claimed.attempt,
+        "langgraph.handoffs": claimed.handoffs,
+        "langgraph.request_id": claimed.request_id or "",
+        **waited,
+    }

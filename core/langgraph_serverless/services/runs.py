@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from langgraph_serverless import tracing
 from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.ports import Bell, EventAppender, WebhookPolicy
@@ -29,8 +30,8 @@ from langgraph_serverless.errors import ConflictError, NotFoundError
 from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.runs import LiveRun, NewRun, RunRepository, RunResult
 from langgraph_serverless.services.catalog import GraphCatalog
-from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
 from langgraph_serverless.services.closing import close_streams
+from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
 from langgraph_serverless.services.priorities import Place, PriorityService
 from langgraph_serverless.settings import Settings
 
@@ -49,9 +50,9 @@ class CreatedRun:
     cancelled: Sequence[uuid.UUID]
     #: No worker had them: they have ended.
     ended: Sequence[LiveRun]
-
     #: It cannot begin yet, whoever looks.
     waits: bool
+
 
 class RunService:
     """Use cases around runs, for clients and for the scheduler."""
@@ -176,10 +177,8 @@ class RunService:
         if target is None or target.thread_id is None:
             raise NotFoundError(NOT_FOUND)
         run_id = new_id()
-        cancelled: Sequence[uuid.UUID] = ()
-        ended: Sequence[LiveRun] = ()
-        if target.thread_is_busy:
-            cancelled, ended = await self._make_way(connection, thread_id, request.multitask_strategy, run_id)
+        strategy = request.multitask_strategy if target.thread_is_busy else MultitaskStrategy.ENQUEUE
+        cancelled, ended = await self._make_way(connection, thread_id, strategy, run_id)
         graph = self._catalog.require(target.graph_id)
         plan = plan_run(
             request,
@@ -215,6 +214,7 @@ class RunService:
                 after_seconds=max(0.0, request.after_seconds),
                 thread_metadata=plan.thread_metadata,
                 thread_config=plan.thread_config,
+                trace=tracing.of_new_run(run_id, thread_id, target.graph_id),
             ),
         )
         return CreatedRun(run=run, cancelled=cancelled, ended=ended, waits=waits)

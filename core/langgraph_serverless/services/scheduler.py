@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from langgraph_serverless import tracing
 from langgraph_serverless.domain.crons import next_run_date, run_request
 from langgraph_serverless.domain.ports import Bell
 from langgraph_serverless.domain.principal import Principal
@@ -279,21 +280,25 @@ class SchedulerService:
         fields = {"cron_id": str(cron.cron_id), "due_at": due.due_at.isoformat()}
         try:
             # a savepoint: a refused run leaves nothing behind, and the date can still be moved
-            async with connection.transaction():
-                created = await self._runs.create_within(
-                    connection,
-                    Principal(identity=cron.user_id),
-                    run_request(cron, due.due_at),
-                    thread_id=cron.thread_id,
-                    place=place,
-                )
+            with tracing.span("fire cron", attributes={"langgraph.cron_id": fields["cron_id"]}):
+                async with connection.transaction():
+                    created = await self._runs.create_within(
+                        connection,
+                        Principal(identity=cron.user_id),
+                        run_request(cron, due.due_at),
+                        thread_id=cron.thread_id,
+                        place=place,
+                    )
         except UnavailableError:
             raise
         except ServerError as error:
             # the assistant is gone, the thread is busy and the strategy is reject: trying again would not help
             logger.warning("cron refused: %s", error, extra={"action": "cron_refused", **fields})
             return None
-        logger.info("cron fired", extra={"action": "cron_fired", "run_id": str(created.run.run_id), **fields})
+        run_id = str(created.run.run_id)
+        # nobody has asked for it: its own id is the one that its lines share
+        about = {"action": "cron_fired", "run_id": run_id, "request_id": run_id, **fields}
+        logger.info("cron fired", extra=about)
         return created
 
     async def _in_batches(self, sweep: Callable[[Connection, int], Awaitable[int]], until: float) -> int:

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from langgraph_serverless import tracing
+from langgraph_serverless.domain.runs import correlation
 from langgraph_serverless.domain.webhooks import MOST_TRIES, retry_delay
 from langgraph_serverless.errors import DeliveryError, NotFoundError, UnavailableError
 from langgraph_serverless.persistence.pool import Database
@@ -117,9 +119,12 @@ class WebhookService:
             "run_id": str(delivery.run_id),
             "thread_id": str(delivery.thread_id),
             "tries": delivery.attempt,
+            **correlation(delivery.request_id, delivery.trace),
         }
+        ids = {"langgraph.run_id": about["run_id"], "langgraph.webhook_id": about["webhook_id"]}
         try:
-            await self._sender.send(delivery.url, str(delivery.outbox_id), delivery.body.encode())
+            with tracing.span("webhook", kind="client", parent=delivery.trace, attributes=ids):
+                await self._sender.send(delivery.url, str(delivery.outbox_id), delivery.body.encode())
         except DeliveryError as error:
             delay = None if error.final else retry_delay(delivery.attempt, random.random())  # noqa: S311 - no secret
             async with self._database.connection() as connection:

@@ -27,10 +27,11 @@ from langgraph_serverless.execution.runner import GraphRunner
 from langgraph_serverless.persistence.queue import QueueRepository
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.courier import Courier
-from langgraph_serverless.services.jobs import Jobs, WorkReport
+from langgraph_serverless.services.jobs import Jobs
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.settling import SETTLE_RETRY, Settler
 from langgraph_serverless.services.taking import Taker
+from langgraph_serverless.services.work_report import WorkReport
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
@@ -117,6 +118,18 @@ class Worker:
         """Runs that are being executed."""
         return len(self._jobs)
 
+    @property
+    def metrics(self) -> str:
+        """What it has done so far, for Prometheus; may be asked on any thread."""
+        self._count_webhooks()
+        lines = self._report.prometheus(active=self.active, slots=self._settings.n_jobs_per_worker)
+        return "\n".join([*lines, ""])
+
+    def _count_webhooks(self) -> None:
+        if self._courier is not None:
+            sent = self._courier.sent
+            self._report.webhooks_delivered, self._report.webhooks_failed = sent.delivered, sent.failed + sent.dead
+
     async def work(
         self,
         *,
@@ -145,6 +158,7 @@ class Worker:
             if self._ears is not None:
                 await self._ears.aclose()
             await asyncio.to_thread(self._heartbeat.stop)
+        self._count_webhooks()
         return self._report
 
     # -- the loop ------------------------------------------------------------------------------------------------
@@ -225,6 +239,8 @@ class Worker:
         while True:
             try:
                 report = await self._sweeper.sweep()
+                self._report.leases_expired += report.requeued
+                self._report.given_up += report.buried
                 if report.requeued:
                     await self._bell.ring(report.requeued)
                 if self._courier is not None:

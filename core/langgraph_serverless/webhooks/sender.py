@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from langgraph_serverless import __version__
+from langgraph_serverless import __version__, tracing
 from langgraph_serverless.domain.webhooks import WebhookTarget, signature
 from langgraph_serverless.errors import DeliveryError, InvalidInputError
 from langgraph_serverless.webhooks.addresses import AddressBook
@@ -88,6 +88,8 @@ class WebhookSender:
         }
         if (signed := signature(self._secrets, message_id, now, body)) is not None:
             headers["webhook-signature"] = signed
+        if (place := tracing.current()) is not None:
+            headers |= place.headers
         if target.authorization is not None:
             headers["Authorization"] = target.authorization
         # one of each name: what the operator says replaces what is only a habit of ours

@@ -6,7 +6,7 @@ import logging
 import sys
 
 from langgraph_serverless.settings import Settings
-from langgraph_serverless.telemetry import JsonFormatter, TextFormatter, configure_logging
+from langgraph_serverless.telemetry import Context, JsonFormatter, TextFormatter, configure_logging
 
 
 def log_everything(settings: Settings) -> None:
@@ -14,5 +14,6 @@ def log_everything(settings: Settings) -> None:
     configure_logging(settings.log_level, json=settings.log_json)
     others = logging.StreamHandler(sys.stderr)
     others.setFormatter(JsonFormatter() if settings.log_json else TextFormatter())
+    others.addFilter(Context())
     logging.basicConfig(level=logging.INFO, handlers=[others])
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

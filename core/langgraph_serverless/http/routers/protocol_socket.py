@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 from fastapi import APIRouter
 from starlette.websockets import WebSocket
 
@@ -14,9 +12,6 @@ from langgraph_serverless.http.deps import get_caller
 from langgraph_serverless.http.protocol_socket import NO_THREAD_ID, ProtocolSocket
 
 router = APIRouter()
-
-#: As long as the header may be in a request.
-_LONGEST_REQUEST_ID = 256
 
 
 @router.websocket("/threads/{thread_id}/stream/events")
@@ -29,5 +24,4 @@ async def open_protocol_socket(socket: WebSocket, thread_id: str) -> None:
     except InvalidInputError as error:
         await socket.close(NO_THREAD_ID, error.detail)
         return
-    request_id = socket.headers.get("x-request-id", "")[:_LONGEST_REQUEST_ID] or str(uuid.uuid4())
-    await ProtocolSocket(socket, container, await get_caller(), known, request_id=request_id).serve()
+    await ProtocolSocket(socket, container, await get_caller(), known, request_id=socket.state.request_id).serve()

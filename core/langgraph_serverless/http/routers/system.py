@@ -32,7 +32,10 @@ async def get_info(container: Container) -> Response:
 async def get_metrics(request: Request, container: Container, format: str = "prometheus") -> Response:
     """Queue, leases, webhooks, crons, and the requests of this process, for Prometheus or as JSON."""
     numbers = await container.system.numbers()
-    requests = request.app.state.counter.requests
+    counter = request.app.state.counter
     if format == "json":
-        return json_response(wire.metrics_document(numbers, requests))
-    return PlainTextResponse(wire.metrics_text(numbers, requests), media_type="text/plain; version=0.0.4")
+        return json_response(wire.metrics_document(numbers, counter.requests))
+    # of whatever else this process is
+    others = "".join(tell() for tell in request.app.state.metrics)
+    text = wire.metrics_text(numbers, counter.requests, counter.seconds) + others
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

@@ -9,10 +9,12 @@ from starlette.responses import Response
 
 from langgraph_serverless.http.responses import json_response
 from langgraph_serverless.http.schemas.shared import JsonObject, ResponseModel
+from langgraph_serverless.numbers import Histogram, family, histograms
 from langgraph_serverless.services.system import Health as HealthReport
 from langgraph_serverless.services.system import Numbers
 
 Requests = Mapping[tuple[str, str, int], int]
+Seconds = Mapping[tuple[str, str], Histogram]
 
 
 class Health(ResponseModel):
@@ -83,12 +85,12 @@ def metrics_document(numbers: Numbers, requests: Requests) -> dict[str, Any]:
     }
 
 
-def metrics_text(numbers: Numbers, requests: Requests) -> str:
-    """The same in Prometheus's text format."""
-    return "\n".join([*_lines(numbers, requests), ""])
+def metrics_text(numbers: Numbers, requests: Requests, seconds: Seconds | None = None) -> str:
+    """The same in Prometheus's text format, with how long requests took."""
+    return "\n".join([*_lines(numbers, requests, seconds or {}), ""])
 
 
-def _lines(numbers: Numbers, requests: Requests) -> Iterator[str]:
+def _lines(numbers: Numbers, requests: Requests, seconds: Seconds) -> Iterator[str]:
     queue, moves, webhooks, crons = numbers.queue, numbers.moves, numbers.webhooks, numbers.crons
     gauges = (
         ("lg_api_num_pending_runs", "Runs that wait.", queue.pending),
@@ -116,14 +118,18 @@ def _lines(numbers: Numbers, requests: Requests) -> Iterator[str]:
         ("lg_api_crons_lag_max", "How late the latest of them is, in seconds.", crons.lag_seconds),
     )
     for name, about, value in gauges:
-        yield f"# HELP {name} {about}"
-        yield f"# TYPE {name} gauge"
-        yield f"{name} {value or 0}"
-    yield "# HELP lg_api_http_requests_total Requests that this process has answered."
-    yield "# TYPE lg_api_http_requests_total counter"
-    for (method, path, status), count in sorted(requests.items()):
-        yield f'lg_api_http_requests_total{{method="{_escaped(method)}",path="{_escaped(path)}",status="{status}"}} {count}'
-
-
-def _escaped(label: str) -> str:
-    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        yield from family(name, "gauge", about, [({}, value or 0)])
+    yield from family(
+        "lg_api_http_requests_total",
+        "counter",
+        "Requests that this process has answered.",
+        (
+            ({"method": method, "path": path, "status": status}, count)
+            for (method, path, status), count in sorted(requests.items())
+        ),
+    )
+    yield from histograms(
+        "lg_api_http_request_duration_seconds",
+        "How long they took; of streams, how long they were open.",
+        (({"method": method, "path": path}, each) for (method, path), each in sorted(seconds.items())),
+    )
