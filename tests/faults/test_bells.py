@@ -73,6 +73,9 @@ class NoisyBell:
     async def ring(self, count: int = 1, *, again: bool = False, invoke: bool = True) -> None:
         self._noise.deliver(lambda: self._bell.ring(count, again=again, invoke=invoke))
 
+    async def stir(self) -> None:
+        await self._bell.stir()
+
     async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:
         everything = [*run_ids, *self.runs, uuid.uuid4()]
         self._noise.deliver(lambda: self._bell.cancel(everything))

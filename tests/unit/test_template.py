@@ -210,12 +210,16 @@ def test_who_asks_the_state_function_knows_it_and_nobody_else(variables: dict[st
 
 
 def test_who_has_no_use_for_redis_does_not_get_it(variables: dict[str, dict[str, Any]]) -> None:
-    assert {name for name, given in variables.items() if "REDIS_URI" not in given} == {"crons", "store", "migrate"}
+    assert {name for name, given in variables.items() if "REDIS_URI" not in given} == {"store", "migrate"}
+    for name in ("REDIS_URI", "REDIS_URI_SECRET"):  # only where the scheduler is to be woken for a new cron
+        condition, _, without = variables["crons"][name]["Fn::If"]
+        assert (condition, without) == ("Naps", {"Ref": "AWS::NoValue"})
 
 
 def test_the_worker_is_not_retried_by_lambda(functions: dict[str, dict[str, Any]]) -> None:
     invocation = functions["worker"]["EventInvokeConfig"]
     assert invocation["MaximumRetryAttempts"] == 0
+    assert invocation["MaximumEventAgeInSeconds"] == 60
     assert invocation["DestinationConfig"]["OnFailure"]["Type"] == "SQS"
     assert functions["worker"]["Timeout"] == 900
 

@@ -274,6 +274,7 @@ class ApiContainer:
             self.database,
             self.catalog,
             self.webhook_addresses,
+            bell=self.bell if self.redis is not None else None,
             least_interval=self.settings.cron_least_interval,
             most=self.settings.max_crons,
         )

@@ -11,6 +11,7 @@ from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.domain.priorities import AskHandler
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.queue.nap import Nap
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.scheduler import SchedulerService, TickReport
 from langgraph_serverless.services.system import Numbers
@@ -53,7 +54,15 @@ class SchedulerContainer(ApiContainer):
             self.webhooks,
             priorities=self.priorities,
             item_sweep_interval=interval,
+            nap=self._nap,
         )
+
+    @property
+    def _nap(self) -> Nap | None:
+        longest = self.settings.scheduler_nap
+        if not longest or self.redis is None:
+            return None
+        return Nap(self.redis, self.settings.redis_key_prefix, longest=longest)
 
 
 async def tick(settings: Settings) -> TickReport:
@@ -66,6 +75,8 @@ async def tick_and_measure(settings: Settings) -> tuple[TickReport, Numbers | No
     container = SchedulerContainer(settings)
     try:
         report = await container.scheduler.tick()
+        if report.napped:
+            return report, None
         try:
             return report, await container.system.numbers()
         except UnavailableError as error:

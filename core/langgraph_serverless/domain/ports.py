@@ -116,6 +116,9 @@ class Bell(Protocol):
             invoke: false if only workers that are there are to hear it, as of a run that cannot begin yet.
         """
 
+    async def stir(self) -> None:
+        """Something is to be done that no worker is needed for: the scheduler is not to sleep over it. Never raises."""
+
     async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:
         """Tell the workers that cancels of these runs have been recorded. Never raises."""
 

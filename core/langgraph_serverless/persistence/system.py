@@ -17,6 +17,7 @@ MEASURE_QUEUE = _SQL["measure_queue"]
 MEASURE_MOVES = _SQL["measure_moves"]
 MEASURE_WEBHOOKS = _SQL["measure_webhooks"]
 MEASURE_CRONS = _SQL["measure_crons"]
+SECONDS_UNTIL_WORK = _SQL["seconds_until_work"]
 
 
 class SystemRepository:
@@ -33,6 +34,11 @@ class SystemRepository:
 
     async def measure_crons(self, connection: Connection) -> DictRow:
         return await _only(connection, MEASURE_CRONS)
+
+    async def seconds_until_work(self, connection: Connection) -> float | None:
+        """When the scheduler is needed next; None if nothing says so."""
+        seconds: float | None = (await _only(connection, SECONDS_UNTIL_WORK))["seconds"]
+        return seconds
 
 
 async def _only(connection: Connection, sql: LiteralString, parameters: Mapping[str, Any] | None = None) -> DictRow:

@@ -56,3 +56,12 @@ WHERE delivered_at IS NULL AND dead_at IS NULL
 SELECT count(*) AS overdue, EXTRACT(EPOCH FROM now() - min(next_run_date))::float8 AS lag_seconds
 FROM lgs.cron
 WHERE enabled AND next_run_date <= now()
+
+-- name: seconds_until_work
+-- When the scheduler is needed next, in seconds: less than one for at once, null for nobody knows. What is to be swept can wait.
+SELECT EXTRACT(EPOCH FROM LEAST(
+    (SELECT min(available_at) FROM lgs.run WHERE status = 'pending'),
+    (SELECT now() FROM lgs.run WHERE status = 'running' LIMIT 1),
+    (SELECT min(next_run_date) FROM lgs.cron WHERE enabled AND next_run_date IS NOT NULL),
+    (SELECT min(available_at) FROM lgs.outbox WHERE delivered_at IS NULL AND dead_at IS NULL)
+) - now())::float8 AS seconds

@@ -97,6 +97,10 @@ class RedisBell:
         return [ticket.decode() for ticket in answer] if answer is not None else None
 
     async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:
+    async def stir(self) -> None:
+        if (redis := self._redis) is not None:
+            await self._soon(lambda: redis.delete(self._keys[-1]))
+
         if (redis := self._redis) is None or not run_ids:
             return
         # if nobody hears it, the next heartbeat reads the cancel from the run's row

@@ -23,7 +23,7 @@ from langgraph_serverless.domain.crons import (
 )
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.paging import Page
-from langgraph_serverless.domain.ports import WebhookPolicy
+from langgraph_serverless.domain.ports import Bell, WebhookPolicy
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.run_kwargs import check_request
 from langgraph_serverless.errors import BadRequestError, InvalidInputError, NotFoundError
@@ -45,6 +45,7 @@ class CronService:
         catalog: GraphCatalog,
         webhooks: WebhookPolicy | None = None,
         *,
+        bell: Bell | None = None,
         least_interval: int = 0,
         most: int = 0,
     ) -> None:
@@ -55,6 +56,7 @@ class CronService:
         #: Crons of one tenant; 0 is no limit.
         self._most = most
         self._webhooks = webhooks
+        self._bell = bell
         self._crons = CronRepository()
 
     async def create(
@@ -107,7 +109,12 @@ class CronService:
             if stored is None:
                 raise NotFoundError(f"Thread with ID '{thread_id}' not found. Create the thread before its cron.")
             await keep(connection, caller, once, stored)
+        await self._stir()
         return stored
+
+    async def _stir(self) -> None:
+        if self._bell is not None:
+            await self._bell.stir()
 
     async def _check_webhook(self, payload: Mapping[str, Any]) -> None:
         if self._webhooks is not None and (url := payload.get("webhook")) is not None:
@@ -144,7 +151,11 @@ class CronService:
             check_schedule(changed.schedule, changed.timezone, least_interval=least)
             now = await self._crons.now(connection)
             check_request(run_request(changed, now))
-            return await self._crons.update(connection, replace(changed, next_run_date=_next_date(cron, changed, now)))
+            stored = await self._crons.update(
+                connection, replace(changed, next_run_date=_next_date(cron, changed, now))
+            )
+        await self._stir()
+        return stored
 
     async def delete(self, caller: Principal, cron_id: uuid.UUID) -> None:
         """Raises: NotFoundError."""

@@ -385,3 +385,5 @@ class RunService:
         if ended and more:
             # the next run of the thread may be free to start, unless one runs that has a worker
             await self._bell.ring(invoke=not running)
+        elif ended:
+            await self._bell.stir()  # for its webhook

@@ -12,9 +12,9 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from langgraph_serverless import tracing
 from langgraph_serverless.domain.crons import next_run_date, run_request
@@ -25,6 +25,7 @@ from langgraph_serverless.persistence import sweeps
 from langgraph_serverless.persistence.crons import CronRepository, DueCron
 from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.store import StoreRepository
+from langgraph_serverless.persistence.system import SystemRepository
 from langgraph_serverless.services.priorities import Place, PriorityService
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.runs import CreatedRun, RunService
@@ -32,6 +33,15 @@ from langgraph_serverless.services.webhooks import WebhookService
 from langgraph_serverless.telemetry import logger
 
 T = TypeVar("T")
+
+
+class Nap(Protocol):
+    """See ``queue.nap``."""
+
+    async def goes_on(self) -> bool: ...
+
+    async def begin(self, seconds: float | None) -> bool: ...
+
 
 #: Crons that one tick looks at; the next tick goes on.
 MOST_CRONS = 1000
@@ -82,6 +92,14 @@ class TickReport:
     bells_rung: int
     #: Parts of the tick that failed as a whole.
     failures: int
+    #: The database was not asked, as an earlier tick had found that nothing was to be done yet.
+    napped: bool = False
+
+    @classmethod
+    def of_a_nap(cls) -> TickReport:
+        """Nothing was done."""
+        numbers: dict[str, Any] = {field.name: 0 for field in fields(cls)}
+        return cls(**{**numbers, "napped": True})
 
     @property
     def rows_swept(self) -> int:
@@ -111,6 +129,7 @@ class SchedulerService:
         *,
         priorities: PriorityService | None = None,
         item_sweep_interval: float | None = None,
+        nap: Nap | None = None,
     ) -> None:
         self._database = database
         self._runs = runs
@@ -118,8 +137,10 @@ class SchedulerService:
         self._bell = bell
         self._webhooks = webhooks
         self._priorities = priorities
+        self._nap = nap
         self._crons = CronRepository()
         self._items = StoreRepository()
+        self._system = SystemRepository()
         #: minutes; None: at every tick
         self._item_sweep_interval = item_sweep_interval
 
@@ -129,6 +150,8 @@ class SchedulerService:
         Raises:
             UnavailableError: if the database is out of reach.
         """
+        if self._nap is not None and await self._nap.goes_on():
+            return TickReport.of_a_nap()
         began = time.monotonic()
         until = began + SWEEPS_UNTIL
         # first, as it takes no time, and a run that has lost its worker stands still
@@ -161,7 +184,15 @@ class SchedulerService:
         )
         if did := {name: value for name, value in asdict(report).items() if value}:
             logger.info("tick", extra={"action": "tick", **did})
+        if self._nap is not None and not report.failures:
+            await self._part("nap", self._begin_nap)
         return report
+
+    async def _begin_nap(self) -> bool:
+        assert self._nap is not None
+        async with self._database.connection() as connection:
+            seconds = await self._system.seconds_until_work(connection)
+        return await self._nap.begin(seconds)
 
     async def _part(self, name: str, work: Callable[[], Awaitable[T]]) -> T | None:
         try:
