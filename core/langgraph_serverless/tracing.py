@@ -19,8 +19,9 @@ from typing import Any, Protocol
 from langgraph_serverless.domain.trace_context import TraceContext
 from langgraph_serverless.telemetry import logger
 
-#: How long the end of an invocation, or of a process, may wait for the exporter (seconds).
+#: How long the end of an invocation, and that of a process, may wait for the exporter (seconds).
 FLUSH_SECONDS = 0.5
+LAST_FLUSH_SECONDS = 3.0
 
 #: Texts, numbers and flags by name.
 Attributes = Mapping[str, Any]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import FastAPI
 
+from langgraph_serverless import tracing
 from langgraph_serverless.cli.server.worker_thread import WorkerThread
 from langgraph_serverless.containers.api import read_manifest
 from langgraph_serverless.containers.graphs import load_registry
@@ -39,6 +41,7 @@ class ServerApplication:
         Raises:
             ProjectError: it cannot be loaded.
         """
+        tracing.start("server", os.environ)
         registry, manifest = load_project(settings)
         self._settings = settings
         self._container = StateContainer(settings, registry=registry, manifest=manifest)
@@ -53,6 +56,8 @@ class ServerApplication:
             sys.setswitchinterval(SWITCH_INTERVAL)
             self._worker = WorkerThread(settings, registry, manifest)
         self.app: FastAPI = create_app(self._container, lifespan=self._lifespan)
+        if self._worker is not None:
+            self.app.state.metrics.append(self._worker.metrics)
 
     @property
     def crashed(self) -> bool:
@@ -89,6 +94,7 @@ class ServerApplication:
             if self._scheduler is not None:
                 await self._scheduler.aclose()
             await self._container.aclose()
+            await asyncio.to_thread(tracing.flush, tracing.LAST_FLUSH_SECONDS)
 
 
 def load_project(settings: Settings) -> tuple[GraphRegistry, Manifest]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,13 +35,19 @@ class StatusServer:
             manifest=manifest,
         )
         app = create_app(self._container, resources=("system",), lifespan=self._lifespan)
+        self._metrics: list[Callable[[], str]] = app.state.metrics
         self._listener = listener
         self._started = threading.Event()
         config = server_config(app, settings, connection_grace=1)
         self._server = Server(config, self._started.set)
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 
-    def start(self) -> None:
+    def start(self, metrics: Callable[[], str]) -> None:
+        """
+        Args:
+            metrics: asked for what the worker has done, on this server's thread.
+        """
+        self._metrics.append(metrics)
         self._thread.start()
         self._started.wait(_PATIENCE)
 

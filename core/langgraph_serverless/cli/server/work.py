@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from langgraph_serverless import tracing
 from langgraph_serverless.cli.server.application import load_project
 from langgraph_serverless.cli.server.readiness import check_databases
 from langgraph_serverless.cli.server.signals import end_now, leave_nodes_behind
@@ -39,6 +40,7 @@ def work_here(settings: Settings, listener: socket.socket | None, *, with_migrat
         SystemExit: with 1, if the worker has failed.
     """
     check_databases(settings, os.environ, with_migrations=with_migrations)
+    tracing.start("worker", os.environ)
     registry, manifest = load_project(settings)
     container = WorkerContainer(settings, registry=registry, manifest=manifest)
     # made now, as their errors are for whoever starts the worker
@@ -57,7 +59,7 @@ async def _work(container: WorkerContainer, status: StatusServer | None) -> bool
     worker = container.worker()
     _listen_to_signals(worker, status)
     if status is not None:
-        status.start()
+        status.start(lambda: worker.metrics)
     logger.info("working", extra={"action": "working", "worker": worker.worker_id})
     try:
         report = await worker.work()
@@ -70,6 +72,7 @@ async def _work(container: WorkerContainer, status: StatusServer | None) -> bool
         return False
     finally:
         await container.aclose()
+        await asyncio.to_thread(tracing.flush, tracing.LAST_FLUSH_SECONDS)
         if status is not None:
             await asyncio.to_thread(status.stop)
         # a synchronous node that still blocks must not hold up the end of the process

@@ -45,6 +45,10 @@ class WorkerThread:
         """Runs that are being executed."""
         return self._worker.active if self._worker is not None else 0
 
+    def metrics(self) -> str:
+        """What it has done, for Prometheus; nothing before it has started."""
+        return self._worker.metrics if self._worker is not None else ""
+
     def start(self) -> None:
         self._thread.start()
         self._ready.wait(PATIENCE)
