@@ -68,7 +68,7 @@ ADDRESSES = (
         secret="RedisUriSecret",  # noqa: S106 - a parameter's name
         made="Cache",
         option="--redis-uri",
-        schemes=("redis://", "rediss://"),
+        schemes=("redis://", "rediss://", "unix://"),
     ),
 )
 
@@ -215,6 +215,7 @@ def _addresses(declared: Declared, values: Mapping[str, str]) -> Iterator[tuple[
 def _see_to_secrets(
     account: Account, declared: Declared, values: Mapping[str, str], wanted: Mapping[str, bool]
 ) -> None:
+    made = {}
     for address, name in _addresses(declared, values):
         there = account.has_secret(name)
         if there:
@@ -222,8 +223,7 @@ def _see_to_secrets(
                 f"      the secret {name} is there" + (", and is left as it is" if wanted[address.option] else "")
             )
         elif wanted[address.option]:
-            account.create_secret(name, _ask(address))
-            click.echo(f"      the secret {name} is made")
+            made[name] = _ask(address)
         elif there is None:
             click.echo(f"      whether there is a secret {name} may not be asked with these credentials; going on")
         else:
@@ -232,6 +232,9 @@ def _see_to_secrets(
                 f" makes it from {address.variable} or asks for the address; or have the stack make one of its own"
                 f" (--parameter {address.made}=..., see docs/guides/running-on-lambda.md)."
             )
+    for name, value in made.items():  # all of them or none
+        account.create_secret(name, value)
+        click.echo(f"      the secret {name} is made")
 
 
 def _ask(address: _Address) -> str:
@@ -255,7 +258,7 @@ def _deploy(command: list[str], account: Account, stack: str, output: Path, *, o
         return
     reasons = account.failures(stack, before)
     if not reasons:
-        raise DeploymentError(f"sam deploy failed (exit code {outcome.code}).\n{outcome.tail}".rstrip())
+        raise DeploymentError(f"sam deploy failed (exit code {outcome.code}).\n{outcome.words}".rstrip())
     more = f"\n... and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
     where = "" if openly else f"\nAll that the SAM CLI said is in {log}."
     raise DeploymentError(

@@ -34,8 +34,11 @@ class Outcome:
         return any("No changes to deploy" in line for line in self.lines)
 
     @property
-    def tail(self) -> str:
-        return "\n".join(line for line in self.lines[-TAIL:] if line.strip())
+    def words(self) -> str:
+        """What it said of its failure, or else last."""
+        lines = [line for line in self.lines if line.strip()]
+        errors = [number for number, line in enumerate(lines) if line.startswith("Error:")]
+        return "\n".join(lines[errors[-1] :] if errors else lines[-TAIL:])
 
 
 def find_sam() -> str:
