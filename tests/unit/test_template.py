@@ -8,42 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from templates import ROOT, load, load_root
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.function_secrets import SECRET_SETTINGS
 from langgraph_serverless.http.app import RESOURCES, create_app
 from langgraph_serverless.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 HANDLER = re.compile(r"langgraph_serverless_functions\.(\w+)\.handler\.handler")
 ANY = "x-amazon-apigateway-any-method"
 
 
-class TemplateLoader(yaml.SafeLoader):
-    """YAML with CloudFormation's short tags: ``!Ref x`` becomes ``{"Ref": "x"}``, ``!Sub x`` ``{"Fn::Sub": "x"}``."""
-
-
-def _tag(loader: TemplateLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
-    if isinstance(node, yaml.ScalarNode):
-        return {name: loader.construct_scalar(node)}
-    if isinstance(node, yaml.SequenceNode):
-        return {name: loader.construct_sequence(node, deep=True)}
-    return {name: loader.construct_mapping(node, deep=True)}
-
-
-TemplateLoader.add_multi_constructor("!", _tag)
-
-
-def load(path: Path) -> dict[str, Any]:
-    template: dict[str, Any] = yaml.load(path.read_text(), TemplateLoader)
-    return template
-
-
 @pytest.fixture(scope="module")
 def root() -> dict[str, Any]:
-    return load(ROOT / "template.yaml")
+    return load_root()
 
 
 @pytest.fixture(scope="module")
