@@ -189,7 +189,7 @@ def test_nobody_may_do_more_than_needed_and_everybody_enough(templates: Template
 
 def test_every_call_of_the_code_to_aws_is_one_of_those_that_roles_are_written_for() -> None:
     """A new one needs a permission, a variable that stands for it, and an endpoint in ``infra/network.yaml``."""
-    call = re.compile(r"""client\(\s*["'](\w+)["']|(\w+Provider)\(""")
+    call = re.compile(r"""client\(\s*["'](\w+)["']|((?:Secrets|SSM|AppConfig|DynamoDB)Provider)\(""")
     found = {
         (str(path.relative_to(ROOT)), match[1] or match[2])
         for folder in ("core/langgraph_serverless", "functions")
