@@ -15,7 +15,7 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from langgraph_serverless.planning.workload import Deployment, Workload
@@ -92,9 +92,10 @@ class _Hour:
         self.peak = 0
         self.waits: list[float] = []
 
-    def play(self, arrivals: Sequence[float], run_seconds: float, end: float) -> None:
-        for at in arrivals:
-            run = _Run(self._rng.gammavariate(SHAPE, run_seconds / SHAPE), at, at >= self._warm_up)
+    def play(self, runs: Iterable[tuple[float, float]], end: float) -> None:
+        """Runs that arrive at a time and take a time (seconds), until ``end``."""
+        for at, seconds in runs:
+            run = _Run(seconds, at, at >= self._warm_up)
             self._at(at, lambda now, run=run: self._arrive(run, now))  # type: ignore[misc]
         while self._events and self._events[0][0] < end:
             now, _, happen = heapq.heappop(self._events)
@@ -225,11 +226,7 @@ def play_day(workload: Workload, deployment: Deployment, *, seed: int = 1) -> Wo
         warm_up = min(3 * workload.run_seconds, 1800.0) + deployment.idle_grace_seconds + 5
         window = min(3600.0, max(MOST_RUNS / rate, LEAST_SECONDS))
         hour = _Hour(rng, deployment, warm_up, most_workers)
-        arrivals, at = [], rng.expovariate(rate)
-        while at < warm_up + window:
-            arrivals.append(at)
-            at += rng.expovariate(rate)
-        hour.play(arrivals, workload.run_seconds, warm_up + window)
+        hour.play(_arrivals(rng, rate, workload.run_seconds, warm_up + window), warm_up + window)
         factor = 3600 / window * sum(1 / part for part in parts)
         total.invocations += hour.counts.invocations * factor
         total.cold_starts += hour.counts.cold_starts * factor
@@ -237,17 +234,35 @@ def play_day(workload: Workload, deployment: Deployment, *, seed: int = 1) -> Wo
         total.hand_offs += hour.counts.hand_offs * factor
         peak = max(peak, hour.peak / min(parts))
         waits += [(wait, factor) for wait in hour.waits]
+    return _day(total, peak, waits)
+
+
+def _day(counts: _Counts, peak: float, waits: list[tuple[float, float]]) -> WorkerDay:
     waits.sort()
     return WorkerDay(
-        invocations=total.invocations,
-        cold_starts=total.cold_starts,
-        seconds=total.seconds,
-        hand_offs=total.hand_offs,
+        invocations=counts.invocations,
+        cold_starts=counts.cold_starts,
+        seconds=counts.seconds,
+        hand_offs=counts.hand_offs,
         peak_workers=round(peak),
         wait_p50=_weighted(waits, 0.50),
         wait_p95=_weighted(waits, 0.95),
         wait_p99=_weighted(waits, 0.99),
     )
+
+
+def play_runs(runs: Sequence[tuple[float, float]], deployment: Deployment, *, until: float) -> WorkerDay:
+    """What these runs come to, which arrive at a time and take a time (seconds), with nobody there before them."""
+    hour = _Hour(random.Random(0), deployment, 0.0, deployment.worker_concurrency or math.inf)  # noqa: S311 - unused
+    hour.play(runs, until)
+    return _day(hour.counts, hour.peak, [(wait, 1.0) for wait in hour.waits])
+
+
+def _arrivals(rng: random.Random, rate: float, seconds: float, until: float) -> Iterator[tuple[float, float]]:
+    at = rng.expovariate(rate)
+    while at < until:
+        yield at, rng.gammavariate(SHAPE, seconds / SHAPE)
+        at += rng.expovariate(rate)
 
 
 def _kinds_of_hours(workload: Workload, deployment: Deployment) -> dict[tuple[float, float], list[float]]:
