@@ -368,6 +368,13 @@ class Settings:
         20,
         "Most worker functions that are invoked at once; those ring for the runs that are left.",
     )
+    worker_start: float = _setting(
+        "WORKER_START_SECS",
+        _seconds(0.1),
+        15.0,
+        "How long an invoked worker function may take to begin: a cold start with everything that the project imports. A longer one "
+        "costs another invocation; a lost invocation costs its runs that long.",
+    )
     worker_concurrency: int = _setting(
         "WORKER_CONCURRENCY",
         _whole(0),

@@ -27,7 +27,6 @@ from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, Durability, RunRequest
-from langgraph_serverless.queue import slots
 from langgraph_serverless.queue.bell import RedisBell
 from langgraph_serverless.queue.worker_function import WorkerFunction
 
@@ -188,9 +187,8 @@ async def test_bells_that_invoke_a_function(
     figures: Figures,
 ) -> None:
     """Invocations are lost and doubled; the scheduler's tick, here every half second, is what finds the rest."""
-    monkeypatch.setattr(slots, "STARTING", 300)
     noise = Noise(random.Random(seed))
-    container = await worker_on(PROJECT, worker_function_name="worker", n_jobs_per_worker=5)
+    container = await worker_on(PROJECT, worker_function_name="worker", n_jobs_per_worker=5, worker_start=0.3)
     loop = asyncio.get_running_loop()
     reports: list[Any] = []
     over = time.monotonic() + PATIENCE * 10

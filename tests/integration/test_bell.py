@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.manifest import Manifest
-from langgraph_serverless.queue import slots, worker_function
+from langgraph_serverless.queue import worker_function
 from langgraph_serverless.queue.bell import MOST_TOKENS, BellListener, RedisBell
 from langgraph_serverless.queue.slots import SlotBoard
 from langgraph_serverless.queue.worker_function import WorkerFunction
@@ -80,7 +80,7 @@ class Lambda:
 
 def ringing(redis: Redis | None, prefix: str, **options: Any) -> tuple[RedisBell, Lambda]:
     """A bell that invokes, and what it invokes."""
-    bell = RedisBell(redis, prefix, WorkerFunction("worker", **options))
+    bell = RedisBell(redis, prefix, WorkerFunction("worker", **{"start": 60.0, **options}))
     return bell, Lambda(bell)
 
 
@@ -244,13 +244,6 @@ async def test_a_function_is_invoked_only_if_no_worker_has_a_slot(redis: Redis, 
     assert json.loads(call["Payload"])["reason"] == "bell"
 
 
-@pytest.fixture
-def slow_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is invoked may take as long as it likes."""
-    monkeypatch.setattr(slots, "STARTING", 60_000)
-
-
-@pytest.mark.usefixtures("slow_starts")
 async def test_functions_are_invoked_for_as_many_runs_as_they_take(redis: Redis, prefix: str) -> None:
     bell, client = ringing(redis, prefix, jobs=10)
     for _ in range(25):
@@ -268,7 +261,6 @@ async def test_functions_are_invoked_for_as_many_runs_as_they_take(redis: Redis,
     assert len(set(client.tickets)) == 14
 
 
-@pytest.mark.usefixtures("slow_starts")
 async def test_a_ring_counts_the_slots_that_are_free(redis: Redis, prefix: str) -> None:
     bell, client = ringing(redis, prefix, jobs=10)
     board = SlotBoard(redis, prefix)
@@ -288,7 +280,6 @@ async def test_a_ring_counts_the_slots_that_are_free(redis: Redis, prefix: str) 
     assert len(client.calls) == 4
 
 
-@pytest.mark.usefixtures("slow_starts")
 async def test_one_ring_invokes_no_more_than_it_may(redis: Redis, away: Redis, prefix: str) -> None:
     for each in (redis, away, None):
         bell, client = ringing(each, prefix, jobs=10, most=3)
@@ -296,7 +287,6 @@ async def test_one_ring_invokes_no_more_than_it_may(redis: Redis, away: Redis, p
         assert len(client.calls) == 3
 
 
-@pytest.mark.usefixtures("slow_starts")
 async def test_no_more_workers_are_invoked_than_there_may_be(redis: Redis, away: Redis, prefix: str) -> None:
     """Lambda would keep the others back, and let them start when nothing is left to do."""
     bell, client = ringing(redis, prefix, jobs=10, limit=5)
@@ -319,7 +309,6 @@ async def test_no_more_workers_are_invoked_than_there_may_be(redis: Redis, away:
         assert len(client.calls) == 5
 
 
-@pytest.mark.usefixtures("slow_starts")
 async def test_who_is_on_the_way_takes_whatever_waits(redis: Redis, prefix: str) -> None:
     bell, client = ringing(redis, prefix, jobs=10)
     await bell.ring(10)
@@ -331,16 +320,14 @@ async def test_who_is_on_the_way_takes_whatever_waits(redis: Redis, prefix: str)
     assert len(client.calls) == 3, "the third one has room for nine more"
 
 
-async def test_functions_that_do_not_come_are_invoked_one_at_a_time(
-    redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_functions_that_do_not_come_are_invoked_one_at_a_time(redis: Redis, prefix: str) -> None:
     """As while Lambda keeps them back, or the project cannot be imported."""
-    monkeypatch.setattr(slots, "STARTING", 30)
-    bell, client = ringing(redis, prefix, jobs=1)
+    bell, client = ringing(redis, prefix, jobs=1, start=0.03)
+    assert bell.function is not None
     await bell.ring(4)
     assert len(client.calls) == 4
     await asyncio.sleep(0.1)
-    monkeypatch.setattr(slots, "STARTING", 60_000)
+    bell.function.start = 60.0
     for _ in range(3):
         await bell.ring(4, again=True)
     assert len(client.calls) == 5
@@ -357,7 +344,6 @@ async def test_a_ticket_whose_worker_leaves_without_a_word_more_is_gone(redis: R
     assert len(client.calls) == 2
 
 
-@pytest.mark.usefixtures("slow_starts")
 async def test_an_answer_that_was_lost_is_given_again(redis: Redis, prefix: str) -> None:
     """Redis's client sends a script once more whose answer did not come."""
     bell, client = ringing(redis, prefix, jobs=10)
@@ -381,7 +367,6 @@ async def test_runs_that_cannot_begin_invoke_nobody(redis: Redis, prefix: str, l
     assert await listener.wait(1)
 
 
-@pytest.mark.usefixtures("slow_starts")
 async def test_without_redis_a_process_invokes_for_the_runs_it_rings_for(away: Redis, prefix: str) -> None:
     for redis in (None, away):
         bell, client = ringing(redis, prefix, jobs=10)

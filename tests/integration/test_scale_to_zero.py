@@ -25,7 +25,6 @@ from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.worker import WorkerContainer, consume
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, RunRequest
-from langgraph_serverless.queue import slots
 from langgraph_serverless.queue.slots import SlotBoard
 from langgraph_serverless.queue.worker_function import WorkerFunction
 from langgraph_serverless.services.worker import WorkReport
@@ -52,14 +51,13 @@ class Nobody:
 def nobody(monkeypatch: pytest.MonkeyPatch) -> Nobody:
     made = Nobody()
     monkeypatch.setattr(WorkerFunction, "client", made)
-    monkeypatch.setattr(slots, "STARTING", 600_000)
     return made
 
 
 @pytest.fixture
 async def api(worker_on: MakeContainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WorkerContainer:
     monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
-    return await worker_on(PROJECT, worker_function_name="worker", n_jobs_per_worker=JOBS)
+    return await worker_on(PROJECT, worker_function_name="worker", n_jobs_per_worker=JOBS, worker_start=600.0)
 
 
 @pytest.fixture
@@ -78,7 +76,7 @@ async def several_apis(api: WorkerContainer, worker_on: MakeContainer, count: in
     return [api, *others]
 
 
-SHARED = ("redis_key_prefix", "worker_function_name", "n_jobs_per_worker", "worker_concurrency")
+SHARED = ("redis_key_prefix", "worker_function_name", "n_jobs_per_worker", "worker_concurrency", "worker_start")
 
 
 @pytest.mark.usefixtures("clean_database")
@@ -201,7 +199,7 @@ async def become(what: Any, why: str, *, patience: float = PATIENCE) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["limit known", "limit unknown"])
-@sizes(timeout=900, runs=(120, 1000), limit=(4, 20))
+@sizes(timeout=900, runs=(80, 1000), limit=(3, 20))
 async def test_a_burst_raises_workers_to_the_limit_and_back_to_zero(
     size: SimpleNamespace,
     known: bool,
@@ -226,7 +224,7 @@ async def test_a_burst_raises_workers_to_the_limit_and_back_to_zero(
     )
     apis = await several_apis(api, worker_on, 3)
     scheduler = SchedulerContainer(api.settings, manifest=api.catalog.manifest)
-    lambda_ = sites(api, cold_start=0.3, idle_grace=grace, concurrency=size.limit, retry=(0.2, 1.0))
+    lambda_ = sites(api, cold_start=0.3, idle_grace=grace, concurrency=size.limit, retry=(0.1, 0.4))
 
     began = time.monotonic()
     threads = [(await api.threads.create(ANONYMOUS)).thread_id for _ in range(4)]

@@ -93,6 +93,7 @@ class ApiContainer:
                 jobs=settings.n_jobs_per_worker,
                 most=settings.worker_invocations,
                 limit=settings.worker_concurrency,
+                start=settings.worker_start,
                 build=self.catalog.manifest.short_hash,
             )
         return RedisBell(self.redis, settings.redis_key_prefix, function)

@@ -21,7 +21,6 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-from langgraph_serverless.queue import slots
 from langgraph_serverless.queue.outage import Outage
 
 #: Seconds. boto3's own are a minute each, and it tries five times: a VPC without a way to Lambda would take every request along.
@@ -41,14 +40,18 @@ class WorkerFunction:
         jobs: how many runs one invocation will take.
         most: invocations for one ring; the workers that come ring for what is left.
         limit: of workers at once; 0 if nobody knows one.
+        start: how long an invocation may take until it hands its ticket in (seconds).
         build: which build the caller is of, so that a worker of another one can say so (``function_build``).
     """
 
-    def __init__(self, name: str, *, jobs: int = 10, most: int = 20, limit: int = 0, build: str = "") -> None:
+    def __init__(
+        self, name: str, *, jobs: int = 10, most: int = 20, limit: int = 0, start: float = 15.0, build: str = ""
+    ) -> None:
         self.name = name
         self._told = {"reason": "bell", **({"build": build} if build else {})}
         self.jobs = jobs
         self.limit = limit
+        self.start = start
         self.most = min(most, limit) if limit else most
         self._asked_until = 0.0
         self._asked = 0
@@ -66,7 +69,7 @@ class WorkerFunction:
         self._promised = max(0, given - runs)
         tickets = [f"+{uuid.uuid4().hex[:12]}" for _ in range(min(math.ceil(rest / self.jobs), self.most))]
         if tickets:
-            self._asked_until = now + slots.STARTING / 1000
+            self._asked_until = now + self.start
             self._asked += len(tickets)
             self._promised += max(0, len(tickets) * self.jobs - rest)
         return tickets
