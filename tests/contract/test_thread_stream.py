@@ -127,9 +127,8 @@ def all_of(run_id: str, *values: Any) -> list[tuple[str, Any]]:
 async def flush(worker: Worker) -> None:
     """What FLUSHALL does to this deployment."""
     prefix = worker._settings.redis_key_prefix
-    keys = [key async for key in worker.redis.scan_iter(match=f"{prefix}:*")]
-    if keys:
-        await worker.redis.delete(*keys)
+    for key in [key async for key in worker.redis.scan_iter(match=f"{prefix}:*")]:
+        await worker.redis.delete(key)  # one by one, as in a cluster
 
 
 # -- what is on it

@@ -44,9 +44,8 @@ async def stored(redis: Redis, of: Lease) -> list[int | str]:
 async def redis(redis_uri: str) -> AsyncIterator[Redis]:
     client = Redis.from_url(redis_uri)
     yield client
-    keys = [name async for name in client.scan_iter(f"{PREFIX}:*")]
-    if keys:
-        await client.delete(*keys)
+    for name in [name async for name in client.scan_iter(f"{PREFIX}:*")]:
+        await client.delete(name)  # one by one, as in a cluster
     await client.aclose()
 
 

@@ -41,14 +41,13 @@ class OwnValkey:
 Start = Callable[..., OwnValkey]
 
 
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Start]:
-    """Starts servers, and ends them with the test."""
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts servers, and ends them with the module's last test: a cluster takes two seconds until it answers."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*options: str, cluster: bool = False, password: str = "") -> OwnValkey:
-        folder = tmp_path / f"valkey{len(running)}"
-        folder.mkdir()
+        folder = tmp_path_factory.mktemp("valkey")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             server = OwnValkey(free.getsockname()[1], password)

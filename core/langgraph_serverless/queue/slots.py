@@ -20,7 +20,11 @@ from redis.exceptions import RedisError
 
 from langgraph_serverless.event_loop import within
 from langgraph_serverless.queue.outage import Outage
+from langgraph_serverless.redis_scripts import Script
 
+#: How long an invoked function may take until it hands its ticket in (milliseconds): a cold start with everything that the project
+#: imports. A longer one costs one more invocation, a lost invocation that long.
+STARTING = 15_000
 #: How long a function that did not come is remembered, if nobody else comes (milliseconds).
 ABSENT = 300_000
 #: A slot is for the moment: a Redis that does not take one by then (seconds) does not get it.
@@ -174,9 +178,9 @@ class SlotBoard:
     def __init__(self, redis: Redis, prefix: str) -> None:
         keys = BoardKeys(prefix)
         self._workers, self._coming, self._free, self._absent = keys.workers, keys.coming, keys.free, keys.absent
-        self._publish = redis.register_script(_PUBLISH)
-        self._remove = redis.register_script(_REMOVE)
-        self._count = redis.register_script(_COUNT)
+        self._publish = Script(redis, _PUBLISH)
+        self._remove = Script(redis, _REMOVE)
+        self._count = Script(redis, _COUNT)
         self._outage = Outage("The board of free slots")
 
     async def publish(self, worker_id: str, free: int, ttl: float, *, ticket: str = "") -> bool:

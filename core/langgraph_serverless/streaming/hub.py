@@ -200,10 +200,12 @@ class EventHub:
             self._to_steer.clear()
             subscribe, self._subscribe = self._subscribe, set()
             unsubscribe, self._unsubscribe = self._unsubscribe, set()
-            if subscribe:
-                await connection.send_command("SUBSCRIBE", *subscribe, check_health=False)
-            if unsubscribe:
-                await connection.send_command("UNSUBSCRIBE", *unsubscribe, check_health=False)
+            # Each channel by itself, in one packet: ElastiCache Serverless shards them, and one command is about one slot.
+            said = [("SUBSCRIBE", channel) for channel in subscribe] + [
+                ("UNSUBSCRIBE", channel) for channel in unsubscribe
+            ]
+            if said:
+                await connection.send_packed_command(connection.pack_commands(said), check_health=False)
             try:
                 async with asyncio.timeout(PING_EVERY):
                     await self._to_steer.wait()

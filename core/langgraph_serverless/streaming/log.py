@@ -44,6 +44,7 @@ from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.event_loop import within
+from langgraph_serverless.redis_scripts import Script
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.streaming.append_script import APPEND
 from langgraph_serverless.streaming.keys import END_WORD, events_key, fence_key
@@ -122,7 +123,7 @@ class RedisEventLog:
     def __init__(self, redis: Redis, prefix: str, settings: Settings) -> None:
         self._redis = redis
         self._prefix = prefix
-        self._append = redis.register_script(APPEND)
+        self._append = Script(redis, APPEND)
         self._index = ThreadIndex(redis, prefix, settings)
         self._bounds = (settings.stream_max_events, settings.stream_max_bytes)
         self._keep_ended = int(settings.stream_retention * 1000)

@@ -26,6 +26,7 @@ from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.thread_events import RUN, STATE_UPDATE, RunOrigin, ThreadRun
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.event_loop import within
+from langgraph_serverless.redis_scripts import Script
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.streaming.keys import counter_key, events_key, index_key
 from langgraph_serverless.streaming.reader import Entry, events_in
@@ -161,8 +162,8 @@ class ThreadIndex:
         self._redis = redis
         self._prefix = prefix
         self._keep = int((settings.stream_retention + settings.run_timeout) * 1000)
-        self._announce = redis.register_script(_ANNOUNCE)
-        self._update = redis.register_script(_UPDATE)
+        self._announce = Script(redis, _ANNOUNCE)
+        self._update = Script(redis, _UPDATE)
 
     async def announce(
         self,
