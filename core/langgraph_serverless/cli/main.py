@@ -120,6 +120,29 @@ def worker(*, config: Path, host: str, port: int | None, jobs: int | None, with_
         command(config=config, host=host, port=port, jobs=jobs, with_migrations=with_migrations)
 
 
+@main.command(name="dockerfile", short_help="Write a Dockerfile for a project.")
+@_CONFIG
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: the terminal]"
+)
+@click.option(
+    "--package", help="This package, as pip takes it: a requirement, or the path of a wheel.  [default: this version]"
+)
+@click.option("--base-image", help="An image with Python.  [default: what langgraph.json says]")
+@_DEBUG
+def dockerfile_command(
+    *, config: Path, output: Path | None, package: str | None, base_image: str | None, debug: bool
+) -> None:
+    """Write a Dockerfile for a project, and beside it a .dockerignore of the same name.
+
+    The image has both roles: 'serve' is its default command, 'worker' and 'migrate' are others.
+    """
+    with _sentences(debug):
+        from langgraph_serverless.cli.dockerfile import dockerfile as command  # noqa: PLC0415
+
+        command(config=config, output=output, package=package, base_image=base_image)
+
+
 @main.command(short_help="Bring a database up to date.")
 @_DEBUG
 def migrate(debug: bool) -> None:
