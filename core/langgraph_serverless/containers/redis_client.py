@@ -51,6 +51,9 @@ class _Credentials(CredentialProvider):
         user, password = parts.get("username"), parts.get("password")
         return tuple(filter(None, (user, password)))  # type: ignore[return-value]  # () where there is none
 
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return self.get_credentials()  # the base class has a warning for each connection otherwise
+
 
 def _renewing(base: type[Any], address: Address) -> type[Any]:
     class Renewing(base):  # type: ignore[misc]
