@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from localstack.services.lambda_.invocation import event_manager, lambda_service
+from localstack.services.lambda_.invocation.models import lambda_stores
 from localstack.utils.patch import patch
 
 from .executor import wait_until_unused
@@ -49,6 +50,8 @@ def _poll(target, self, *args, **kwargs):
             )
             for message in answer.get("Messages") or []:
                 _handle_or_give_back(self, sqs, message)
+            if not _is_current(version):
+                self._shutdown_event.wait(0.5)  # what was given back is for another
         except Exception as error:
             if self._shutdown_event.is_set():
                 return
@@ -56,8 +59,15 @@ def _poll(target, self, *args, **kwargs):
             time.sleep(1)
 
 
+def _is_current(version) -> bool:
+    """Whether no update has begun; its new version is there a little later than it is in the store."""
+    function = lambda_stores[version.id.account][version.id.region].functions.get(version.id.function_name)
+    stored = function and function.versions.get(version.id.qualifier)
+    return stored is None or stored.config.last_modified == version.config.last_modified
+
+
 def _handle_or_give_back(self, sqs, message):
-    if not self._shutdown_event.is_set():
+    if not self._shutdown_event.is_set() and _is_current(self.version_manager.function_version):
         with suppress(RuntimeError):  # the pool was shut down in between
             return self.invoker_pool.submit(self.handle_message, message)
     return sqs.change_message_visibility(
