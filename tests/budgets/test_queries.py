@@ -11,9 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from redis.asyncio import Redis
 
 import langgraph_serverless
 from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.domain.idempotency import Answer, IdempotencyKey
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS
@@ -123,6 +125,39 @@ async def test_requests_ask_the_database_as_rarely_as_they_can(container: ApiCon
     # a graph's id means its default assistant, which may have been deleted or given another graph
     assert await used(assistants.graph(ANONYMOUS, "chat", xray=False)) == 1
     assert await used(container.system.numbers()) == 4
+
+
+async def test_an_idle_tick_is_cheap(
+    settings: Settings, clean_database: None, statements: Statements, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle deployment makes 60 of them an hour: on two connections, and no word to Redis but for a nap."""
+    commands: list[str] = []
+    execute = Redis.execute_command
+
+    async def counted(self: Redis, *args: Any, **options: Any) -> Any:
+        commands.append(args[0])
+        return await execute(self, *args, **options)
+
+    monkeypatch.setattr(Redis, "execute_command", counted)
+    for longest in (0.0, 900.0):
+        own = settings.replace(redis_key_prefix=f"test-{uuid.uuid4().hex[:8]}", scheduler_nap=longest)
+        container = SchedulerContainer(own, manifest=Manifest.of({}))
+        pool = await container.database.pool()
+        for _ in range(2):
+            statements.clear()
+            commands.clear()
+            report = await container.scheduler.tick()
+            if not report.napped:
+                await container.system.numbers()
+                # leases and what they leave, crons and threads, histories, items, webhooks and keys that are over, runs and
+                # webhooks that wait, four measurements, two begins and two ends; and when to wake up
+                assert len(statements) <= (20 if longest else 19), statements
+                assert len(commands) <= (4 if longest else 0), commands  # a script that is new to Redis is sent twice
+        assert report.napped == bool(longest)
+        if longest:
+            assert (list(statements), commands) == ([], ["GET"])
+        assert pool.get_stats()["pool_size"] <= 2
+        await container.aclose()
 
 
 async def test_a_search_does_not_read_what_was_not_selected(container: ApiContainer, statements: Statements) -> None:
