@@ -57,7 +57,7 @@ def test_what_is_wrong_is_one_sentence(databases: Any, redis_uri: str, tmp_path:
             ["serve", "--workers", "2"],
             {"DATABASE_URI": nowhere, "REDIS_URI": redis_uri},
         ),
-        "is missing. Run 'langgraph-serverless migrate' with the same DATABASE_URI": (["worker"], both),
+        "more. Run 'langgraph-serverless migrate' with the same DATABASE_URI": (["worker"], both),
         "Redis at http://wrong (REDIS_URI) cannot": (["worker"], {**both, "REDIS_URI": "http://wrong"}),
     }
     started = {

@@ -96,6 +96,6 @@ def _refuse_older_schema(settings: Settings, dims: int | None) -> None:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise StartupError(
-            f"The database {shown} is not prepared for this version: {missing[0]}{more} is missing. Run"
+            f"The database {shown} is not prepared for this version: it lacks {missing[0]}{more}. Run"
             " 'langgraph-serverless migrate' with the same DATABASE_URI and LANGGRAPH_CONFIG first, or start with --migrate."
         )
