@@ -119,7 +119,6 @@ lock: setup ## Compile requirements/*.in again (ARGS="--upgrade" takes newer ver
 	$(UV_COMPILE) $(ARGS) requirements/dev.in --output-file requirements/dev.txt
 	$(UV_COMPILE) requirements/worker.in --constraint requirements/dev.txt --output-file requirements/worker.txt
 	$(UV_COMPILE) requirements/base.in --constraint requirements/dev.txt --output-file requirements/base.txt
-	$(UV_COMPILE) requirements/otel.in --constraint requirements/dev.txt --output-file requirements/otel.txt
 	$(UV_COMPILE) requirements/compat.in --constraint requirements/worker.txt --output-file requirements/compat.txt
 
 clean: ## Remove .venv, caches and what builds left (databases in .data stay)

@@ -75,6 +75,10 @@ class FunctionRuntime:
         self.settings = load_settings(os.environ if environ is None else environ)
         self.logger = Logger(service=service, level=self.settings.log_level)
         self.metrics = Metrics(namespace=METRICS_NAMESPACE, service=service)
+        # ``template.yaml`` names functions after their stack: those of several in one account are told apart
+        deployment, _, name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "").rpartition("-")
+        if deployment and name == service:
+            self.metrics.set_default_dimensions(deployment=deployment)
         tracing.start(service, os.environ if environ is None else environ)
         self._runner = asyncio.Runner()
         function_snapshot.reseed_after_restore()
@@ -101,7 +105,14 @@ class FunctionRuntime:
         self._runner.close()
 
     def count(self, **numbers: int) -> None:
-        """Adds counts to the invocation's metrics; they leave as one log line (EMF) at its end."""
+        """Adds counts of what has happened to the invocation's metrics; they leave as one log line (EMF) at its end.
+
+        What has not happened is left out: CloudWatch charges a metric for the hours in which it is told.
+        """
+        self.tell(**{name: value for name, value in numbers.items() if value})
+
+    def tell(self, **numbers: int) -> None:
+        """The same for how many there are of something, none of which is also worth telling."""
         for name, value in numbers.items():
             self.metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
 

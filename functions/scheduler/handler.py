@@ -26,7 +26,7 @@ def run_tick(event: dict[str, Any], context: Any) -> dict[str, Any]:
         runtime.measure(CronsLate=[report.crons_late_seconds])
     if numbers is not None:
         queue, moves = numbers.queue, numbers.moves
-        runtime.count(
+        runtime.tell(
             RunsPending=queue.pending,
             RunsRunning=queue.running,
             LeasesOverdue=queue.expired_leases,

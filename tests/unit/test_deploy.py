@@ -379,8 +379,11 @@ def test_what_is_built_is_what_is_deployed(
     secrets(account)
     (output / "build.json").unlink()
 
-    def build(config: Path, folder: Path, *, target: BuildTarget, for_image: bool, say: Any) -> BuildReport:
+    def build(
+        config: Path, folder: Path, *, target: BuildTarget, for_image: bool, for_traces: bool, say: Any
+    ) -> BuildReport:
         assert (config, folder, for_image) == (tmp_path / "langgraph.json", output, True)
+        assert for_traces  # as the stack is to send them
         return BuildReport(
             output=folder,
             target=target,
@@ -395,7 +398,19 @@ def test_what_is_built_is_what_is_deployed(
     monkeypatch.setattr("langgraph_serverless.cli.deploy.build_bundles", build)
     image = "registry:5000/agents/mine:1"
     options = ["--config", str(tmp_path / "langgraph.json"), "--output", str(output), "--image-uri", image]
-    done = CliRunner().invoke(main, ["deploy", *options, "--python-version", "3.12", "--architecture", "x86_64"])
+    done = CliRunner().invoke(
+        main,
+        [
+            "deploy",
+            *options,
+            "--python-version",
+            "3.12",
+            "--architecture",
+            "x86_64",
+            "--parameter",
+            "OtlpEndpoint=http://c:4318",
+        ],
+    )
     assert done.exit_code == 0, done.output
     assert "[2/4] Building the bundles" in done.stdout
     asked = sam.read_text().splitlines()

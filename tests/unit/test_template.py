@@ -167,6 +167,9 @@ def test_every_variable_is_a_setting(variables: dict[str, dict[str, Any]]) -> No
         *(f"{name}_SECRET" for name in SECRET_SETTINGS),
         "DATABASE_HOST",
         "AWS_LAMBDA_EXEC_WRAPPER",
+        # OpenTelemetry's
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_HEADERS",
     }
     for name, given in variables.items():
         assert set(given) <= known, name

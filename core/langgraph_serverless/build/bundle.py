@@ -23,7 +23,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from langgraph_serverless.build.sources import (
     handlers_folder,
     package_folder,
     pinned_requirements,
+    tracing_requirements,
 )
 from langgraph_serverless.build.target import BuildTarget
 from langgraph_serverless.domain.manifest import Manifest, encode
@@ -91,11 +92,13 @@ def build_bundles(
     target: BuildTarget,
     with_dependencies: bool = True,
     for_image: bool = False,
+    for_traces: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> BuildReport:
     """Builds both bundles of the project at ``config_path`` into ``output``; ``say`` gets a line per step.
 
     Args:
+        for_traces: with what it takes to send them (``OTEL_EXPORTER_OTLP_ENDPOINT``).
         for_image: the worker's bundle becomes a container image, which may be larger than an archive.
     """
     project = read_project(config_path)
@@ -113,6 +116,8 @@ def build_bundles(
             if wanted is not None:
                 # API functions never import the project, so its dependencies would only be weight there
                 theirs = wanted if name == "worker" else Requirements()
+                if for_traces:
+                    theirs = replace(theirs, wanted=[*theirs.wanted, *tracing_requirements()])
                 say(f"Installing the dependencies of {output / name}")
                 _install(output / name, theirs, target, Path(scratch) / name, say)
             compiled = compile_bundle(output / name, target.python) and compiled

@@ -41,6 +41,12 @@ def allowed_requirements(bundle: str) -> list[str]:
     return wanted
 
 
+def tracing_requirements() -> list[str]:
+    """What a bundle needs besides to send traces: the extra ``otel`` of our own package."""
+    declared = (requirement.partition(";") for requirement in requires("langgraph-serverless") or ())
+    return [each.strip() for each, _, marker in declared if marker.partition("extra == ")[2].strip("\"' ") == "otel"]
+
+
 def deployment_folder() -> Path:
     """The folder with ``template.yaml``, ``samconfig.toml`` and ``infra``."""
     packaged = HERE / "deployment"

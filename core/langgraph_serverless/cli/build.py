@@ -28,6 +28,7 @@ def build(
     python_version: str | None,
     architecture: str | None,
     image: bool,
+    otel: bool,
 ) -> None:
     """Build both bundles and say what to do next."""
     began = time.monotonic()
@@ -37,6 +38,7 @@ def build(
         target=chosen_target(python_version, architecture, dependencies=dependencies),
         with_dependencies=dependencies,
         for_image=image,
+        for_traces=otel,
         say=click.echo,
     )
     show(report)

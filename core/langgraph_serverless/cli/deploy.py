@@ -132,7 +132,8 @@ def deploy(
             if wanted[address.option]:
                 click.echo(f"# makes the secret {name} from {address.variable}, if there is none")
         if not skip_build:
-            click.echo(f"langgraph-serverless build --config {config} --output {output}")
+            traces = " --otel" if values.get("OtlpEndpoint") else ""
+            click.echo(f"langgraph-serverless build --config {config} --output {output}{traces}")
         click.echo(sam.shown(command("sam", output / "stack" / "template.yaml"), declared.hidden))
         click.echo(
             "" if skip_migrate else f"aws lambda invoke --function-name <MigrateFunctionName of {stack}> /dev/stdout"
@@ -151,6 +152,7 @@ def deploy(
                 output,
                 target=target,
                 for_image=image_uri is not None,
+                for_traces=bool(values.get("OtlpEndpoint")),
                 say=lambda line: click.echo(f"      {line}"),
             )
             show(report)

@@ -283,6 +283,7 @@ def manifest(config: Path, output: Path | None, debug: bool) -> None:
     help="The functions' architecture; host is this machine's.  [default: arm64]",
 )
 @click.option("--image", is_flag=True, help="For a container image of the worker's functions: up to 10 GB.")
+@click.option("--otel", is_flag=True, help="With what it takes to send traces (the template's OtlpEndpoint).")
 @_DEBUG
 def build(
     *,
@@ -292,6 +293,7 @@ def build(
     python_version: str | None,
     architecture: str | None,
     image: bool,
+    otel: bool,
     debug: bool,
 ) -> None:
     """Build what is deployed to AWS Lambda, without Docker."""
@@ -305,6 +307,7 @@ def build(
             python_version=python_version,
             architecture=architecture,
             image=image,
+            otel=otel,
         )
 
 
