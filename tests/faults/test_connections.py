@@ -68,6 +68,17 @@ async def test_the_first_request_after_the_server_closed_the_connection_succeeds
     assert answer.status_code == 200, answer.text
 
 
+async def test_a_pool_full_of_dead_connections_costs_no_time(settings: Settings) -> None:
+    """psycopg's own pool pauses for 1, 2, 4... seconds after each dead one, and the timeout was reached with the fourth."""
+    database = Database(settings.replace(pool_max_size=6, pool_min_size=6, pool_timeout=5))
+    try:
+        await (await database.pool()).wait()
+        await ended_by_server(settings, database)
+        await asyncio.gather(*(database.ping() for _ in range(6)))
+    finally:
+        await database.aclose()
+
+
 async def test_a_pause_is_seen_by_either_clock(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     checked = 0
     check = pool_module.AsyncConnectionPool.check_connection

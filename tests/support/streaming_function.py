@@ -46,14 +46,16 @@ def emulator() -> ModuleType:
 
 
 class Sandbox:
-    """One process of the function."""
+    """One process of the function, or of another one under the managed client, which is in the place of ours then."""
 
-    def __init__(self, handler: str, root: Path, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, handler: str, root: Path, environ: Mapping[str, str], log: Path, *, wrapper: Path | None = WRAPPER
+    ) -> None:
         self.log = log
         self.api = emulator().RuntimeApi()
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [WRAPPER, sys.executable, "-m", "awslambdaric", handler],
+                [*filter(None, [wrapper]), sys.executable, "-m", "awslambdaric", handler],
                 cwd=root,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import select
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, LiteralString, Self
 
@@ -63,18 +63,18 @@ class Database:
             "autocommit": True,
             "row_factory": dict_row,
             "prepare_threshold": 5 if settings.prepared_statements else None,
-            "application_name": "langgraph-serverless",
+            "fallback_application_name": "langgraph-serverless",  # PGAPPNAME wins
             "connect_timeout": max(2, int(settings.pool_timeout)),
         }
         address = settings.database_address
-        pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+        pool = _CheckingPool(
             address.current,
             connection_class=_renewing(address) if address.changes else psycopg.AsyncConnection[DictRow],
             kwargs=kwargs,
             min_size=min(settings.pool_min_size, settings.pool_max_size),
             max_size=settings.pool_max_size,
             timeout=settings.pool_timeout,
-            check=self._check,
+            look=self._check,
             max_idle=300,
             open=False,
             name="langgraph-serverless",
@@ -147,6 +147,38 @@ class Database:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             await pool.close(timeout=5)
+
+
+class _CheckingPool(AsyncConnectionPool[Connection]):
+    """Looks at each connection before it is given away, and at once at the next one.
+
+    psycopg's own check waits for a second after the second dead connection, and twice as long after each further one: a server that
+    has closed all of them would be waited for until the pool's timeout.
+    """
+
+    def __init__(self, conninfo: str, *, look: Callable[[Connection], Awaitable[None]], **options: Any) -> None:
+        self._look = look
+        super().__init__(conninfo, **options)
+
+    async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109 - as in psycopg
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        dead = 0
+        while True:
+            connection = await super().getconn(max(0.0, deadline - time.monotonic()))
+            try:
+                await self._look(connection)
+            except (psycopg.Error, OSError):
+                await connection.close()
+                # unlike putconn, without a warning in the log; it makes another one in its place
+                await self._putconn(connection, from_getconn=True)
+            except BaseException:
+                await self.putconn(connection)
+                raise
+            else:
+                return connection
+            dead += 1
+            if dead > self.max_size:  # new ones do not live either
+                await asyncio.sleep(0.25)
 
 
 async def in_one_message(

@@ -313,7 +313,7 @@ class HeartbeatConnection:
             row_factory=dict_row,
             prepare_threshold=None,
             connect_timeout=max(2, int(self._timeout)),
-            application_name="langgraph-serverless-heartbeat",
+            fallback_application_name="langgraph-serverless-heartbeat",
             # a server that hangs must not hang the heartbeat with it
             tcp_user_timeout=max(1000, int(self._timeout * 1000)),
         )
