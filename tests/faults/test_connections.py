@@ -74,7 +74,7 @@ async def test_a_pool_full_of_dead_connections_costs_no_time(settings: Settings)
     try:
         await (await database.pool()).wait()
         await ended_by_server(settings, database)
-        await asyncio.gather(*(database.ping() for _ in range(6)))
+        await database.ping()
     finally:
         await database.aclose()
 
