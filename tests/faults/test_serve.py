@@ -78,6 +78,9 @@ async def test_a_roll_over_interrupts_nothing(
     deployment: Deployment, workload: Workload, figures: Figures, size: Any
 ) -> None:
     """R12 for containers: every process is told to go while runs go on, and another one comes."""
+    long = _LongStream(workload)
+    following = asyncio.create_task(long.follow())
+    await asyncio.wait_for(long.begun.wait(), PATIENCE)
     workload.seconds = 0.25 * size.rounds
     followed = size.runs // 5
     await workload.start(single=size.runs - 2 * followed, waits=followed, streams=followed)
@@ -90,6 +93,8 @@ async def test_a_roll_over_interrupts_nothing(
         codes += await asyncio.gather(*(asyncio.to_thread(process.stop) for process in going))
         await asyncio.gather(*(asyncio.to_thread(process.ready) for process in coming))
     assert codes == [0] * 4 * size.rounds
+    seen = await long.leave(following)
+    assert seen == list(range(1, len(seen) + 1)), "neither gap nor repeat"
     await workload.all_right(patience=PATIENCE * size.rounds)
     rows = list(workload.rows().values())
     assert Counter(row["attempt"] for row in rows) == {1: size.runs}, "a planned stop is no attempt"
@@ -102,6 +107,7 @@ async def test_a_roll_over_interrupts_nothing(
             steps = [event.data["step"] for event in run.events if event.event == "custom"]
             assert steps == list(range(1, run.steps + 1)), "it shows in no stream"
     broken_off = sum(int(told) for process in deployment.made for told in BROKEN_OFF.findall(process.output))
+    assert broken_off > 0
     figures(
         "R12 containers",
         runs=size.runs,
@@ -112,6 +118,41 @@ async def test_a_roll_over_interrupts_nothing(
         broken_off=broken_off,
         gaps=0,
     )
+
+
+class _LongStream:
+    """Somebody who streams a run that is not resumable for as long as processes come and go."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._client = workload.client
+        self._over = False
+        self._run: Any = None
+        self.begun = asyncio.Event()
+
+    async def follow(self) -> list[int]:
+        seen = []
+        stream = self._client.runs.stream(
+            (await self._client.threads.create())["thread_id"],
+            "steps",
+            input={"name": "long-", "steps": 10_000, "seconds": 0.1},
+            config={"recursion_limit": 20_000},
+            stream_mode="custom",
+            on_run_created=lambda made: setattr(self, "_run", made),
+        )
+        async for part in stream:
+            if part.event == "custom":
+                seen.append(part.data["step"])
+                self.begun.set()
+                if self._over:
+                    break
+        return seen
+
+    async def leave(self, following: asyncio.Task[list[int]]) -> list[int]:
+        """What it has seen."""
+        self._over = True
+        seen = await asyncio.wait_for(following, PATIENCE)
+        await self._client.runs.cancel(self._run["thread_id"], self._run["run_id"], wait=True)
+        return seen
 
 
 @sizes(timeout=1800, runs=(20, 300), kills=(2, 40))
@@ -202,3 +243,19 @@ async def test_health_turns_first_and_the_second_signal_does_not_wait(
     assert [(row["status"], row["attempt"], row["handoffs"]) for row in rows] == [("pending", 0, 1)] * 2
     for run in workload.runs:
         await workload.client.runs.cancel(run.thread_id, run.run_id)
+
+
+async def test_a_node_that_blocks_its_thread_does_not_keep_a_worker_from_ending(
+    deployment: Deployment, workload: Workload
+) -> None:
+    """Its superstep starts again elsewhere; here nobody waits for its thread, as Python would."""
+    for process in running(deployment, "worker"):
+        process.signal()
+    worker = await asyncio.to_thread(deployment.start("worker", BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS="0.3").ready)
+    made = await workload.client.runs.create(None, "blocking", input={"seconds": 60})
+    journal = Path(deployment.environ["JOURNAL"])
+    await asyncio.to_thread(until, lambda: f"{made['run_id']} blocking" in journal.read_text(), "the node to block")
+    assert await asyncio.to_thread(worker.stop) == 0
+    query = "SELECT status, attempt, handoffs FROM lgs.run WHERE run_id = %s"
+    assert deployment.rows(query, (made["run_id"],)) == [{"status": "pending", "attempt": 0, "handoffs": 1}]
+    assert await workload.client.runs.cancel(made["thread_id"], made["run_id"]) is None
