@@ -100,8 +100,9 @@ class Account:
         if event["ResourceType"] == _STACK and inner == event["StackId"]:
             return []  # says of the whole what others say of its parts
         inside = self._reasons_of_nested(inner) if event["ResourceType"] == _STACK and inner else []
-        kind, status = event["ResourceType"], event["ResourceStatus"]
-        return inside or [f"{event['LogicalResourceId']} ({kind}) {status}: {reason}"]
+        if inside or not reason:
+            return inside
+        return [f"{event['LogicalResourceId']} ({event['ResourceType']}) {event['ResourceStatus']}: {reason}"]
 
     def _reasons_of_nested(self, stack: str) -> list[str]:
         """Of the last thing that was tried with it."""
@@ -115,7 +116,7 @@ class Account:
 
     def migrate(self, function: str) -> dict[str, Any]:
         """Invokes the migrate function and waits for it; what it did."""
-        with _sentences(f"The function {function} cannot be invoked"):
+        with _sentences(f"The stack is deployed, but its function {function} cannot be invoked"):
             answer = self._functions.invoke(FunctionName=function, Payload=b"{}")
             payload = json.loads(answer["Payload"].read() or b"null")
         if "FunctionError" in answer:
