@@ -1,21 +1,28 @@
 """The whole stack, deployed: Postgres and Valkey, LocalStack without containers, SAM, migrations.
 
-It takes about half a minute, once for all tests here. The environments come from ``make setup-localstack``.
+It takes about a quarter of a minute, once for all tests here. The environments come from ``make setup-localstack``. What is
+deployed is the real template with the project of the examples, to which ``project/graphs.py`` adds a few graphs. Tests that
+deploy the stack again or delete it come last (``test_update_and_delete.py``).
 """
 
+import base64
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
+import psycopg
 import pytest
 from botocore.config import Config
 from langgraph_sdk import get_client
@@ -24,9 +31,13 @@ from localstack_client.session import Session
 
 from langgraph_serverless.cli.laptop.valkey import EmbeddedValkey
 
-ROOT = Path(__file__).parents[2]
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 LOCALSTACK_VENV, SAM_VENV = ROOT / ".venv-localstack", ROOT / ".venv-sam"
 REGION, STACK_NAME = "us-east-1", "ci"
+#: Folder of a function, in what it is deployed with.
+HANDLER = re.compile(r"langgraph_serverless_functions\.(\w+)\.handler\.handler")
+#: Graphs of ``project/graphs.py``.
+OWN_GRAPHS = ("releases", "team", "fatal")
 
 
 @dataclass
@@ -56,6 +67,16 @@ class Aws:
             "SAM_CLI_POLL_DELAY": "1",
         }
 
+    def load_services(self) -> None:
+        """LocalStack loads a service when it is first asked for something, which may happen while other work is done."""
+        self.client("cloudformation").list_stacks()
+        self.client("lambda").list_functions()
+        self.client("apigateway").get_rest_apis()
+        self.client("iam").list_roles()
+        self.client("events").list_rules()
+        self.client("sqs").list_queues()
+        self.client("logs").describe_log_groups()
+
     def close(self) -> None:
         for client in self._clients.values():
             client.close()
@@ -67,9 +88,12 @@ class Stack:
 
     aws: Aws
     url: str
+    #: Folder to name.
     functions: dict[str, str]
+    outputs: dict[str, str]
     database_uri: str
     redis_uri: str
+    deployment: "Deployment"
 
     def invoke(self, function: str, event: Any = None) -> Any:
         """Calls a function, named as its folder, past the API, and waits for what it returns."""
@@ -91,7 +115,9 @@ class Stack:
         }
         for configuration in (new, old):
             lambda_.update_function_configuration(FunctionName=name, **configuration)
-            lambda_.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+            lambda_.get_waiter("function_updated_v2").wait(
+                FunctionName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 600}
+            )
             if configuration is new:
                 try:
                     yield
@@ -105,8 +131,17 @@ class Stack:
         if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
             return []
         pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
-        lines = [event["message"] for page in pages for event in page["events"]]
-        return [json.loads(line) for line in lines if text in line and line.startswith("{")]
+        written = [event["message"] for page in pages for event in page["events"]]
+        lines = [line for message in written if text in message for line in json_lines(message)]
+        return [line for line in lines if text in json.dumps(line, separators=(",", ":"), ensure_ascii=False)]
+
+
+def json_lines(message: str) -> Iterator[dict[str, Any]]:
+    """The documents of a log event; Lambda's own client ends none with a line break."""
+    decoder, place = json.JSONDecoder(), 0
+    while (place := message.find("{", place)) >= 0:
+        document, place = decoder.raw_decode(message, place)
+        yield document
 
 
 @pytest.hookimpl(wrapper=True)
@@ -162,42 +197,135 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     yield localstack
     localstack.close()
     process = psutil.Process(pid)
-    functions = process.children(recursive=True)
-    process.terminate()
-    _, alive = psutil.wait_procs([process, *functions], timeout=20)
-    for survivor in alive:
-        survivor.kill()
+    everything = [process, *process.children(recursive=True)]
+    for each in everything:  # nothing of it is to be kept, and an orderly end would take seconds
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    psutil.wait_procs(everything, timeout=20)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The folder that is deployed, and how: may be done again, with other code and other parameters."""
+
+    folder: Path
+    project: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> "Deployment":
+        """The template as it is, and a project of the examples' graphs and those of ``project/graphs.py``."""
+        for name in ("template.yaml", "samconfig.toml"):
+            shutil.copy(ROOT / name, folder)
+        for template in (ROOT / "infra").glob("*.yaml"):
+            (folder / "infra").mkdir(exist_ok=True)
+            shutil.copy(template, folder / "infra")
+        project = folder / "project"
+        shutil.copytree(ROOT / "examples", project, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(HERE / "project" / "graphs.py", project)
+        config = json.loads((project / "langgraph.json").read_text())
+        config["graphs"] |= {name: f"./graphs.py:{name}" for name in OWN_GRAPHS}
+        config["webhooks"] = {
+            "headers": {"X-Token": "Bearer ${{ env.LG_WEBHOOK_TOKEN }}"},
+            "url": {"require_https": False},
+        }
+        (project / "langgraph.json").write_text(json.dumps(config))
+        return cls(folder, project)
+
+    def build(self) -> None:
+        command = Path(sys.executable).with_name("langgraph-serverless")
+        config, output = self.project / "langgraph.json", self.folder / ".build"
+        run([command, "build", "--config", config, "--output", output, "--without-dependencies"])
+
+    def deploy(self, aws: Aws, **parameters: str) -> str:
+        """With the parameters of the environment "ci" and these, migration included; what the command says."""
+        command = [Path(sys.executable).with_name("langgraph-serverless"), "deploy", "--skip-build"]
+        command += ["--output", self.folder / ".build", "--config-env", "ci"]
+        command += ["--template", self.folder / "template.yaml", "--samconfig", self.folder / "samconfig.toml"]
+        command += [f"--parameter={name}={value}" for name, value in parameters.items()]
+        environ = aws.environment()
+        path = f"{SAM_VENV / 'bin'}{os.pathsep}{environ['PATH']}"
+        return run(command, cwd=self.folder, env={**environ, "PATH": path})
+
+
+#: What the stack gets besides the parameters of the environment "ci".
+PARAMETERS = {
+    "WebhookAllowedHosts": "127.0.0.1",
+    "WebhookSigningSecret": "langgraph-serverless/webhook-signing",
+    "WebhookVariablesSecret": "langgraph-serverless/webhook-variables",
+}
+
+
+def functions_of(aws: Aws, stack_name: str) -> dict[str, str]:
+    """Folder to name, of the functions that there are."""
+    pages = aws.client("lambda").get_paginator("list_functions").paginate()
+    functions = [function for page in pages for function in page["Functions"]]
+    found = {match[1]: each["FunctionName"] for each in functions if (match := HANDLER.match(each.get("Handler", "")))}
+    return {folder: name for folder, name in found.items() if name.startswith(f"{stack_name}-")}
 
 
 @pytest.fixture(scope="session")
-def stack(aws: Aws, database_uri: str, redis_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    work = tmp_path_factory.mktemp("deploy")
-    for name in ("template.yaml", "samconfig.toml"):
-        shutil.copy(ROOT / name, work)
-    shutil.copytree(ROOT / "infra", work / "infra", ignore=shutil.ignore_patterns("localstack"))
-    command = Path(sys.executable).with_name("langgraph-serverless")
-    config = ROOT / "examples" / "langgraph.json"
-    run([command, "build", "--config", config, "--output", work / ".build", "--without-dependencies"])
+def secrets(database_uri: str, redis_uri: str) -> dict[str, str]:
+    """What the Secrets Manager has under "langgraph-serverless/", and nobody else."""
+    return {
+        "database-uri": database_uri,
+        "redis-uri": redis_uri,
+        "webhook-signing": "whsec_" + base64.b64encode(b"a secret of twenty-four bytes").decode(),
+        "webhook-variables": json.dumps({"LG_WEBHOOK_TOKEN": "t0ken-of-the-receiver"}),
+    }
 
-    aws.client("s3").create_bucket(Bucket="deployments")
-    for name, value in (("database-uri", database_uri), ("redis-uri", redis_uri)):
-        aws.client("secretsmanager").create_secret(Name=f"langgraph-serverless/{name}", SecretString=value)
-    run([SAM_VENV / "bin" / "sam", "deploy", "--config-env", "ci"], cwd=work, env=aws.environment())
 
-    (described,) = aws.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-    folders = [path.parent.name for path in ROOT.glob("functions/*/handler.py")]
+@pytest.fixture(scope="session")
+def stack(
+    aws: Aws,
+    database_uri: str,
+    redis_uri: str,
+    secrets: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Stack:
+    deployment = Deployment.make(tmp_path_factory.mktemp("deploy"))
+    with ThreadPoolExecutor(1) as beside:
+        built = beside.submit(deployment.build)
+        aws.client("s3").create_bucket(Bucket="deployments")
+        for name, value in secrets.items():
+            aws.client("secretsmanager").create_secret(Name=f"langgraph-serverless/{name}", SecretString=value)
+        aws.load_services()
+        built.result()
+    said = deployment.deploy(aws, **PARAMETERS)
+    migrated = re.search(r"^ +\d+ migrations applied; graphs: (.*)$", said, re.MULTILINE)
+    assert migrated, said
+    assert set(migrated[1].split(", ")) == {"minimal", "chat_agent", "human_in_the_loop", "long_run", *OWN_GRAPHS}
+
+    described = aws.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"][0]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in described["Outputs"]}
+    address = re.fullmatch(r"https://(\w+)\.execute-api\.[^/]+/(\w+)", outputs["Url"])
+    assert address, outputs
     deployed = Stack(
         aws=aws,
-        url=f"{aws.endpoint}/_aws/execute-api/{outputs['ApiId']}/v1",
-        functions={folder: f"{STACK_NAME}-{folder}" for folder in folders},
+        url=f"{aws.endpoint}/_aws/execute-api/{address[1]}/{address[2]}",
+        functions=functions_of(aws, STACK_NAME),
+        outputs=outputs,
         database_uri=database_uri,
         redis_uri=redis_uri,
+        deployment=deployment,
     )
-    outcome = deployed.invoke("migrate")
-    assert outcome["applied"]
-    assert set(outcome["graphs"]) == {"minimal", "chat_agent", "human_in_the_loop", "long_run"}
+    assert set(deployed.functions) == {path.parent.name for path in (ROOT / "functions").glob("*/handler.py")}
     return deployed
+
+
+@pytest.fixture(scope="session")
+def due_cron(stack: Stack) -> dict[str, str]:
+    """A cron whose time has come: the next tick of the rule is to find it, while other tests go on.
+
+    Its thread, since a cron of a thread shows what it has made. The database is told, as crons are for whole minutes and the first
+    tick would come too early; nothing else of it is done by hand.
+    """
+    with httpx.Client(base_url=stack.url, timeout=60) as http:
+        thread_id = http.post("/threads", json={}).json()["thread_id"]
+        body = {"assistant_id": "minimal", "schedule": "0 0 1 1 *", "input": {"text": "tick"}}
+        cron_id = http.post(f"/threads/{thread_id}/runs/crons", json=body).json()["cron_id"]
+    with psycopg.connect(stack.database_uri, autocommit=True) as connection:
+        connection.execute("UPDATE lgs.cron SET next_run_date = now() WHERE cron_id = %s", (cron_id,))
+    return {"cron_id": cron_id, "thread_id": thread_id}
 
 
 @pytest.fixture

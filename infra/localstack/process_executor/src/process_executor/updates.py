@@ -53,8 +53,6 @@ def _poll(target, self, *args, **kwargs):
             if not _is_current(version):
                 self._shutdown_event.wait(0.5)  # what was given back is for another
         except Exception as error:
-            if self._shutdown_event.is_set():
-                return
             LOG.error("Cannot poll events of %s: %s", version.qualified_arn, error)
             time.sleep(1)
 
