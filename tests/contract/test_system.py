@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import exposition
 import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
@@ -63,6 +64,7 @@ async def test_metrics_count_requests_by_route(http: httpx.AsyncClient) -> None:
     assert text.headers["content-type"].startswith("text/plain")
     assert 'lg_api_http_requests_total{method="GET",path="/threads/{thread_id}",status="422"}' in text.text
     assert "\nlg_api_num_pending_runs 0\n" in text.text
+    assert "lg_api_http_request_duration_seconds" in exposition.read(text.text)
 
 
 @pytest.mark.usefixtures("clean_database")
