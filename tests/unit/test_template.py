@@ -161,6 +161,13 @@ def test_siblings_name_their_path_parameter_alike(integrations: dict[str, dict[s
                 assert names.setdefault(shape("/".join(parts[:place])), part) == part
 
 
+def test_the_guide_has_every_parameter(root: dict[str, Any]) -> None:
+    guide = (ROOT / "docs" / "guides" / "running-on-lambda.md").read_text()
+    table = guide[guide.index("## Parameters") : guide.index("### Network")]
+    named = set(re.findall(r"`([A-Z][A-Za-z]+)`", table))
+    assert set(root["Parameters"]) <= named
+
+
 def test_every_variable_is_a_setting(variables: dict[str, dict[str, Any]]) -> None:
     known = {
         *Settings.variables(),
