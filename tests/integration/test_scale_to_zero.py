@@ -302,6 +302,28 @@ async def test_a_burst_raises_workers_to_the_limit_and_back_to_zero(
 
 
 @pytest.mark.usefixtures("clean_database")
+async def test_queues_of_threads_are_carried_on_by_the_worker_that_has_them(
+    worker_on: MakeContainer, monkeypatch: pytest.MonkeyPatch, sites: Any, tmp_path: Path
+) -> None:
+    """It is full all the time, and each end lets the next run of a thread begin."""
+    monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
+    api = await worker_on(PROJECT, worker_function_name="worker", n_jobs_per_worker=2)
+    lambda_ = sites(api, cold_start=0.1, idle_grace=0.3)
+    runs = []
+    for _ in range(2):
+        thread = (await api.threads.create(ANONYMOUS)).thread_id
+        given = request(0.05, multitask_strategy=MultitaskStrategy.ENQUEUE)
+        runs += [await api.runs.create(ANONYMOUS, given, thread_id=thread) for _ in range(5)]
+
+    async def over() -> bool:
+        results = [await api.runs.result(run.run_id) for run in runs]
+        return lambda_.idle and all(result is not None and result.status.is_final for result in results)
+
+    await become(over, "all runs to end")
+    assert len(lambda_.invocations) == 1
+
+
+@pytest.mark.usefixtures("clean_database")
 async def test_a_worker_that_finds_nothing_leaves_at_once_and_one_that_had_a_run_waits(
     api: WorkerContainer, sites: Any
 ) -> None:
@@ -351,8 +373,8 @@ async def test_a_run_of_many_functions_has_one_worker_at_a_time(
     """Nobody comes twice for what one hands on, however often the scheduler ticks meanwhile."""
     settings = api.settings.replace(worker_deadline_margin=3.5)  # it works for 1.5 of its five seconds
     api.__dict__["settings"] = settings
-    lambda_ = sites(api, cold_start=0, idle_grace=0.2, seconds=5)
-    runs = [await api.runs.create(ANONYMOUS, request(0.1, 25), thread_id=None) for _ in range(3)]
+    lambda_ = sites(api, cold_start=0.6, idle_grace=0.2, seconds=5)
+    runs = [await api.runs.create(ANONYMOUS, request(0.2, 12), thread_id=None) for _ in range(JOBS)]
 
     async def over() -> bool:
         await scheduler.scheduler.tick()
