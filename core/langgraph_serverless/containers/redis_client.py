@@ -49,7 +49,9 @@ class _Credentials(CredentialProvider):
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         parts = parse_url(self._address.current)
         user, password = parts.get("username"), parts.get("password")
-        return tuple(filter(None, (user, password)))  # type: ignore[return-value]  # () where there is none
+        if user:
+            return user, password or ""
+        return (password,) if password else ()  # type: ignore[return-value]  # redis-py then gives none
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
         return self.get_credentials()  # the base class has a warning for each connection otherwise
