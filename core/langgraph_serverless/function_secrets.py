@@ -11,7 +11,8 @@ Errors name variables and secrets, never a value. Nothing is imported for this t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -43,9 +44,9 @@ class SecretReader:
         found = dict(self.environ)
         addresses: dict[str, Address] = {}
         problems: list[str] = []
-        for name in SECRET_SETTINGS:
+        for name, read in self._begin().items():
             try:
-                found[name] = self._read(name)
+                found[name] = read()
                 if name in ADDRESSES and found[name] and not self.environ.get(name):
                     addresses[ADDRESSES[name]] = Address(self._address(name), partial(self._address, name, anew=True))
             except SettingsError as error:
@@ -53,6 +54,23 @@ class SecretReader:
         if problems:
             raise SettingsError(problems)
         return found, addresses
+
+    def _begin(self) -> dict[str, Callable[[], str]]:
+        """Reads of all settings, of which those that take a request each are made side by side."""
+        asked = [name for name in SECRET_SETTINGS if not self.environ.get(name) and self._source(name)]
+        reads: dict[str, Callable[[], str]] = {name: partial(self._read, name) for name in SECRET_SETTINGS}
+        if len(asked) > 1:
+            for name in asked:
+                self._provider(name)  # boto3 makes clients in one thread only
+            with ThreadPoolExecutor(len(asked)) as threads:
+                reads |= {name: threads.submit(reads[name]).result for name in asked}
+        return reads
+
+    def _source(self, name: str) -> str:
+        return self.environ.get(f"{name}_SECRET") or self.environ.get(f"{name}_PARAMETER") or ""
+
+    def _provider(self, name: str) -> Any:
+        return self._secrets if self.environ.get(f"{name}_SECRET") else self._parameters
 
     def _address(self, name: str, *, anew: bool = False) -> str:
         """In the form that ``Settings`` gives it, so that the two can be compared."""

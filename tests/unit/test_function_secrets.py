@@ -16,7 +16,7 @@ from langgraph_serverless import addresses
 from langgraph_serverless.addresses import Address
 from langgraph_serverless.errors import SettingsError
 from langgraph_serverless.function_runtime import load_settings
-from langgraph_serverless.function_secrets import postgres_uri, redis_uri, with_host
+from langgraph_serverless.function_secrets import SecretReader, postgres_uri, redis_uri, with_host
 from langgraph_serverless.persistence.pool import is_refusal
 
 RDS = {
@@ -165,3 +165,23 @@ def test_a_connection_that_never_got_as_far_is_no_refusal() -> None:
     with pytest.raises(psycopg.OperationalError) as raised:
         psycopg.connect("postgresql://app:x@127.0.0.1:1/x", connect_timeout=2)
     assert not is_refusal(raised.value)
+
+
+def test_secrets_are_read_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cold start waits for the slowest of them, not for all of them one after the other."""
+    both = threading.Barrier(2, timeout=20)
+
+    class Provider:
+        def get(self, name: str, **_: object) -> str:
+            if name not in kept:
+                both.wait()
+                kept[name] = f"{name}/x"
+            return kept[name]
+
+    kept: dict[str, str] = {}  # as Powertools does for a while
+    monkeypatch.setattr(SecretReader, "_secrets", Provider())
+    found, read_again = SecretReader(
+        {"DATABASE_URI_SECRET": "postgresql://db", "REDIS_URI_SECRET": "redis://cache"}
+    ).read_all()
+    assert (found["DATABASE_URI"], found["REDIS_URI"]) == ("postgresql://db/x", "redis://cache/x")
+    assert set(read_again) == {"database_uri", "redis_uri"}
