@@ -305,3 +305,49 @@ def test_the_sdk_is_loaded_only_where_it_is_asked_for(environ: dict[str, str], o
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "core"), **environ}
     done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(on)] * 2
+
+
+FUNCTION = """
+import os, sys, time
+from langgraph_serverless import tracing
+from langgraph_serverless.function_runtime import FunctionRuntime
+runtime = FunctionRuntime("system")
+def answer(event, context):
+    with tracing.span("the work"):
+        return "answer"
+handler = runtime.instrument(answer)
+class Context:
+    function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "x"
+for _ in range(2):
+    began = time.monotonic()
+    assert handler({}, Context) == "answer"
+    print(time.monotonic() - began)
+sys.stdout.flush()
+os._exit(0)  # as a sandbox that is frozen, and never woken
+"""
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_function_sends_its_spans_before_it_stands_still_and_does_not_wait_for_long(
+    collector: Collector, hangs: bool
+) -> None:
+    if hangs:
+        collector.hangs.set()
+    environ = {
+        **tracing_to(collector),
+        "OTEL_BSP_SCHEDULE_DELAY": "3600000",
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "core"),
+        "DATABASE_URI": "postgresql://nowhere/none",
+    }
+    command = [sys.executable, "-c", FUNCTION]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
+    took = [float(line) for line in done.stdout.splitlines() if not line.startswith("{")]
+    assert len(took) == 2
+    if hangs:
+        # half a second and what a busy machine adds; the second finds the first still waiting, and does not wait itself
+        assert took[0] < 5
+        assert took[1] < 0.5
+    else:
+        assert len(collector.named("the work")) == 2
+        assert {span.service for span in collector.spans} == {"langgraph-serverless-system"}
