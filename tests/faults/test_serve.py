@@ -56,21 +56,62 @@ def deployment(databases: Any, redis_uri: str, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 async def workload(deployment: Deployment) -> AsyncIterator[Workload]:
-    """Whoever fell in the test before stands again."""
-    for role in ("serve", "worker"):
-        while len(running(deployment, role)) < 2:
-            deployment.start(role)
-    for process in deployment.made:
-        if process.running:
-            await asyncio.to_thread(process.ready)
-    workload = Workload(deployment, deployment.client(), Path(deployment.environ["JOURNAL"]))  # type: ignore[arg-type]
+    """None yet. Its journal is empty, so that it can be seen how far it is."""
+    journal = Path(deployment.environ["JOURNAL"])
+    journal.write_text("")
+    workload = Workload(deployment, deployment.client(), journal)  # type: ignore[arg-type]
     yield workload
     await workload.aclose()
     await assert_invariants(deployment.database_uri)
 
 
+async def standing(deployment: Deployment, *, apis: int = 1, workers: int = 1) -> None:
+    """At least so many, as some have fallen in the tests before."""
+    for role, wanted in (("serve", apis), ("worker", workers)):
+        while len(running(deployment, role)) < wanted:
+            deployment.start(role)
+    for process in deployment.made:
+        if process.running:
+            await asyncio.to_thread(process.ready)
+
+
 def running(deployment: Deployment, role: str) -> list[Process]:
     return [process for process in deployment.made if process.running and process.arguments[0] == role]
+
+
+class _LongStream:
+    """Somebody who streams a run that is not resumable for as long as processes come and go."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._client = workload.client
+        self._over = False
+        self._run: Any = None
+        self.begun = asyncio.Event()
+
+    async def follow(self) -> list[int]:
+        seen = []
+        stream = self._client.runs.stream(
+            (await self._client.threads.create())["thread_id"],
+            "steps",
+            input={"name": "long-", "steps": 10_000, "seconds": 0.1},
+            config={"recursion_limit": 20_000},
+            stream_mode="custom",
+            on_run_created=lambda made: setattr(self, "_run", made),
+        )
+        async for part in stream:
+            if part.event == "custom":
+                seen.append(part.data["step"])
+                self.begun.set()
+                if self._over:
+                    break
+        return seen
+
+    async def leave(self, following: asyncio.Task[list[int]]) -> list[int]:
+        """What it has seen."""
+        self._over = True
+        seen = await asyncio.wait_for(following, PATIENCE)
+        await self._client.runs.cancel(self._run["thread_id"], self._run["run_id"], wait=True)
+        return seen
 
 
 @sizes(timeout=1800, runs=(30, 300), rounds=(1, 10))
@@ -78,6 +119,7 @@ async def test_a_roll_over_interrupts_nothing(
     deployment: Deployment, workload: Workload, figures: Figures, size: Any
 ) -> None:
     """R12 for containers: every process is told to go while runs go on, and another one comes."""
+    await standing(deployment, apis=2, workers=2)
     long = _LongStream(workload)
     following = asyncio.create_task(long.follow())
     await asyncio.wait_for(long.begun.wait(), PATIENCE)
@@ -120,45 +162,47 @@ async def test_a_roll_over_interrupts_nothing(
     )
 
 
-class _LongStream:
-    """Somebody who streams a run that is not resumable for as long as processes come and go."""
+async def test_two_schedulers_fire_a_cron_once(deployment: Deployment, workload: Workload) -> None:
+    """Both tick; every due time makes one run."""
+    await standing(deployment, apis=2)
+    cron = await workload.client.crons.create(
+        "steps", schedule="* * * * * *", input={"name": "c", "steps": 1, "seconds": 0}
+    )
+    query = "SELECT cron_due_at FROM lgs.run WHERE cron_id = %s"
+    made = await asyncio.to_thread(
+        until, lambda: len(found := deployment.rows(query, (cron["cron_id"],))) >= 3 and found, "three runs of a cron"
+    )
+    await workload.client.crons.delete(cron["cron_id"])
+    times = [row["cron_due_at"] for row in made]
+    assert len(set(times)) == len(times), "a time has made two runs"
+    ticked = [process for process in deployment.made if "cron_fired" in process.output]
+    assert ticked
+    assert all(process.arguments[0] == "serve" for process in ticked)
 
-    def __init__(self, workload: Workload) -> None:
-        self._client = workload.client
-        self._over = False
-        self._run: Any = None
-        self.begun = asyncio.Event()
 
-    async def follow(self) -> list[int]:
-        seen = []
-        stream = self._client.runs.stream(
-            (await self._client.threads.create())["thread_id"],
-            "steps",
-            input={"name": "long-", "steps": 10_000, "seconds": 0.1},
-            config={"recursion_limit": 20_000},
-            stream_mode="custom",
-            on_run_created=lambda made: setattr(self, "_run", made),
-        )
-        async for part in stream:
-            if part.event == "custom":
-                seen.append(part.data["step"])
-                self.begun.set()
-                if self._over:
-                    break
-        return seen
+async def test_workers_are_seen_by_whoever_asks(deployment: Deployment, workload: Workload) -> None:
+    """A worker serves no API; its runs show in everybody's metrics, its health on its own port."""
+    await standing(deployment)
+    workload.seconds = 0.4
+    await workload.start(single=3)
+    api, worker = running(deployment, "serve")[0], running(deployment, "worker")[0]
 
-    async def leave(self, following: asyncio.Task[list[int]]) -> list[int]:
-        """What it has seen."""
-        self._over = True
-        seen = await asyncio.wait_for(following, PATIENCE)
-        await self._client.runs.cancel(self._run["thread_id"], self._run["run_id"], wait=True)
-        return seen
+    def active() -> int:
+        return int(api.get("/metrics?format=json").json()["workers"]["active"])
+
+    await asyncio.to_thread(until, lambda: active() == 3, "three runs in the metrics")
+    assert "lg_api_workers_active 3" in worker.get("/metrics").text
+    assert worker.get("/ok").json() == {"ok": True, "services": {}}
+    assert worker.get("/threads").status_code == 404
+    await workload.all_right()
 
 
 @sizes(timeout=1800, runs=(20, 300), kills=(2, 40))
 async def test_kill_9_of_an_api_and_a_worker(
     deployment: Deployment, workload: Workload, figures: Figures, size: Any
 ) -> None:
+    """Others go on with what they had."""
+    await standing(deployment, apis=2, workers=2)
     workload.seconds = 0.25 if not size.full else 1.0
     followed = size.runs // 5
     await workload.start(single=size.runs - 2 * followed, waits=followed, streams=followed)
@@ -183,43 +227,11 @@ async def test_kill_9_of_an_api_and_a_worker(
     )
 
 
-async def test_two_schedulers_fire_a_cron_once(deployment: Deployment, workload: Workload) -> None:
-    """Both tick; every due time makes one run."""
-    cron = await workload.client.crons.create(
-        "steps", schedule="* * * * * *", input={"name": "c", "steps": 1, "seconds": 0}
-    )
-    query = "SELECT cron_due_at FROM lgs.run WHERE cron_id = %s"
-    made = await asyncio.to_thread(
-        until, lambda: len(found := deployment.rows(query, (cron["cron_id"],))) >= 3 and found, "three runs of a cron"
-    )
-    await workload.client.crons.delete(cron["cron_id"])
-    times = [row["cron_due_at"] for row in made]
-    assert len(set(times)) == len(times), "a time has made two runs"
-    ticked = [process for process in deployment.made if "cron_fired" in process.output]
-    assert ticked
-    assert all(process.arguments[0] == "serve" for process in ticked)
-
-
-async def test_workers_are_seen_by_whoever_asks(deployment: Deployment, workload: Workload) -> None:
-    """A worker serves no API; its runs show in everybody's metrics, its health on its own port."""
-    workload.seconds = 1.0
-    await workload.start(single=3)
-    api, worker = running(deployment, "serve")[0], running(deployment, "worker")[0]
-
-    def active() -> int:
-        return int(api.get("/metrics?format=json").json()["workers"]["active"])
-
-    await asyncio.to_thread(until, lambda: active() == 3, "three runs in the metrics")
-    assert "lg_api_workers_active 3" in worker.get("/metrics").text
-    assert worker.get("/ok").json() == {"ok": True, "services": {}}
-    assert worker.get("/threads").status_code == 404
-    await workload.all_right()
-
-
 async def test_health_turns_first_and_the_second_signal_does_not_wait(
     deployment: Deployment, workload: Workload, tmp_path: Path
 ) -> None:
     """While a balancer still sends requests, they are answered, and whoever asks is told to look elsewhere."""
+    await standing(deployment)
     api = await asyncio.to_thread(deployment.start("serve", "--with-worker", SHUTDOWN_DELAY_SECS="60").ready)
     deployment.balancer.ports.remove(api.port)
     others = running(deployment, "worker")
@@ -249,10 +261,11 @@ async def test_a_node_that_blocks_its_thread_does_not_keep_a_worker_from_ending(
     deployment: Deployment, workload: Workload
 ) -> None:
     """Its superstep starts again elsewhere; here nobody waits for its thread, as Python would."""
+    await standing(deployment, workers=0)
     for process in running(deployment, "worker"):
         process.signal()
     worker = await asyncio.to_thread(deployment.start("worker", BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS="0.3").ready)
-    made = await workload.client.runs.create(None, "blocking", input={"seconds": 60})
+    made = await workload.client.runs.create(None, "blocking", input={"seconds": 600})
     journal = Path(deployment.environ["JOURNAL"])
     await asyncio.to_thread(until, lambda: f"{made['run_id']} blocking" in journal.read_text(), "the node to block")
     assert await asyncio.to_thread(worker.stop) == 0
