@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from langgraph_serverless.build import bundle
 from langgraph_serverless.build.bytecode import compile_bundle, interpreter
 from langgraph_serverless.build.installer import install
 from langgraph_serverless.build.measuring import BundleSize, check_budget, measure
@@ -22,6 +23,7 @@ from langgraph_serverless.build.pruning import prune
 from langgraph_serverless.build.requirements import project_requirements
 from langgraph_serverless.build.sources import allowed_requirements, pinned_requirements
 from langgraph_serverless.build.target import BuildTarget, host_architecture, host_python
+from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.project import ProjectConfig, read_project
 
@@ -274,6 +276,25 @@ def test_api_functions_are_not_given_langgraph() -> None:
     assert not any("uvicorn" in entry for entry in allowed_requirements("worker"))
 
 
+def test_only_the_worker_is_given_what_the_project_asks_for(
+    tmp_path: Path, index: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API functions never import the project; and what is not complete is not on record."""
+    asked: dict[str, list[str]] = {}
+
+    def remember(folder: Path, *, wanted: list[str], **_: object) -> None:
+        assert not (tmp_path / "out" / "build.json").exists()
+        asked[folder.name] = wanted
+
+    monkeypatch.setattr(bundle, "install", remember)
+    monkeypatch.setattr(bundle, "_manifest", lambda _: Manifest(graphs={}, hash="0"))
+    project(tmp_path, {"requirements.txt": "leaf\n"}, [".", "tenacity"])
+    for _ in range(2):
+        bundle.build_bundles(tmp_path / "app" / "langgraph.json", tmp_path / "out", target=HERE)
+        assert (tmp_path / "out" / "build.json").exists()
+    assert asked == {"api": [], "worker": ["tenacity", "-r", str(tmp_path / "app" / "requirements.txt")]}
+
+
 def test_a_uv_lock_is_exported_with_its_hashes(
     tmp_path: Path, index: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,7 +306,9 @@ def test_a_uv_lock_is_exported_with_its_hashes(
     digest = hashlib.sha256(wheel(index, "leaf", "1.0").read_bytes()).hexdigest()
     wheel(index, "leaf", "1.1")
     uv = tmp_path / "uv"  # a stand-in: what is of interest is what is asked of it, and what becomes of its answer
-    uv.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nfor last; do :; done\necho "leaf==1.0 --hash=sha256:{digest}" > "$last"\n')
+    uv.write_text(
+        f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nfor last; do :; done\necho "leaf==1.0 --hash=sha256:{digest}" > "$last"\n'
+    )
     uv.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     found = project_requirements(config, tmp_path / "with", said.append)

@@ -161,7 +161,8 @@ def _advice(folder: Path, failure: str, target: BuildTarget) -> str:
     sentence = (
         f"The dependencies of the {folder.name} functions could not be installed; the installer's message is above."
     )
-    if target.is_host or not NO_WHEEL.search(failure):
+    only_versions = "No solution found" in failure and "wheel" not in failure
+    if target.is_host or only_versions or not NO_WHEEL.search(failure):
         return sentence
     return (
         f"{sentence} Nothing can be built here for Python {target.python} on {target.architecture}: everything needs a wheel."
