@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -70,20 +71,24 @@ class Role:
 
 
 @pytest.fixture
-def role(database_uri: str, secrets: Any) -> Iterator[Role]:
+def role(database_uri: str, postgres_uri: str, secrets: Any) -> Iterator[Role]:
     role = Role(f"lgs_rotating_{uuid.uuid4().hex[:8]}", database_uri, secrets)
     rule = "local all +lgs_with_password scram-sha-256"
-    with psycopg.connect(database_uri, autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(7265)")  # other sessions share the server
+    # not the session's own database: the lock is for the other sessions, which share the server
+    with psycopg.connect(postgres_uri, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(7265)")
         if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'lgs_with_password'").fetchone():
             connection.execute("CREATE ROLE lgs_with_password")
         (path,) = connection.execute("SHOW hba_file").fetchone() or ("",)
+        if not Path(path).exists():
+            pytest.skip("the server that TEST_DATABASE_URI names has its rules elsewhere")
         with open(path, encoding="utf-8") as file:
             rules = file.read()
         if rule not in rules:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(f"{rule}\n{rules}")
         connection.execute("SELECT pg_reload_conf()")
+        connection.execute("SELECT pg_advisory_unlock(7265)")
         create = sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {} IN ROLE lgs_with_password")
         connection.execute(create.format(sql.Identifier(role.name), sql.Literal(OLD)))
         secrets.create_secret(Name="app/db", SecretString=role.document(OLD))
