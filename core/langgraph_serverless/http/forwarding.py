@@ -11,8 +11,8 @@ hands the whole request on and gives back the answer as it is::
 The state function serves the same routes from a container that has the project (``functions/state/handler.py`` names their
 resources; add yours there), so it never forwards. Forward before anything is written. The event travels unchanged, headers
 included: who may do what is decided there once more. Where there is no state function (``STATE_FUNCTION_NAME`` is empty), or
-the request has not come from API Gateway, the text given is the answer, as 422. Needs ``STATE_FUNCTION_NAME`` and the policy
-``CallState`` on the function in ``template.yaml``; ``assistants``, ``threads`` and ``store`` have them. (So have those that make
+the request has not come from API Gateway, the text given is the answer, as 422. Needs ``STATE_FUNCTION_NAME`` and the statement
+``CallState`` in the function's role in ``infra/api.yaml``; ``assistants``, ``threads`` and ``store`` have them. (So have those that make
 runs: what they ask the state function is an event of its own, ``services/priorities.py``, as a stream cannot be forwarded.)
 """
 
