@@ -12,6 +12,7 @@ from typing import Any
 import exposition
 import httpx
 import pytest
+from dev_server import DevServer
 from langgraph_sdk.client import LangGraphClient
 
 from langgraph_serverless import __version__
@@ -220,3 +221,19 @@ async def test_preflight(http: httpx.AsyncClient) -> None:
     assert headers["access-control-max-age"] == "600"
     assert headers["access-control-allow-private-network"] == "true"
     assert headers["access-control-allow-origin"] == "*"
+
+
+def test_a_server_with_a_worker_tells_what_that_has_done(examples_server: DevServer) -> None:
+    """All of it in one answer that Prometheus can read."""
+    with httpx.Client(base_url=examples_server.url, timeout=60) as client:
+        before = exposition.read(client.get("/metrics").text)
+        client.post("/runs/wait", json={"assistant_id": "minimal", "input": {"text": "hello"}}).raise_for_status()
+        after = exposition.read(client.get("/metrics").text)
+    counted = [
+        each["lg_worker_runs_total"].samples["lg_worker_runs_total", (("outcome", "success"),)]
+        for each in (before, after)
+    ]
+    assert counted[1] > counted[0]
+    for name in ("queue_wait", "first_event", "run_duration"):
+        samples = after[f"lg_worker_{name}_seconds"].samples
+        assert sum(value for (sample, _), value in samples.items() if sample.endswith("_count")) >= 1

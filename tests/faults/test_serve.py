@@ -191,7 +191,9 @@ async def test_workers_are_seen_by_whoever_asks(deployment: Deployment, workload
         return int(api.get("/metrics?format=json").json()["workers"]["active"])
 
     await asyncio.to_thread(until, lambda: active() == 3, "three runs in the metrics")
-    assert "lg_api_workers_active 3" in worker.get("/metrics").text
+    metrics = worker.get("/metrics").text
+    assert "lg_api_workers_active 3" in metrics
+    assert "\nlg_worker_active_runs 3\n" in metrics  # its own
     assert worker.get("/ok").json() == {"ok": True, "services": {}}
     assert worker.get("/threads").status_code == 404
     await workload.all_right()
