@@ -115,3 +115,16 @@ def test_a_fair_claim_in_vain_is_cheap(connection: psycopg.Connection[Any]) -> N
     print(f"\nclaim_fairly, one group, full: {read}")
     assert (read.rows, read.scanned) == (0, set())
     assert read.blocks < FEW + 10 * GROUPS  # what has just been deleted is still in the index
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["room for all", "the flood has no room"])
+def test_what_waits_for_a_worker_is_counted_up_to_a_limit(connection: psycopg.Connection[Any], full: bool) -> None:
+    """A worker that is full asks every few seconds."""
+    read = explained(connection, queue.RUNNABLE, {"up_to": queue.MOST_RUNNABLE})
+    print(f"\nrunnable: {read}")
+    assert read.blocks < 12 * queue.MOST_RUNNABLE
+    limits = priorities.limits(GroupLimits(of={"flood": RUNNING} if full else {}))
+    fair = explained(connection, queue.RUNNABLE_FAIRLY, {**limits, "up_to": queue.MOST_RUNNABLE})
+    print(f"runnable_fairly: {fair}")
+    assert "run_queue_of_group" in fair.indexes
+    assert fair.blocks < 12 * queue.MOST_RUNNABLE + EACH_GROUP * 12 * GROUPS

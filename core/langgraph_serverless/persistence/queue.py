@@ -156,7 +156,7 @@ class QueueRepository:
             if self._groups is None:
                 cursor = await connection.execute(RUNNABLE, {"up_to": MOST_RUNNABLE})
             else:
-                cursor = await connection.execute(RUNNABLE_FAIRLY, limits(self._groups))
+                cursor = await connection.execute(RUNNABLE_FAIRLY, {**limits(self._groups), "up_to": MOST_RUNNABLE})
             row = await cursor.fetchone()
             return row["runnable"] if row else 0
 

@@ -161,25 +161,59 @@ FROM (
 ) AS waiting
 
 -- name: runnable_fairly
--- The same where fairness groups have limits: of each group no more than it has room for.
-WITH running AS (
-    SELECT COALESCE(concurrency_key, 'default') AS name, count(*) AS runs FROM lgs.run WHERE status = 'running' GROUP BY 1
-), waiting AS (
-    SELECT COALESCE(r.concurrency_key, 'default') AS name, count(*) AS runs
-    FROM lgs.run r
-    WHERE r.status = 'pending' AND r.available_at <= now()
-      AND NOT EXISTS (SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
-      AND NOT EXISTS (
-          SELECT 1 FROM lgs.run e
-          WHERE e.thread_id = r.thread_id AND e.status = 'pending'
-            AND (e.created_at, e.run_id) < (r.created_at, r.run_id))
+-- The same where fairness groups have limits: of each group no more than it has room for. It steps from group to group, as
+-- `claim_fairly` does.
+WITH RECURSIVE running AS MATERIALIZED (
+    SELECT COALESCE(concurrency_key, 'default') AS name, count(*) AS runs
+    FROM lgs.run
+    WHERE status = 'running'
     GROUP BY 1
+), waiting AS (
+    (SELECT priority, COALESCE(concurrency_key, 'default') AS name, available_at
+     FROM lgs.run
+     WHERE status = 'pending'
+     ORDER BY priority, COALESCE(concurrency_key, 'default'), available_at
+     LIMIT 1)
+    UNION ALL
+    SELECT following.*
+    FROM waiting w CROSS JOIN LATERAL (
+        SELECT r.priority, COALESCE(r.concurrency_key, 'default'), r.available_at
+        FROM lgs.run r
+        WHERE r.status = 'pending' AND (r.priority, COALESCE(r.concurrency_key, 'default')) > (w.priority, w.name)
+        ORDER BY r.priority, COALESCE(r.concurrency_key, 'default'), r.available_at
+        LIMIT 1
+    ) AS following
+), open AS (
+    SELECT w.priority, w.name, may.have - COALESCE(g.runs, 0) AS room
+    FROM waiting w
+    LEFT JOIN running g USING (name)
+    CROSS JOIN LATERAL (
+        SELECT COALESCE(NULLIF(COALESCE((%(limits)s::jsonb ->> w.name)::int, %(most)s::int), 0), 2147483647) AS have
+    ) AS may
+    WHERE w.available_at <= now() AND may.have > COALESCE(g.runs, 0)
+), counted AS (
+    SELECT g.name, g.room, sum(c.runs) AS runs
+    FROM open g
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS runs
+        FROM (
+            SELECT 1
+            FROM lgs.run r
+            WHERE r.status = 'pending' AND r.priority = g.priority AND COALESCE(r.concurrency_key, 'default') = g.name
+              AND r.available_at <= now()
+              AND NOT EXISTS (
+                  SELECT 1 FROM lgs.run o WHERE o.thread_id = r.thread_id AND o.status = 'running')
+              AND NOT EXISTS (
+                  SELECT 1 FROM lgs.run e
+                  WHERE e.thread_id = r.thread_id AND e.status = 'pending'
+                    AND (e.created_at, e.run_id) < (r.created_at, r.run_id))
+            ORDER BY r.available_at
+            LIMIT LEAST(%(up_to)s::bigint, g.room)
+        ) AS run
+    ) AS c
+    GROUP BY g.name, g.room
 )
-SELECT COALESCE(sum(GREATEST(0, LEAST(
-        w.runs,
-        COALESCE(NULLIF(COALESCE((%(limits)s::jsonb ->> w.name)::int, %(most)s::int), 0), 2147483647) - COALESCE(g.runs, 0)
-    ))), 0)::bigint AS runnable
-FROM waiting w LEFT JOIN running g USING (name)
+SELECT LEAST(%(up_to)s::bigint, COALESCE(sum(LEAST(room, runs)), 0))::bigint AS runnable FROM counted
 
 -- name: heartbeat
 -- Extends the leases that are still held and says which of their runs are to be cancelled. A lease without an answer is lost.
