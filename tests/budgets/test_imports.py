@@ -44,7 +44,7 @@ MOST_MODULES = {
     "threads": 750,
     "runs": 760,
     "stream": 795,
-    "crons": 680,
+    "crons": 745,
     "store": 660,
     "system": 660,
     "scheduler": 480,
@@ -52,9 +52,8 @@ MOST_MODULES = {
     "state": 1700,
     "worker": 1585,
 }
-#: Only those who ring, wake or follow need Redis; only crons have times; only functions with routes have FastAPI.
+#: Only those who ring, wake, stir or follow need Redis; only crons have times; only functions with routes have FastAPI.
 WITHOUT = {
-    "crons": ("redis",),
     "store": ("redis", "croniter"),
     "system": ("redis", "croniter"),
     "assistants": ("croniter",),

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.domain.priorities import AskHandler
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.execution.project import read_project
-from langgraph_serverless.queue.nap import Nap
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.scheduler import SchedulerService, TickReport
 from langgraph_serverless.services.system import Numbers
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
+
+if TYPE_CHECKING:
+    from langgraph_serverless.queue.nap import Nap
 
 
 class SchedulerContainer(ApiContainer):
@@ -62,6 +65,8 @@ class SchedulerContainer(ApiContainer):
         longest = self.settings.scheduler_nap
         if not longest or self.redis is None:
             return None
+        from langgraph_serverless.queue.nap import Nap
+
         return Nap(self.redis, self.settings.redis_key_prefix, longest=longest)
 
 
