@@ -193,7 +193,7 @@ async def test_workers_are_seen_by_whoever_asks(deployment: Deployment, workload
     await asyncio.to_thread(until, lambda: active() == 3, "three runs in the metrics")
     metrics = worker.get("/metrics").text
     assert "lg_api_workers_active 3" in metrics
-    assert "\nlg_worker_active_runs 3\n" in metrics  # its own
+    assert "\nlg_worker_slots " in metrics  # its own
     assert worker.get("/ok").json() == {"ok": True, "services": {}}
     assert worker.get("/threads").status_code == 404
     await workload.all_right()
@@ -209,7 +209,7 @@ async def test_kill_9_of_an_api_and_a_worker(
     followed = size.runs // 5
     await workload.start(single=size.runs - 2 * followed, waits=followed, streams=followed)
     for number in range(size.kills // 2):
-        await workload.under_way(size.runs // 3 * (number + 1))
+        await workload.under_way(4 * size.runs * (number + 1) // (size.kills // 2 + 1))  # of four lines or more each
         for role in ("worker", "serve"):
             running(deployment, role)[0].kill()
         if number < size.kills // 2 - 1:
