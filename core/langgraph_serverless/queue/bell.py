@@ -21,9 +21,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemory
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langgraph_serverless.event_loop import within
-from langgraph_serverless.queue import slots
 from langgraph_serverless.queue.outage import Outage
-from langgraph_serverless.queue.slots import RING, BoardKeys, SlotBoard
+from langgraph_serverless.queue.slots import ABSENT, RING, BoardKeys, SlotBoard
 from langgraph_serverless.queue.worker_function import WorkerFunction
 from langgraph_serverless.redis_scripts import Script
 
@@ -93,7 +92,8 @@ class RedisBell:
             return None
         jobs, most, limit = (function.jobs, function.most, function.limit) if function is not None else (0, 0, 0)
         name = uuid.uuid4().hex[:12]
-        arguments: list[Any] = [count, MOST_TOKENS, jobs, slots.STARTING, most, int(again), limit, name, slots.ABSENT]
+        start = int(function.start * 1000) if function is not None else 0
+        arguments: list[Any] = [count, MOST_TOKENS, jobs, start, most, int(again), limit, name, ABSENT]
         answer = await self._soon(lambda: script(keys=self._keys, args=arguments))
         return [ticket.decode() for ticket in answer] if answer is not None else None
 

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from langgraph_serverless.event_loop import within
 from langgraph_serverless.queue.outage import Outage
 from langgraph_serverless.queue.slots import BoardKeys
+from langgraph_serverless.redis_scripts import Script
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ class Nap:
         self._key = BoardKeys(prefix).nap
         self._longest = longest
         self._mark = ""
-        self._sleep = redis.register_script(_SLEEP)
+        self._sleep = Script(redis, _SLEEP)
         self._outage = Outage("The scheduler's nap")
 
     async def goes_on(self) -> bool:

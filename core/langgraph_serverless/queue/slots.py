@@ -22,9 +22,6 @@ from langgraph_serverless.event_loop import within
 from langgraph_serverless.queue.outage import Outage
 from langgraph_serverless.redis_scripts import Script
 
-#: How long an invoked function may take until it hands its ticket in (milliseconds): a cold start with everything that the project
-#: imports. A longer one costs one more invocation, a lost invocation that long.
-STARTING = 15_000
 #: How long a function that did not come is remembered, if nobody else comes (milliseconds).
 ABSENT = 300_000
 #: A slot is for the moment: a Redis that does not take one by then (seconds) does not get it.
