@@ -122,6 +122,7 @@ def needed(folder: str, function: dict[str, Any], variables: dict[str, Any]) -> 
     """What a function has to be allowed, as its code does it: resource to actions."""
     needs = {f"${{{folder.title()}Logs.Arn}}": {"logs:CreateLogStream", "logs:PutLogEvents"}, "*": NETWORK | TRACES}
     read, invoke = {"secretsmanager:GetSecretValue"}, {"lambda:InvokeFunction"}
+    needs["${SecretsKeyArn}"] = {"kms:Decrypt"}  # where secrets have a key of the user's
     by_variable = (
         ("DATABASE_URI_SECRET", "${DatabaseSecretArn}", read),
         ("REDIS_URI_SECRET", "${RedisSecretArn}", read),
@@ -295,6 +296,10 @@ WIDER: dict[str, tuple[str, Callable[[Templates], Any]]] = {
                 ]
             }
         ),
+    ),
+    "all keys": (
+        "kms:Decrypt'} on arn",
+        lambda t: of(t, "template", "Workers")["Parameters"].update(SecretsKeyArn="arn:aws:kms:::key/*"),
     ),
     "a queue for everybody": (
         "FailedInvocationsPolicy allows it to everybody",
