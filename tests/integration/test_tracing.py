@@ -307,6 +307,21 @@ def test_the_sdk_is_loaded_only_where_it_is_asked_for(environ: dict[str, str], o
     assert done.stdout.split() == [str(on)] * 2
 
 
+def test_a_process_without_the_packages_says_so_and_works() -> None:
+    script = (
+        "import os, sys; sys.modules['opentelemetry.sdk'] = None\n"
+        "from langgraph_serverless import tracing; tracing.start('x', os.environ); print(tracing.active())"
+    )
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "core"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+    }
+    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+    assert "langgraph-serverless[otel]" in done.stderr
+
+
 FUNCTION = """
 import os, sys, time
 from langgraph_serverless import tracing
