@@ -1,5 +1,6 @@
 """The templates and the code say the same: routes, handlers, names, variables. What a function may do is in tests/security."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from templates import ROOT, load, load_root
+from templates import ROOT, load, load_root, text
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.function_secrets import SECRET_SETTINGS
@@ -240,6 +241,28 @@ def test_one_parameter_decides_how_streams_are_answered(
     assert (condition, without) == ("Streams", {"Ref": "AWS::NoValue"})
     script = ROOT / wrapper.replace("/var/task/langgraph_serverless_functions", "functions")
     assert os.access(script, os.X_OK)
+
+
+def test_what_api_gateway_answers_by_itself_has_the_applications_form(nested: dict[str, dict[str, Any]]) -> None:
+    responses = nested["api"]["Resources"]["Api"]["Properties"]["DefinitionBody"][
+        "x-amazon-apigateway-gateway-responses"
+    ]
+    assert {"DEFAULT_4XX", "DEFAULT_5XX", "REQUEST_TOO_LARGE", "THROTTLED", "INTEGRATION_TIMEOUT"} <= set(responses)
+    for response in responses.values():
+        template = text(response["responseTemplates"]["application/json"])
+        answer = json.loads(template.replace("$context.error.messageString", '"Forbidden"'))
+        assert set(answer) == {"detail"}
+        assert response["responseParameters"]["gatewayresponse.header.Access-Control-Allow-Origin"] == "'*'"
+
+
+def test_bodies_are_limited_to_what_lambda_takes(
+    root: dict[str, Any], variables: dict[str, dict[str, Any]], paths: dict[str, str]
+) -> None:
+    limit = root["Parameters"]["MaxRequestBodyBytes"]
+    assert limit["Default"] == limit["MaxValue"] == 6 * 2**20
+    for name in set(paths.values()):
+        assert variables[name]["MAX_REQUEST_BODY_BYTES"] == {"Ref": "MaxRequestBodyBytes"}
+        assert variables[name]["CORS_ALLOW_ORIGINS"] == {"Ref": "AllowedOrigins"}
 
 
 def test_cfn_lint_finds_nothing() -> None:
