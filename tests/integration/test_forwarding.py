@@ -151,7 +151,9 @@ async def test_supersteps_are_written_by_the_state_function(
     thread_id = str(uuid.uuid4())
     body = {"thread_id": thread_id, "metadata": {"graph_id": "log"}, "supersteps": SUPERSTEPS}
     trace = f"00-{'ab' * 16}-{'cd' * 8}-01"
-    event = post_thread(body, Origin="https://ui", **{"X-Request-Id": "mine", "traceparent": trace, "baggage": "user=x"})
+    event = post_thread(
+        body, Origin="https://ui", **{"X-Request-Id": "mine", "traceparent": trace, "baggage": "user=x"}
+    )
     answer = threads_function(event)
     thread = json.loads(answer["body"])
     assert (answer["statusCode"], thread["thread_id"]) == (200, thread_id)
