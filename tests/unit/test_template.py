@@ -213,6 +213,11 @@ def test_the_worker_is_not_retried_by_lambda(functions: dict[str, dict[str, Any]
     assert functions["worker"]["Timeout"] == 900
 
 
+def test_only_the_worker_may_invoke_itself_for_ever(functions: dict[str, dict[str, Any]]) -> None:
+    assert {name for name, given in functions.items() if "RecursiveLoop" in given} == {"worker"}
+    assert functions["worker"]["RecursiveLoop"] == "Allow"
+
+
 def test_one_parameter_decides_how_streams_are_answered(
     root: dict[str, Any],
     nested: dict[str, dict[str, Any]],
