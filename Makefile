@@ -90,7 +90,7 @@ slow-rest:
 	$(BIN)/python -m pytest $(TESTS) -m slow $(addprefix --ignore=,tests/faults/test_soak.py $(SLOW_WAITING))
 
 .PHONY: bench cold-start
-cold-start: setup ## What each function's import costs: milliseconds, modules, memory (ARGS="--bundle .build/api runs" for a bundle)
+cold-start: setup ## What each function's import costs: milliseconds, modules, memory (ARGS="--rounds 2 runs" for a quick look)
 	$(BIN)/python -m bench.cold_start $(ARGS)
 
 bench: setup ## Speed beside the official server, in about 6 minutes (ARGS="--rounds 1 --only first_event" for a quick look)

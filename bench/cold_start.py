@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def checkout_bundle() -> Iterator[Path]:
         yield folder
 
 
-def cold_start(function: str, bundle: Path) -> ColdStart:
+def cold_start(function: str, bundle: Path, python: str = sys.executable) -> ColdStart:
     """Import one function's handler as its sandbox does."""
     environ = {
         "PATH": os.environ["PATH"],
@@ -86,7 +86,7 @@ def cold_start(function: str, bundle: Path) -> ColdStart:
         "LANGGRAPH_CONFIG": str(bundle / "project" / "langgraph.json"),
         "LANGGRAPH_MANIFEST": str(bundle / "langgraph_manifest.json"),
     }
-    command = [sys.executable, "-c", _IMPORT, function]
+    command = [python, "-c", _IMPORT, function]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode != 0:
         raise RuntimeError(f"{function} does not start: {done.stderr}")
@@ -108,12 +108,12 @@ def table(best: dict[str, ColdStart]) -> str:
     return "\n".join(lines)
 
 
-def measure(functions: Sequence[str], bundle: Path, rounds: int) -> dict[str, ColdStart]:
+def measure(functions: Sequence[str], bundle: Path, rounds: int, python: str) -> dict[str, ColdStart]:
     """The best of so many rounds; the first one, which may write byte code, does not count."""
     seen: dict[str, list[ColdStart]] = {name: [] for name in functions}
     for number in range(rounds + 1):
         for name in functions:
-            one = cold_start(name, bundle)
+            one = cold_start(name, bundle, python)
             if number:
                 seen[name].append(one)
     return {name: min(starts, key=lambda one: one.wall_ms) for name, starts in seen.items()}
@@ -124,12 +124,11 @@ def main() -> None:
     parser.add_argument("functions", nargs="*", default=FUNCTIONS, help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bundle", type=Path, help="of 'langgraph-serverless build' (default: this checkout)")
+    parser.add_argument("--python", default=sys.executable, help="of the version that the bundle is for")
     arguments = parser.parse_args()
-    if arguments.bundle is not None:
-        print(table(measure(arguments.functions, arguments.bundle.resolve(), arguments.rounds)))
-        return
-    with checkout_bundle() as bundle:
-        print(table(measure(arguments.functions, bundle, arguments.rounds)))
+    with ExitStack() as stack:
+        bundle = arguments.bundle.resolve() if arguments.bundle else stack.enter_context(checkout_bundle())
+        print(table(measure(arguments.functions, bundle, arguments.rounds, arguments.python)))
 
 
 if __name__ == "__main__":
