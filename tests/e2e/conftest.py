@@ -38,6 +38,12 @@ REGION, STACK_NAME = "us-east-1", "ci"
 HANDLER = re.compile(r"langgraph_serverless_functions\.(\w+)\.handler\.handler")
 #: Graphs of ``project/graphs.py``.
 OWN_GRAPHS = ("releases", "team", "fatal")
+#: What the stack gets besides the parameters of the environment "ci".
+PARAMETERS = {
+    "WebhookAllowedHosts": "127.0.0.1",
+    "WebhookSigningSecret": "langgraph-serverless/webhook-signing",
+    "WebhookVariablesSecret": "langgraph-serverless/webhook-variables",
+}
 
 
 @dataclass
@@ -144,6 +150,11 @@ def json_lines(message: str) -> Iterator[dict[str, Any]]:
         yield document
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What ends the stack comes last."""
+    items.sort(key=lambda item: item.path == HERE / "test_update_and_delete.py")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """A failed test shows what the functions had to say."""
@@ -237,22 +248,14 @@ class Deployment:
         run([command, "build", "--config", config, "--output", output, "--without-dependencies"])
 
     def deploy(self, aws: Aws, **parameters: str) -> str:
-        """With the parameters of the environment "ci" and these, migration included; what the command says."""
+        """With the parameters of the environment "ci", ``PARAMETERS`` and these, migration included; what the command says."""
         command = [Path(sys.executable).with_name("langgraph-serverless"), "deploy", "--skip-build"]
         command += ["--output", self.folder / ".build", "--config-env", "ci"]
         command += ["--template", self.folder / "template.yaml", "--samconfig", self.folder / "samconfig.toml"]
-        command += [f"--parameter={name}={value}" for name, value in parameters.items()]
+        command += [f"--parameter={name}={value}" for name, value in {**PARAMETERS, **parameters}.items()]
         environ = aws.environment()
         path = f"{SAM_VENV / 'bin'}{os.pathsep}{environ['PATH']}"
         return run(command, cwd=self.folder, env={**environ, "PATH": path})
-
-
-#: What the stack gets besides the parameters of the environment "ci".
-PARAMETERS = {
-    "WebhookAllowedHosts": "127.0.0.1",
-    "WebhookSigningSecret": "langgraph-serverless/webhook-signing",
-    "WebhookVariablesSecret": "langgraph-serverless/webhook-variables",
-}
 
 
 def functions_of(aws: Aws, stack_name: str) -> dict[str, str]:
@@ -290,7 +293,7 @@ def stack(
             aws.client("secretsmanager").create_secret(Name=f"langgraph-serverless/{name}", SecretString=value)
         aws.load_services()
         built.result()
-    said = deployment.deploy(aws, **PARAMETERS)
+    said = deployment.deploy(aws)
     migrated = re.search(r"^ +\d+ migrations applied; graphs: (.*)$", said, re.MULTILINE)
     assert migrated, said
     assert set(migrated[1].split(", ")) == {"minimal", "chat_agent", "human_in_the_loop", "long_run", *OWN_GRAPHS}

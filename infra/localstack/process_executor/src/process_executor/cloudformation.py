@@ -1,12 +1,19 @@
-"""What LocalStack's CloudFormation lacks to deploy nested stacks again and again: their update, and haste.
+"""What LocalStack's CloudFormation lacks to deploy nested stacks again, and to delete them; and haste.
 
 LocalStack (4.13) leaves a nested stack as it is when its template or its parameters change, and says that it has been
-updated. And it looks once a second whether a resource is there, one resource after the other, where a function takes a
-tenth of that. ``install`` adds the first and looks more often.
+updated. It can neither update nor delete a stack of which a resource that its condition leaves out refers to another
+such. And it looks once a second whether a resource is there, one resource after the other, where a function takes a tenth of that.
 """
 
 import uuid
 
+from localstack.services.cloudformation.engine.v2.change_set_model import Nothing
+from localstack.services.cloudformation.engine.v2.change_set_model_executor import ChangeSetModelExecutor
+from localstack.services.cloudformation.engine.v2.change_set_model_preproc import (
+    ChangeSetModelPreproc,
+    PreprocEntityDelta,
+)
+from localstack.services.cloudformation.engine.validations import ValidationError
 from localstack.services.cloudformation.resource_provider import (
     OperationStatus,
     ProgressEvent,
@@ -24,10 +31,32 @@ NO_CHANGES = "didn't contain changes"
 def install() -> None:
     patch(ResourceProviderExecutor.deploy_loop)(_deploy_loop)
     patch(CloudFormationStackProvider.update)(_update_nested_stack)
+    patch(ChangeSetModelPreproc._resolve_attribute)(_resolve_attribute)
+    patch(ChangeSetModelExecutor.visit_node_resource)(_visit_node_resource)
 
 
 def _deploy_loop(target, self, *args, **kwargs):
     return target(self, *args, **{"sleep_time": POLL_S, **kwargs})
+
+
+def _resolve_attribute(target, self, arguments, select_before):
+    try:
+        return target(self, arguments, select_before)
+    except ValidationError:
+        if not select_before:
+            raise
+        return "left out"  # of what is there, so nobody asks for it who is there
+
+
+def _visit_node_resource(target, self, node_resource):
+    try:
+        return target(self, node_resource)
+    except KeyError as error:
+        if error.args != ("ResourceStatus",):
+            raise
+        # it stands unchanged in the template, and has never been there
+        self.resources.pop(node_resource.name, None)
+        return PreprocEntityDelta(before=Nothing, after=Nothing)
 
 
 def _update_nested_stack(target, self, request):
