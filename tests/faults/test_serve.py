@@ -199,7 +199,7 @@ async def test_workers_are_seen_by_whoever_asks(deployment: Deployment, workload
     await workload.all_right()
 
 
-@sizes(timeout=1800, runs=(20, 300), kills=(2, 20))
+@sizes(timeout=1800, runs=(20, 200), kills=(2, 8))  # for the same reason
 async def test_kill_9_of_an_api_and_a_worker(
     deployment: Deployment, workload: Workload, figures: Figures, size: Any
 ) -> None:

@@ -208,6 +208,9 @@ def run_log(run: Acknowledged) -> list[str]:
 def check_stream(run: Acknowledged, events: Sequence[Any], *, repeats: int = 1) -> None:
     """Whoever streamed this run has every event, each once, in order; crashes may have repeated supersteps."""
     ids = [tuple(map(int, event.id.split("-"))) for event in events if event.id]
+    if len(ids) > 1 and ids[-1] == ids[-2] and events[-1].event == "values":
+        # the state in place of an end that a killed worker has not told; it has no id, and the SDK gives it the one before
+        ids.pop()
     assert ids == sorted(set(ids)), f"{run}: an event came twice"
     steps = [event.data["step"] for event in events if event.event == "custom"]
     assert sorted(set(steps)) == list(range(1, run.steps + 1)), f"{run}: a gap in {steps}"
