@@ -45,6 +45,7 @@ pytest_plugins = [
     "javascript",
     "figures",
     "lambda_service",
+    "lambda_site",
     "own_valkey",
 ]
 

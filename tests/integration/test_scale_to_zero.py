@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from dataclasses import fields, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,16 +18,14 @@ from typing import Any
 import pytest
 from dev_server import PATIENCE
 from figures import Figures, percentile, sizes
-from lambda_edge import Invocation, LambdaEdge
 from worker_container import MakeContainer
 
 from langgraph_serverless.containers.scheduler import SchedulerContainer
-from langgraph_serverless.containers.worker import WorkerContainer, consume
+from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, RunRequest
 from langgraph_serverless.queue.slots import SlotBoard
 from langgraph_serverless.queue.worker_function import WorkerFunction
-from langgraph_serverless.services.worker import WorkReport
 
 PROJECT = Path(__file__).parent.parent / "faults" / "project" / "langgraph.json"
 JOBS = 10
@@ -141,54 +139,6 @@ async def test_crons_that_are_due_at_once_invoke_as_a_batch_does(
     report = await scheduler.scheduler.tick(now=cron.next_run_date)
     assert (report.crons_fired, report.bells_rung) == (25, 25)
     assert nobody.invocations == 3
-
-
-class Site(LambdaEdge):
-    """The worker function in this process: a thread for each invocation, with a cold start for each sandbox that is new."""
-
-    def __init__(
-        self, api: WorkerContainer, *, cold_start: float, idle_grace: float, seconds: float = 120, **options: Any
-    ) -> None:
-        super().__init__(**options)
-        self._seconds = seconds
-        self._api = api
-        self._cold_start, self._idle_grace = cold_start, idle_grace
-        self._warm = 0
-
-    def carry_out(self, invocation: Invocation) -> dict[str, Any]:
-        if self._warm:
-            self._warm -= 1
-        else:
-            time.sleep(self._cold_start)
-        report = asyncio.run(self.work(invocation.event["ticket"], time.monotonic() + self._seconds))
-        self._warm += 1
-        return {field.name: getattr(report, field.name) for field in fields(report)}
-
-    def work(self, ticket: str, ends: float) -> Coroutine[Any, Any, WorkReport]:
-        """As the handler does it."""
-        return consume(
-            self._api.settings,
-            deadline=lambda: ends - time.monotonic(),
-            idle_grace=self._idle_grace,
-            registry=self._api.registry,
-            manifest=self._api.catalog.manifest,
-            ticket=ticket,
-        )
-
-
-@pytest.fixture
-def sites(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    made: list[Site] = []
-
-    def make(api: WorkerContainer, **options: Any) -> Site:
-        site = Site(api, **options)
-        made.append(site)
-        monkeypatch.setattr(WorkerFunction, "client", site)
-        return site
-
-    yield make
-    for site in made:
-        site.close()
 
 
 async def become(what: Any, why: str, *, patience: float = PATIENCE) -> None:
