@@ -1,7 +1,7 @@
 """An update of a function that loses nothing, as in AWS: what runs ends on the old code, what is waiting runs on the new one.
 
 LocalStack (4.13) ends running invocations when a function's code or configuration changes, removes the code below
-them, and loses asynchronous events: for two seconds the old version's poller goes on to take them from the queue and
+them, drops their logs, and loses asynchronous events: for two seconds the old version's poller goes on to take them from the queue and
 drops them. ``ProcessExecutor.stop`` waits for running invocations; ``install`` does the rest, and lets as many events of
 a function be handled at once as there may be workers (LocalStack: four more than there are processors).
 """
@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from localstack.services.lambda_.invocation import event_manager, lambda_service
+from localstack.services.lambda_.invocation import event_manager, lambda_service, version_manager
 from localstack.services.lambda_.invocation.models import lambda_stores
 from localstack.utils.patch import patch
 
@@ -27,6 +27,7 @@ def install() -> None:
     patch(event_manager.Poller.__init__)(_with_many_threads)
     patch(event_manager.Poller.run)(_poll)
     patch(lambda_service.destroy_code_if_not_used)(_destroy_code_later)
+    patch(version_manager.LambdaVersionManager.stop)(_stop_but_go_on_to_log)
 
 
 def _with_many_threads(target, self, version_manager, event_queue_url):
@@ -68,9 +69,21 @@ def _handle_or_give_back(self, sqs, message):
     if not self._shutdown_event.is_set() and _is_current(self.version_manager.function_version):
         with suppress(RuntimeError):  # the pool was shut down in between
             return self.invoker_pool.submit(self.handle_message, message)
-    return sqs.change_message_visibility(
-        QueueUrl=self.event_queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
-    )
+    sqs.send_message(QueueUrl=self.event_queue_url, MessageBody=message["Body"])
+    return sqs.delete_message(QueueUrl=self.event_queue_url, ReceiptHandle=message["ReceiptHandle"])
+
+
+def _stop_but_go_on_to_log(target, self):
+    stop_logging = self.log_handler.stop
+    self.log_handler.stop = lambda: None
+    target(self)
+
+    def stop_later():
+        wait_until_unused(self.function_version.config.code.get_unzipped_code_location())
+        time.sleep(1)  # an invocation's log is stored after it has ended
+        stop_logging()
+
+    threading.Thread(target=stop_later, daemon=True).start()
 
 
 def _destroy_code_later(target, code, function):
