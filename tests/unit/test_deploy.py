@@ -17,6 +17,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.loaders import create_loader
 from click.testing import CliRunner, Result
 from moto import mock_aws
 from moto.awslambda_simple.models import lambda_simple_backends
@@ -29,6 +30,7 @@ from langgraph_serverless.build.sources import deployment_folder
 from langgraph_serverless.build.target import BuildTarget
 from langgraph_serverless.cli.main import main
 from langgraph_serverless.deploy import sam as sam_cli
+from langgraph_serverless.deploy.account import Account
 from langgraph_serverless.deploy.parameters import (
     choose_parameters,
     read_declared,
@@ -53,6 +55,7 @@ TEMPLATE = {
 SAM = """#!/bin/sh
 printf '%s\\n' "$@" > "$SAM_NOTES"
 pwd >> "$SAM_NOTES"
+env > "$SAM_NOTES.env"
 echo "CREATE_COMPLETE  AWS::Lambda::Function  WorkerFunction"
 echo "$SAM_SAYS"
 exit "${SAM_CODE:-0}"
@@ -93,6 +96,15 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         boto3.client("cloudformation").create_stack(StackName=STACK, TemplateBody=json.dumps(TEMPLATE))
         answer(applied=["0001_pre_core"], graphs=["agent"])
         yield boto3.client("secretsmanager")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def aws_described_once() -> Iterator[None]:
+    """What AWS can be asked is read from files of megabytes, once for all sessions here and not for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        loader = create_loader()
+        patch.setattr("botocore.session.create_loader", lambda *_: loader)
+        yield
 
 
 def answer(**report: Any) -> None:
@@ -155,7 +167,7 @@ def test_secrets_are_made_of_the_environment_and_shown_to_nobody(
     made = account.get_secret_value(SecretId="langgraph-serverless/database-uri")
     assert made["SecretString"] == "postgresql://app:hush@db/app"
     everything = done.output + "".join(path.read_text() for path in output.rglob("*") if path.is_file())
-    asked = sam.read_text()
+    asked = sam.read_text() + sam.with_suffix(".env").read_text()
     assert not {"hush", "quiet"} & set(re.findall(r"\w+", everything + asked))
 
     monkeypatch.setenv("DATABASE_URI", "postgresql://another")
@@ -171,6 +183,62 @@ def test_what_the_stack_makes_itself_needs_no_secret(output: Path, sam: Path, ac
     assert (
         deploy(output, "-p", "DatabaseUri=postgresql://x", "-p", "RedisUri=redis://x", "--skip-migrate").exit_code == 0
     )
+
+
+def test_what_nobody_names_stays_and_counts(output: Path, sam: Path, account: Any) -> None:
+    """CloudFormation keeps the values of a stack; a second deployment is not to ask for what they make superfluous."""
+    kept = {"Database": "aurora", "Cache": "valkey", "SnapStart": "true", "Release": "first"}
+    template = {**TEMPLATE, "Parameters": {name: {"Type": "String"} for name in kept}}
+    boto3.client("cloudformation").update_stack(
+        StackName=STACK,
+        TemplateBody=json.dumps(template),
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in kept.items()],
+    )
+    done = deploy(output)
+    assert done.exit_code == 0, done.output  # no secret is needed
+    asked = sam.read_text()
+    assert "Database=" not in asked
+    (release,) = re.findall(r"^Release=(.+)$", asked, re.MULTILINE)  # else the alias would stay where it is
+    assert release != "first"
+    image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/agent:1"
+    assert "SnapStart and --image-uri exclude each other" in deploy(output, "--image-uri", image).stderr
+    refused = deploy(output, "-p", "Database=bring")
+    assert "There is no secret langgraph-serverless/database-uri" in refused.stderr
+
+
+def test_a_stack_that_cannot_be_updated_is_left_alone(output: Path, sam: Path, account: Any) -> None:
+    found = cloudformation_backends[DEFAULT_ACCOUNT_ID][REGION].get_stack(STACK)
+    for status, words in {
+        "ROLLBACK_COMPLETE": f"Run 'aws cloudformation delete-stack --stack-name {STACK}', wait until it is gone",
+        "UPDATE_ROLLBACK_FAILED": f"Run 'aws cloudformation continue-update-rollback --stack-name {STACK}'",
+        "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": "is being changed already (UPDATE_COMPLETE_CLEANUP_IN_PROGRESS)",
+    }.items():
+        found.status = status
+        assert words in deploy(output, "--database-uri", "--redis-uri").stderr
+    assert not sam.exists()
+    found.status = "UPDATE_ROLLBACK_COMPLETE"  # what there was before is there
+    assert deploy(output, "-p", "DatabaseUri=postgresql://x", "-p", "RedisUri=redis://x").exit_code == 0
+
+
+def test_an_archive_never_becomes_an_image(
+    output: Path, sam: Path, account: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets(account)
+    monkeypatch.setattr(Account, "package_type", lambda self, name: {f"{STACK}-worker": "Zip"}[name])
+    refused = deploy(output, "--image-uri", "123456789012.dkr.ecr.us-east-1.amazonaws.com/agent:1")
+    assert f"leave out --image-uri, or delete the stack {STACK} first" in refused.stderr
+    assert not sam.exists()
+
+
+def test_nothing_happens_without_a_project(
+    output: Path, sam: Path, account: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URI", "postgresql://x")
+    options = ["--config", str(output / "langgraph.json"), "--output", str(output), "--database-uri"]
+    refused = CliRunner().invoke(main, ["deploy", *options])
+    assert refused.exit_code == 1
+    assert "langgraph.json does not exist" in refused.stderr
+    assert account.list_secrets()["SecretList"] == []
 
 
 def test_the_reason_of_a_failure_is_what_is_said(
@@ -378,6 +446,8 @@ def test_what_is_built_is_what_is_deployed(
 ) -> None:
     secrets(account)
     (output / "build.json").unlink()
+    (tmp_path / "graph.py").touch()
+    (tmp_path / "langgraph.json").write_text(json.dumps({"graphs": {"agent": "./graph.py:graph"}}))
 
     def build(
         config: Path, folder: Path, *, target: BuildTarget, for_image: bool, for_traces: bool, say: Any

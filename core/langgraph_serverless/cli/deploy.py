@@ -1,8 +1,9 @@
 """``langgraph-serverless deploy``: from a project to an address, in one command.
 
-The order: what can be refused is asked first (tools, parameters, secrets), then the bundles are built, the stack is deployed, and the
-database is migrated by the new stack's own function. Between the last two the new code meets the old schema, which every release is
-made for (docs/adr/0022-build-and-deploy.md). Relies on the SAM CLI and on boto3. Each step says how long it took.
+The order: what can be refused is asked first (project, tools, parameters, the stack as it is, secrets), then the bundles are built,
+the stack is deployed, and the database is migrated by the new stack's own function. Between the last two the new code meets the old
+schema, which every release is made for (docs/adr/0022-build-and-deploy.md). Relies on the SAM CLI and on boto3. Each step says how
+long it took.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +25,18 @@ from langgraph_serverless.build.bundle import BUNDLES, RECORD_NAME, build_bundle
 from langgraph_serverless.build.sources import deployment_folder
 from langgraph_serverless.cli.build import chosen_target, show
 from langgraph_serverless.deploy import sam
-from langgraph_serverless.deploy.account import Account
+from langgraph_serverless.deploy.account import Account, DeployedStack
 from langgraph_serverless.deploy.parameters import (
-    Declared,
     choose_parameters,
     read_declared,
     read_environment,
     sam_arguments,
     split_parameters,
+    stack_parameters,
 )
 from langgraph_serverless.deploy.stack_folder import make_stack_folder
 from langgraph_serverless.errors import DeploymentError
+from langgraph_serverless.execution.project import read_project
 
 DEFAULT_STACK = "langgraph-serverless"
 MOST_REASONS = 3
@@ -109,10 +111,8 @@ def deploy(
     asks = chosen.confirms and not yes
     if asks and not dry_run and not sys.stdin.isatty():
         raise DeploymentError(f"{samconfig} wants the changes confirmed, and there is nobody to ask: give --yes.")
-    if image_uri and values.get("SnapStart") == "true":
-        raise DeploymentError(
-            "Lambda takes no snapshots of container images: SnapStart and --image-uri exclude each other."
-        )
+    if not skip_build:
+        read_project(config)  # so that nothing has happened if there is none
 
     def command(program: str, template_file: Path) -> list[str]:
         return sam.deploy_command(
@@ -128,15 +128,14 @@ def deploy(
 
     wanted = {"--database-uri": database_uri, "--redis-uri": redis_uri}
     if dry_run:
-        for address, name in _addresses(declared, values):
-            if wanted[address.option]:
-                click.echo(f"# makes the secret {name} from {address.variable}, if there is none")
-        if not skip_build:
-            traces = " --otel" if values.get("OtlpEndpoint") else ""
-            click.echo(f"langgraph-serverless build --config {config} --output {output}{traces}")
-        click.echo(sam.shown(command("sam", output / "stack" / "template.yaml"), declared.hidden))
-        click.echo(
-            "" if skip_migrate else f"aws lambda invoke --function-name <MigrateFunctionName of {stack}> /dev/stdout"
+        makes = [address for address in _addresses(stack_parameters(declared, values, {})) if wanted[address[0].option]]
+        _say_what_would_be_done(
+            makes,
+            build=None
+            if skip_build
+            else f"--config {config} --output {output}" + " --otel" * bool(values.get("OtlpEndpoint")),
+            deploy=sam.shown(command("sam", output / "stack" / "template.yaml"), declared.hidden),
+            migrate=None if skip_migrate else stack,
         )
         return
 
@@ -144,7 +143,11 @@ def deploy(
     account = Account(region=region, profile=profile)
     steps = _Steps(2 + (not skip_build) + (not skip_migrate))
     with steps.step("Looking at the account"):
-        _see_to_secrets(account, declared, values, wanted)
+        deployed = account.stack(stack)
+        before = deployed.parameters if deployed else {}
+        there_will_be = stack_parameters(declared, values, before)
+        _see_to_functions(account, stack, deployed, image_uri, there_will_be)
+        _see_to_secrets(account, there_will_be, wanted, stay=set(before) - set(values))
     if not skip_build:
         with steps.step("Building the bundles"):
             report = build_bundles(
@@ -152,21 +155,35 @@ def deploy(
                 output,
                 target=target,
                 for_image=image_uri is not None,
-                for_traces=bool(values.get("OtlpEndpoint")),
+                for_traces=bool(there_will_be.get("OtlpEndpoint")),
                 say=lambda line: click.echo(f"      {line}"),
             )
             show(report)
-        values = choose_parameters(declared, chosen, report.to_json(), given)
+            record = report.to_json()
+    values = choose_parameters(declared, chosen, record, given, before)
     with steps.step(f"Deploying the stack {stack}"):
         template_file = make_stack_folder(output, template=template, image_uri=image_uri)
         _deploy(command(program, template_file), account, stack, output, openly=verbose or asks)
-    outputs = account.outputs(stack)
+    outputs = _outputs(account, stack)
     if not skip_migrate:
         with steps.step("Migrating the database"):
             done = account.migrate(_output(outputs, "MigrateFunctionName", stack))
             applied, graphs = done.get("applied", []), done.get("graphs", [])
             click.echo(f"      {len(applied) or 'no'} migrations applied; graphs: {', '.join(graphs)}")
     _say_where(_output(outputs, "Url", stack))
+
+
+def _say_what_would_be_done(
+    makes: Iterable[tuple[_Address, str]], *, build: str | None, deploy: str, migrate: str | None
+) -> None:
+    for address, name in makes:
+        click.echo(f"# makes the secret {name} from {address.variable}, if there is none")
+    if build is not None:
+        click.echo(f"langgraph-serverless build {build}")
+    click.echo("# parameters that are not named here keep the values that the stack has")
+    click.echo(deploy)
+    if migrate is not None:
+        click.echo(f"aws lambda invoke --function-name <MigrateFunctionName of {migrate}> /dev/stdout")
 
 
 class _Steps:
@@ -203,22 +220,42 @@ def _record(output: Path) -> dict[str, Any]:
     return record
 
 
-def _addresses(declared: Declared, values: Mapping[str, str]) -> Iterator[tuple[_Address, str]]:
+def _see_to_functions(
+    account: Account, stack: str, deployed: DeployedStack | None, image_uri: str | None, values: Mapping[str, str]
+) -> None:
+    """Raises for what CloudFormation would refuse after minutes."""
+    if image_uri and values.get("SnapStart") == "true":
+        raise DeploymentError(
+            "Lambda takes no snapshots of container images: SnapStart and --image-uri exclude each other."
+        )
+    if deployed is None:
+        return
+    deployed.check()
+    wanted = "Image" if image_uri else "Zip"
+    if account.package_type(f"{stack}-worker") not in {wanted, None}:
+        raise DeploymentError(
+            "Lambda cannot make a container image of a function that is an archive, nor the other way round: "
+            + ("leave out --image-uri" if image_uri else "give --image-uri")
+            + f", or delete the stack {stack} first, or deploy another one (--stack-name)."
+        )
+
+
+def _addresses(values: Mapping[str, str]) -> Iterator[tuple[_Address, str]]:
     """The addresses that come from secrets, with the secrets' names."""
-
-    def value(name: str) -> str:
-        return values.get(name, declared.defaults.get(name, ""))
-
     for address in ADDRESSES:
-        if value(address.made) in {"", "bring"} and not value(address.plain) and value(address.secret):
-            yield address, value(address.secret)
+        name = values.get(address.secret, "")
+        if values.get(address.made, "") in {"", "bring"} and not values.get(address.plain) and name:
+            yield address, name
 
 
 def _see_to_secrets(
-    account: Account, declared: Declared, values: Mapping[str, str], wanted: Mapping[str, bool]
+    account: Account, values: Mapping[str, str], wanted: Mapping[str, bool], *, stay: Collection[str]
 ) -> None:
+    """``stay`` are the parameters that keep the stack's values."""
     made = {}
-    for address, name in _addresses(declared, values):
+    for address, name in _addresses(values):
+        if not wanted[address.option] and {address.plain, address.secret, address.made} <= set(stay):
+            continue  # it is as it was; and if it was the address itself, that is hidden
         there = account.has_secret(name)
         if there:
             click.echo(
@@ -266,6 +303,13 @@ def _deploy(command: list[str], account: Account, stack: str, output: Path, *, o
     raise DeploymentError(
         f"The stack {stack} could not be deployed:\n" + "\n".join(reasons[:MOST_REASONS]) + more + where
     )
+
+
+def _outputs(account: Account, stack: str) -> Mapping[str, str]:
+    deployed = account.stack(stack)
+    if deployed is None:  # whoever was asked has said no
+        raise DeploymentError(f"There is no stack {stack}: what was planned has not been carried out.")
+    return deployed.outputs
 
 
 def _output(outputs: Mapping[str, str], name: str, stack: str) -> str:

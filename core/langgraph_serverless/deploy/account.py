@@ -8,8 +8,9 @@ credentials. Existing secrets are never changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -22,6 +23,42 @@ FAILED = "_FAILED"
 _CONSEQUENCES = ("Resource creation cancelled", "Resource update cancelled", "The following resource(s) failed")
 _STACK = "AWS::CloudFormation::Stack"
 _BEGINNINGS = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS")
+#: A change set that nobody has carried out: there is nothing yet.
+_ANNOUNCED = "REVIEW_IN_PROGRESS"
+#: States in which CloudFormation refuses an update.
+#: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
+_NEVER_MADE = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
+_HALF_BACK = "UPDATE_ROLLBACK_FAILED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployedStack:
+    """A stack as it is. Values of hidden parameters are asterisks."""
+
+    name: str
+    status: str
+    parameters: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+    def check(self) -> None:
+        """
+        Raises:
+            DeploymentError: it cannot be updated, with what can be done.
+        """
+        if self.status in _NEVER_MADE:
+            raise DeploymentError(
+                f"The stack {self.name} is in the state {self.status}, which CloudFormation only lets you delete. Run"
+                f" 'aws cloudformation delete-stack --stack-name {self.name}', wait until it is gone, and deploy again."
+            )
+        if self.status == _HALF_BACK:
+            raise DeploymentError(
+                f"The stack {self.name} is in the state {self.status}: its last update could not be taken back. Run"
+                f" 'aws cloudformation continue-update-rollback --stack-name {self.name}', and deploy again when that is done."
+            )
+        if self.status.endswith("_IN_PROGRESS"):
+            raise DeploymentError(
+                f"The stack {self.name} is being changed already ({self.status}): wait until that is done, and deploy again."
+            )
 
 
 class Account:
@@ -64,11 +101,31 @@ class Account:
         with _sentences(f"The secret {name} cannot be made"):
             self._secrets.create_secret(Name=name, SecretString=value)
 
-    def outputs(self, stack: str) -> dict[str, str]:
-        """The stack's outputs."""
-        with _sentences(f"The stack {stack} cannot be looked at"):
-            (found,) = self._stacks.describe_stacks(StackName=stack)["Stacks"]
-        return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+    def stack(self, name: str) -> DeployedStack | None:
+        """The stack as it is, if there is one."""
+        try:
+            with _sentences(f"The stack {name} cannot be looked at"):
+                (found,) = self._stacks.describe_stacks(StackName=name)["Stacks"]
+        except _Refused as refusal:
+            if refusal.reason == "ValidationError" and "does not exist" in str(refusal):
+                return None
+            raise
+        if found["StackStatus"] == _ANNOUNCED:
+            return None
+        return DeployedStack(
+            name=name,
+            status=found["StackStatus"],
+            parameters={one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])},
+            outputs={one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])},
+        )
+
+    def package_type(self, function: str) -> str | None:
+        """``Zip`` or ``Image``; None if that may not be asked."""
+        try:
+            with _sentences(f"The function {function} cannot be looked at"):
+                return str(self._functions.get_function_configuration(FunctionName=function).get("PackageType", "Zip"))
+        except _Refused:
+            return None
 
     def last_event(self, stack: str) -> str | None:
         """The newest thing that happened to the stack, after which a deployment's own events come."""
@@ -121,7 +178,10 @@ class Account:
             payload = json.loads(answer["Payload"].read() or b"null")
         if "FunctionError" in answer:
             reason = payload.get("errorMessage", payload) if isinstance(payload, dict) else payload
-            raise DeploymentError(f"The stack is deployed, but the migration failed: {reason}")
+            raise DeploymentError(
+                f"The stack is deployed, but the migration failed: {reason}\nUntil it is done, what needs the new tables"
+                " is answered with errors. 'deploy --skip-build', as before otherwise, tries it again."
+            )
         return payload if isinstance(payload, dict) else {}
 
 

@@ -1,7 +1,8 @@
 """Which values a stack's parameters get, and in whose words the SAM CLI wants them.
 
 In this order, the later one wins: ``samconfig.toml`` for the environment, what the build recorded, ``--parameter`` of the command line.
-They are put together here because the SAM CLI takes the file's or the command line's, not both.
+They are put together here because the SAM CLI takes the file's or the command line's, not both. What none of them names keeps the
+value that the stack has (the SAM CLI asks CloudFormation for the previous one), and counts wherever values decide how to deploy.
 """
 
 from __future__ import annotations
@@ -93,9 +94,13 @@ def split_parameters(entries: Iterable[str]) -> dict[str, str]:
 
 
 def choose_parameters(
-    declared: Declared, environment: Environment, build: Mapping[str, Any], given: Mapping[str, str]
+    declared: Declared,
+    environment: Environment,
+    build: Mapping[str, Any],
+    given: Mapping[str, str],
+    deployed: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The values that differ from the template's own."""
+    """The values to be given; ``deployed`` are those that the stack has."""
     for name in [*environment.parameters, *given]:
         if name not in declared.defaults:
             raise DeploymentError(
@@ -108,14 +113,26 @@ def choose_parameters(
         if given.get(name, value) != value:
             raise DeploymentError(f"The bundles were built for {name}={value}, not {given[name]}; build them anew.")
     chosen = {**environment.parameters, **built, **given}
-    if any(chosen.get(name, default) != default for name, default in VERSIONED.items()) and not chosen.get("Release"):
-        chosen["Release"] = _release(build, chosen)
+    there_will_be = stack_parameters(declared, chosen, deployed or {})
+    if any(there_will_be[name] != default for name, default in VERSIONED.items()) and not chosen.get("Release"):
+        chosen["Release"] = _release(declared, build, there_will_be)
     return chosen
 
 
-def _release(build: Mapping[str, Any], parameters: Mapping[str, str]) -> str:
+def stack_parameters(declared: Declared, chosen: Mapping[str, str], deployed: Mapping[str, str]) -> dict[str, str]:
+    """Every parameter as the stack will have it. One that is hidden, and stays, counts as its default: nobody can read it."""
+    stay = {
+        name: value for name, value in deployed.items() if name in declared.defaults and name not in declared.hidden
+    }
+    return {**declared.defaults, **stay, **chosen}
+
+
+def _release(declared: Declared, build: Mapping[str, Any], parameters: Mapping[str, str]) -> str:
     """A name that only this code with these parameters has."""
-    content = [[bundle["sha256"] for bundle in build["bundles"].values()], sorted(parameters.items())]
+    differing = {
+        name: value for name, value in parameters.items() if name != "Release" and value != declared.defaults[name]
+    }
+    content = [[bundle["sha256"] for bundle in build["bundles"].values()], sorted(differing.items())]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

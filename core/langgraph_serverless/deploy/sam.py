@@ -1,11 +1,12 @@
 """Runs the SAM CLI, quietly: its output goes to a file, and what matters of it to whoever waits.
 
 Relies on ``sam`` on the PATH and on its own configuration. Never puts a secret on its command line, apart from parameters that the
-user has given there.
+user has given there, nor into its environment.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ from langgraph_serverless.errors import DeploymentError
 _DONE = re.compile(r"^(?:CREATE|UPDATE|DELETE)_COMPLETE\b")
 REPORT_EVERY_S = 30.0
 TAIL = 25
+#: Variables with addresses, passwords included, that it has no use for.
+SECRETS = ("DATABASE_URI", "REDIS_URI")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ def run_quietly(command: Sequence[str], folder: Path, log: Path, say: Callable[[
         subprocess.Popen(
             command,
             cwd=folder,
+            env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,8 +109,12 @@ def run_quietly(command: Sequence[str], folder: Path, log: Path, say: Callable[[
 
 def run_openly(command: Sequence[str], folder: Path) -> Outcome:
     """Runs it in this terminal, questions included."""
-    done = subprocess.run(list(command), cwd=folder, check=False)
+    done = subprocess.run(list(command), cwd=folder, env=_environment(), check=False)
     return Outcome(code=done.returncode, lines=())
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in SECRETS}
 
 
 def shown(command: Sequence[str], hidden: frozenset[str]) -> str:
