@@ -1,6 +1,6 @@
 """Every function, called with its sample event, one after the other in this process; a line of JSON for each answer.
 
-Started by ``tests/integration/test_sample_events.py`` only. Each function has a thread of its own, as it has a process of its own on
+The manifest, which functions have from their bundle, is written first. Started by ``tests/integration/test_sample_events.py`` only. Each function has a thread of its own, as it has a process of its own on
 Lambda: its event loop is that of its thread. While the stream is open, the worker is invoked until it has nothing to do.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 import threading
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from lambda_sandbox import Context
+
+from langgraph_serverless.cli.manifest import manifest
 
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "tests" / "fixtures" / "events"
@@ -57,6 +60,7 @@ def stream() -> Any:
 
 
 if __name__ == "__main__":
+    manifest(config=Path(os.environ["LANGGRAPH_CONFIG"]), output=Path(os.environ["LANGGRAPH_MANIFEST"]))
     for name in sys.argv[1:]:
         answer = stream() if name == "stream" else Function(name).invoke()
         print(json.dumps({"function": name, "answer": answer}), flush=True)

@@ -419,16 +419,16 @@ def test_an_installed_wheel_deploys_without_a_checkout(tmp_path: Path) -> None:
         "graph = StateGraph(dict).add_node('a', lambda state: state).set_entry_point('a')\n"
     )
     (home / "langgraph.json").write_text(json.dumps({"graphs": {"agent": "./graph.py:graph"}}))
-    command = [sys.executable, "-c", "from langgraph_serverless.cli.main import main; main()"]
-    environ = {**os.environ, "PYTHONPATH": str(site)}
-    run(*command, "build", "--without-dependencies", cwd=home, env=environ)
-    said = run(*command, "deploy", "--skip-build", "--dry-run", cwd=home, env=environ)
-    assert f"--config-file {site}/langgraph_serverless/build/deployment/samconfig.toml" in said
-    # the folder that a deployment writes: from the wheel, and the same as from the checkout
+    # the two commands, and the folder that a deployment writes: from the wheel, and the same as from the checkout
     script = (
-        "from pathlib import Path; from langgraph_serverless.deploy.stack_folder import make_stack_folder as make; "
+        "from pathlib import Path\nfrom langgraph_serverless.cli.main import main\n"
+        "from langgraph_serverless.deploy.stack_folder import make_stack_folder\n"
+        "main(['build', '--without-dependencies'], standalone_mode=False)\n"
+        "main(['deploy', '--skip-build', '--dry-run'], standalone_mode=False)\n"
+        "make_stack_folder(Path('.build'))\n"
     )
-    run(sys.executable, "-c", f"{script} make(Path('.build'))", cwd=home, env=environ)
+    said = run(sys.executable, "-c", script, cwd=home, env={**os.environ, "PYTHONPATH": str(site)})
+    assert f"--config-file {site}/langgraph_serverless/build/deployment/samconfig.toml" in said
     make_stack_folder(tmp_path)
     written = {path.name for path in (home / ".build" / "stack").rglob("*.yaml")}
     assert written == {path.name for path in (tmp_path / "stack").rglob("*.yaml")}

@@ -133,9 +133,9 @@ def _checked(
     command = [*installer, "download", "--quiet", "--require-hashes", "--no-deps", "--dest", str(place), *files]
     for options in [_pip_platform(target)] if not target.is_host else [_pip_platform(target), []]:
         done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
+        if done.returncode == 0 or not NO_WHEEL.search(done.stdout + done.stderr):
             break
-    else:
+    if done.returncode != 0:
         say(done.stdout + done.stderr)
         raise ProjectError("What the project has locked could not be downloaded; the installer's message is above.")
     constraints = scratch / "locked.txt"
