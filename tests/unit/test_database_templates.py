@@ -44,6 +44,24 @@ def test_a_database_is_encrypted_saved_and_kept(data: dict[str, Any]) -> None:
         assert one["Properties"]["PubliclyAccessible"] is False
 
 
+def test_an_instance_grows_before_it_is_full(data: dict[str, Any]) -> None:
+    parameters = data["Parameters"]
+    properties = data["Resources"]["Instance"]["Properties"]
+    assert (properties["AllocatedStorage"], properties["MaxAllocatedStorage"]) == (
+        {"Ref": "AllocatedStorage"},
+        {"Ref": "MaxAllocatedStorage"},
+    )
+    assert parameters["MaxAllocatedStorage"]["Default"] >= 1.26 * parameters["AllocatedStorage"]["Default"]
+
+
+def test_a_zone_more_replaces_nothing_that_has_a_name(data: dict[str, Any], cache: dict[str, Any]) -> None:
+    """CloudFormation refuses to, and then the whole update; other subnets are another cache and another proxy for AWS."""
+    first_two = [{"Fn::Select": [index, {"Ref": "SubnetIds"}]} for index in (0, 1)]
+    assert cache["Resources"]["Cache"]["Properties"]["SubnetIds"] == first_two
+    assert data["Resources"]["Proxy"]["Properties"]["VpcSubnetIds"] == first_two
+    assert "DBSubnetGroupName" not in data["Resources"]["SubnetGroup"]["Properties"]
+
+
 def test_tls_is_forced(data: dict[str, Any]) -> None:
     resources = data["Resources"]
     groups = {

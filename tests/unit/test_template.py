@@ -116,6 +116,28 @@ def test_every_function_is_named_after_the_stack_and_its_folder(functions: dict[
         assert function["FunctionName"] == {"Fn::Sub": f"${{Prefix}}-{name}"}
 
 
+def test_names_made_of_the_stacks_fit(nested: dict[str, dict[str, Any]], functions: dict[str, dict[str, Any]]) -> None:
+    """Lambda takes 64 characters. Every stack refuses a longer name, so that the first one does, before anything is made."""
+    longest = max(len(f"-{name}") for name in functions)
+    for name, template in nested.items():
+        assert template["Parameters"]["Prefix"]["MaxLength"] == 64 - longest, name
+
+
+def test_every_network_that_may_be_asked_for_can_be_cut(
+    root: dict[str, Any], nested: dict[str, dict[str, Any]]
+) -> None:
+    allowed = nested["network"]["Parameters"]["Cidr"]["AllowedPattern"]
+    assert root["Parameters"]["NetworkCidr"]["AllowedPattern"] == allowed
+    sizes = [size for size in range(33) if re.fullmatch(allowed, f"10.0.0.0/{size}")]
+    assert (sizes[0], sizes[-1]) == (16, 21)  # a VPC has 65,536 addresses at most
+    subnets = [each for each in nested["network"]["Resources"].values() if each["Type"] == "AWS::EC2::Subnet"]
+    for subnet in subnets:
+        index, cut = subnet["Properties"]["CidrBlock"]["Fn::Select"]
+        _, count, bits = cut["Fn::Cidr"]
+        assert index < count
+        assert count * 2**bits <= 2 ** (32 - sizes[-1])
+
+
 def test_the_api_may_call_whom_it_leads_to_and_nobody_else(
     nested: dict[str, dict[str, Any]], paths: dict[str, str]
 ) -> None:
@@ -211,6 +233,26 @@ def test_the_worker_is_not_retried_by_lambda(functions: dict[str, dict[str, Any]
     assert invocation["MaximumEventAgeInSeconds"] == 60
     assert invocation["DestinationConfig"]["OnFailure"]["Type"] == "SQS"
     assert functions["worker"]["Timeout"] == 900
+
+
+def test_ticks_that_lambda_keeps_back_do_not_come_all_at_once(functions: dict[str, dict[str, Any]]) -> None:
+    invocation = functions["scheduler"]["EventInvokeConfig"]
+    assert (invocation["MaximumRetryAttempts"], invocation["MaximumEventAgeInSeconds"]) == (0, 60)
+
+
+def test_workers_can_be_bounded_in_an_account_that_can_reserve_nothing(
+    nested: dict[str, dict[str, Any]], functions: dict[str, dict[str, Any]], variables: dict[str, dict[str, Any]]
+) -> None:
+    limit = {"Ref": "WorkerConcurrency"}
+    assert functions["worker"]["ReservedConcurrentExecutions"] == {
+        "Fn::If": ["ReservesWorkers", limit, {"Ref": "AWS::NoValue"}]
+    }
+    assert {"Fn::Equals": [{"Ref": "ReserveWorkerConcurrency"}, "true"]} in nested["workers"]["Conditions"][
+        "ReservesWorkers"
+    ]["Fn::And"]
+    for name, given in variables.items():
+        if "WORKER_FUNCTION_NAME" in given:
+            assert given["WORKER_CONCURRENCY"] == limit, name
 
 
 def test_only_the_worker_may_invoke_itself_for_ever(functions: dict[str, dict[str, Any]]) -> None:
