@@ -15,6 +15,7 @@ from langgraph_serverless.build.bundle import _make_room, build_bundles
 from langgraph_serverless.build.sources import deployment_folder, handlers_folder
 from langgraph_serverless.build.target import PYTHONS, BuildTarget, host_architecture, host_python
 from langgraph_serverless.cli.build import chosen_target
+from langgraph_serverless.deploy.stack_folder import make_stack_folder
 from langgraph_serverless.errors import ProjectError
 
 GRAPH = """
@@ -44,6 +45,16 @@ async def main():
         print(json.dumps([await graph.ainvoke({"text": ""}), found]))
 
 asyncio.run(main())
+"""
+
+WHEEL = ("-m", "hatchling", "build", "--target", "wheel", "--directory")
+AGAIN = """
+from pathlib import Path
+from langgraph_serverless.cli.main import main
+from langgraph_serverless.deploy.stack_folder import make_stack_folder
+main(["build", "--output", "out", "--without-dependencies"], standalone_mode=False)
+main(["deploy", "--output", "out", "--skip-build", "--dry-run"], standalone_mode=False)
+make_stack_folder(Path("out"))
 """
 
 
@@ -92,9 +103,15 @@ def built(project: Path) -> Path:
 
 def build(config: Path, output: Path) -> subprocess.CompletedProcess[str]:
     """Builds as the command does, in a process of its own: loading a project changes the import system."""
-    command = [sys.executable, "-c", "from langgraph_serverless.cli.main import main; main()", "build"]
-    options = ["--config", str(config), "--output", str(output), "--without-dependencies"]
-    return subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=120)
+    command = "from langgraph_serverless.cli.main import main; main()"
+    return run("-c", command, "build", "--config", str(config), "--output", str(output), "--without-dependencies")
+
+
+def run(
+    *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_a_bundle_holds_the_project_the_handlers_and_the_manifest(built: Path) -> None:
@@ -151,31 +168,45 @@ def test_what_was_built_is_recorded(built: Path) -> None:
 def test_the_graph_loads_from_the_bundle_alone(built: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "task"
     shutil.copytree(built / "worker", bundle)
-    loaded = subprocess.run(
-        [sys.executable, "-c", LOAD],
-        cwd=bundle,
-        env={"PYTHONPATH": str(bundle)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    loaded = run("-c", LOAD, cwd=bundle, env={"PYTHONPATH": str(bundle)})
     assert loaded.returncode == 0, loaded.stderr
     values, files = json.loads(loaded.stdout)
     assert values == {"text": "yes!"}
     assert all(Path(file).is_relative_to(bundle) for file in files)
 
 
-def test_building_again_gives_the_same_and_replaces_the_bundle_only(built: Path, project: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_builds_the_same_again_and_deploys_it(built: Path, project: Path, tmp_path: Path) -> None:
+    """No checkout is needed, a second build gives the same bytes, and it replaces the bundles only."""
     before = {path: path.read_bytes() for path in sorted(built.rglob("*")) if path.is_file()}
     stale, mine = built / "api" / "stale.py", built / "mine.txt"
     stale.touch()
     mine.touch()
-    assert build(project, built).returncode == 0
+    site = tmp_path / "site"
+    made = run(*WHEEL, str(tmp_path), cwd=deployment_folder())
+    assert made.returncode == 0, made.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    done = run("-c", AGAIN, cwd=project.parent, env={**os.environ, "PYTHONPATH": str(site)})
+    assert done.returncode == 0, done.stderr
     assert mine.exists()
     mine.unlink()
-    assert {path: path.read_bytes() for path in sorted(built.rglob("*")) if path.is_file()} == before
+    written = built / "stack"
+    after = {path: path.read_bytes() for path in sorted(built.rglob("*")) if path.is_file()}
+    assert {path: text for path, text in after.items() if written not in path.parents} == before
 
+    # what a deployment is given: from the wheel, and the same as from the checkout
+    assert f"--config-file {site}/langgraph_serverless/build/deployment/samconfig.toml" in done.stdout
+    make_stack_folder(tmp_path)
+    assert contents(written) == contents(tmp_path / "stack")
+    shutil.rmtree(written)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_is_not_a_bundle_is_left_alone(tmp_path: Path) -> None:
     precious = tmp_path / "mine" / "api" / "precious.py"
     precious.parent.mkdir(parents=True)
     precious.touch()

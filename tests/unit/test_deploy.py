@@ -8,9 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -405,40 +402,6 @@ def test_an_image_takes_the_place_of_the_workers_archive(output: Path) -> None:
     assert images == {"WorkerFunction", "StateFunction", "MigrateFunction"}
     assert {"SchedulerFunction", "StreamFunction", "SystemFunction"} <= archives
     assert with_image("Resources: {}\n", image) == "Resources: {}\n"
-
-
-def test_an_installed_wheel_deploys_without_a_checkout(tmp_path: Path) -> None:
-    root, site, home = deployment_folder(), tmp_path / "site", tmp_path / "home"
-    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path), cwd=root)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
-    home.mkdir()
-    (home / "graph.py").write_text(
-        "from langgraph.graph import StateGraph\n"
-        "graph = StateGraph(dict).add_node('a', lambda state: state).set_entry_point('a')\n"
-    )
-    (home / "langgraph.json").write_text(json.dumps({"graphs": {"agent": "./graph.py:graph"}}))
-    # the two commands, and the folder that a deployment writes: from the wheel, and the same as from the checkout
-    script = (
-        "from pathlib import Path\nfrom langgraph_serverless.cli.main import main\n"
-        "from langgraph_serverless.deploy.stack_folder import make_stack_folder\n"
-        "main(['build', '--without-dependencies'], standalone_mode=False)\n"
-        "main(['deploy', '--skip-build', '--dry-run'], standalone_mode=False)\n"
-        "make_stack_folder(Path('.build'))\n"
-    )
-    said = run(sys.executable, "-c", script, cwd=home, env={**os.environ, "PYTHONPATH": str(site)})
-    assert f"--config-file {site}/langgraph_serverless/build/deployment/samconfig.toml" in said
-    make_stack_folder(tmp_path)
-    written = {path.name for path in (home / ".build" / "stack").rglob("*.yaml")}
-    assert written == {path.name for path in (tmp_path / "stack").rglob("*.yaml")}
-    assert not (home / ".build" / "api" / "langgraph_serverless" / "build").exists()
-
-
-def run(*command: str, cwd: Path, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_what_is_built_is_what_is_deployed(
