@@ -123,6 +123,8 @@ async def test_nothing_is_left_of_a_deleted_stack(stack: Any) -> None:
     waiter = cloudformation.get_waiter("stack_delete_complete")
     await asyncio.to_thread(waiter.wait, StackName="ci", WaiterConfig={"Delay": 0.2, "MaxAttempts": 600})
     left = await asyncio.to_thread(left_over, stack)
+    # those that run without being asked may write their last lines after their log group is gone, which makes it again
+    left["log groups"] = sorted({*left["log groups"]} - {"/aws/lambda/ci-worker", "/aws/lambda/ci-scheduler"})
     assert {kind: names for kind, names in left.items() if names} == {}
     assert stack.aws.client("secretsmanager").list_secrets()["SecretList"]
     async with await psycopg.AsyncConnection.connect(stack.database_uri) as connection:
