@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import uuid
@@ -42,6 +41,11 @@ def start(databases: Any, redis_uri: str, tmp_path: Path) -> Iterator[Start]:
     for process in made:
         process.kill()
     databases.drop(uri)
+
+
+def children_of(command: Process) -> list[psutil.Process]:
+    assert command.running, command.output
+    return psutil.Process(command.process.pid).children()
 
 
 def test_what_is_wrong_is_one_sentence(databases: Any, redis_uri: str, tmp_path: Path) -> None:
@@ -86,32 +90,35 @@ def test_what_is_wrong_is_one_sentence(databases: Any, redis_uri: str, tmp_path:
 
 
 def test_several_processes_behind_one_socket(start: Start) -> None:
-    """One that dies is replaced, one of them ticks, and SIGTERM ends all of them, as does the command's own death."""
+    """One that dies is replaced, also while it starts and the other one serves; one of them ticks; SIGTERM ends all of them."""
     serve = start("serve", "--workers", "2", "--with-worker", "--mount-prefix", "/api").ready()
-    children = psutil.Process(serve.process.pid).children()
-    assert len(children) == 2
+    until(lambda: serve.output.count('"action":"serving"') == 2, "both to serve")
+    before = children_of(serve)
+    assert len(before) == 2
     made = httpx.post(
         f"{serve.url}/api/runs/wait", json={"assistant_id": "minimal", "input": {"text": "a", "reply": "b"}}, timeout=60
     )
     assert made.status_code == 200, made.text
-    os.kill(children[0].pid, signal.SIGKILL)
-
-    def replaced() -> bool:
-        now = psutil.Process(serve.process.pid).children()
-        return len(now) == 2 and children[0].pid not in {child.pid for child in now}
-
-    until(replaced, "another child")
+    victim, survivor = before
+    victim.kill()
+    instead = until(lambda: [child for child in children_of(serve) if child not in before], "another child")
+    instead[0].kill()
+    until(lambda: '"action":"server_not_started"' in serve.output, "its end to be told")
+    until(lambda: serve.output.count('"action":"serving"') == 3, "one more to serve")
+    now = children_of(serve)
+    assert len(now) == 2
+    assert survivor in now, "it has served all the time"
     assert serve.is_ready()
-    until(lambda: serve.output.count('"action":"serving"') >= 3, "it to serve")
-    children = psutil.Process(serve.process.pid).children()
     assert serve.stop() == 0
-    assert not any(child.is_running() for child in children)
+    assert not any(map(psutil.Process.is_running, now))
     assert "Traceback" not in serve.output
 
-    other = start("serve", "--workers", "2")
-    until(lambda: len(psutil.Process(other.process.pid).children()) == 2, "two children")
-    children = psutil.Process(other.process.pid).children()
-    other.kill()
+
+def test_the_death_of_the_command_ends_its_processes(start: Start) -> None:
+    serve = start("serve", "--workers", "2")
+    until(lambda: len(children_of(serve)) == 2, "two children")
+    children = children_of(serve)
+    serve.kill()
     until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children), "them to end")
 
 

@@ -1,13 +1,15 @@
 """``serve --workers N``: N server processes behind one listening socket, and this one, which only looks after them.
 
 A process that ends by itself is started again; one that does so again and again ends all of them, with exit code 1, as whoever
-runs containers has better means. Signals are passed on as they come. Relies on children that end when this process does, also by
-SIGKILL (``child.py``).
+runs containers has better means. One that does not start ends all of them only if no other serves: a database that is away for a
+moment must not take along processes that wait for it. Signals are passed on as they come. Relies on children that end when this
+process does, also by SIGKILL (``child.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -21,6 +23,9 @@ from langgraph_serverless.telemetry import logger
 
 _CRASHES = 3
 _CRASH_WINDOW = 30.0
+#: Before a process that has not started is started again: twice as long each time (seconds).
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 30.0
 #: What the others get when one cannot be started (seconds).
 _GRACE = 30.0
 
@@ -32,13 +37,15 @@ class Fleet:
         self._commands = commands
         self._listener = listener
         self._children: set[ServerProcess] = set()
+        self._serving: set[ServerProcess] = set()
         self._signals = 0
+        self._stop = asyncio.Event()
 
     async def run(self) -> None:
         """Until asked to stop.
 
         Raises:
-            StartupError: a process does not start, or does not stay.
+            StartupError: a process does not start and no other serves, or one does not stay.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,24 +60,25 @@ class Fleet:
 
     async def _keep(self, command: ServerCommand) -> None:
         crashes: list[float] = []
+        pause = _FIRST_PAUSE
         while not self._stopping():
-            child = await ServerProcess.start(command, self._listener)
-            self._children.add(child)
-            if self._stopping():
-                child.ask()
             try:
-                await child.ready(logger.info)
-                logger.info("serving", extra={"action": "serving"})
-                how = await child.ended()
-            except StartupError:
-                if not self._stopping():
+                how = await self._run_one(command)
+            except StartupError as error:
+                if self._stopping():
+                    return
+                if not self._serving:
                     raise
-                return
-            finally:
-                self._children.discard(child)
-                await child.stop(_GRACE)
+                logger.warning(
+                    "a server process does not start, others serve: %s", error, extra={"action": "server_not_started"}
+                )
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
             if self._stopping():
                 return
+            pause = _FIRST_PAUSE
             crashes = [moment for moment in crashes if moment > time.monotonic() - _CRASH_WINDOW] + [time.monotonic()]
             if len(crashes) == _CRASHES:
                 raise StartupError(
@@ -78,11 +86,28 @@ class Fleet:
                 )
             logger.warning("a server process has ended by itself (%s)", how, extra={"action": "server_crashed"})
 
+    async def _run_one(self, command: ServerCommand) -> str:
+        """How it has ended, after it has served."""
+        child = await ServerProcess.start(command, self._listener)
+        self._children.add(child)
+        if self._stopping():
+            child.ask()
+        try:
+            await child.ready(logger.info)
+            self._serving.add(child)
+            logger.info("serving", extra={"action": "serving"})
+            return await child.ended()
+        finally:
+            self._children.discard(child)
+            self._serving.discard(child)
+            await child.stop(_GRACE)
+
     def _stopping(self) -> bool:
         return self._signals > 0
 
     def _on_signal(self, number: int) -> None:
         self._signals += 1
+        self._stop.set()
         for child in self._children:
             child.ask() if self._signals <= 2 else child.kill()
         if self._signals > 2:
