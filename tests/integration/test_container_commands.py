@@ -82,6 +82,8 @@ class Container:
         self.process.wait(PATIENCE)
 
 
+@pytest.mark.slow  # the roles, their variables and their ends have quicker tests: test_containers.py, test_serve.py
+@pytest.mark.timeout(300)
 def test_compose_without_containers(addresses: dict[str, str], tmp_path: Path) -> None:
     """Migrate ends with 0, then the API and a worker become healthy, execute a run, and end in order."""
     first = has_namespaces()
@@ -124,7 +126,7 @@ def test_the_first_process_of_a_container_can_be_stopped_while_it_starts(
                 child.send_signal(signal.SIGTERM)
             return False
 
-        until(ended, "it to end", patience=10, every=0.05)
+        until(ended, "it to end", every=0.05)
         assert worker.process.returncode == 128 + signal.SIGTERM, worker.output
     finally:
         worker.kill()
