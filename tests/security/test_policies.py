@@ -217,7 +217,7 @@ def test_logs_are_of_one_function_and_do_not_stay_forever(templates: Templates) 
 
 
 def test_the_way_out_of_a_network_is_as_wide_as_it_has_to_be(templates: Templates) -> None:
-    """Without a NAT gateway functions reach the network only; nobody outside of it reaches anything."""
+    """Without a NAT gateway functions reach the network only, with one what they have to; nobody outside reaches anything."""
     anywhere = []
     for file, name, group in resources(templates, "AWS::EC2::SecurityGroup"):
         assert group["SecurityGroupEgress"], f"{name}: without a rule CloudFormation allows everything"
@@ -230,7 +230,16 @@ def test_the_way_out_of_a_network_is_as_wide_as_it_has_to_be(templates: Template
             for rule in items(group["SecurityGroupEgress"])
             if "0.0.0.0/0" in str(rule)
         ]
-    assert anywhere == [("FunctionSecurityGroup", 443, 443, "Nat")]
+    assert anywhere == [
+        ("FunctionSecurityGroup", 5432, 5432, "DatabaseOutside"),
+        ("FunctionSecurityGroup", 6379, 6380, "CacheOutside"),
+        ("FunctionSecurityGroup", 443, 443, "Nat"),
+    ]
+    for name in ("DatabaseOutside", "CacheOutside"):
+        assert templates["network"]["Conditions"][name]["Fn::And"][0] == {"Condition": "Nat"}
+    given = of(templates, "template", "Network")["Parameters"]
+    assert given["DatabaseOutside"] == {"Fn::If": ["MakesDatabase", "false", "true"]}
+    assert given["CacheOutside"] == {"Fn::If": ["MakesCache", "false", "true"]}
 
 
 def policy(templates: Templates, file: str, role: str) -> list[Any]:

@@ -73,6 +73,7 @@ def test_what_goes_together_is_taken(root: Template, given: dict[str, str]) -> N
         ({"VpcSecurityGroupIds": "sg-1"}, "are given together"),
         ({"Database": "aurora"}, "A database is made in a VPC"),
         ({"Database": "postgres", "VpcId": "vpc-1"}, "A database is made in a VPC"),
+        ({"DatabaseUriSecret": ""}, "Say where your database is"),
         ({"Cache": "valkey"}, "A cache is made in a VPC"),
         ({"Cache": "valkey", "VpcId": "vpc-1"}, "A cache is made in a VPC"),
         (NEW | {"Database": "aurora", "DatabaseUri": "postgresql://"}, "DatabaseUri is the address"),
