@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from langgraph_serverless.cli.main import main
 from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS
@@ -95,6 +99,45 @@ async def test_crons_end_the_nap(site: SchedulerContainer) -> None:
     await site.crons.update(ANONYMOUS, cron.cron_id, {"schedule": "* * * * *"})
     for _ in range(2):
         assert not await naps(site)
+
+
+async def test_a_webhook_that_is_sent_again_ends_the_nap(site: SchedulerContainer) -> None:
+    given = RunRequest(assistant_id="chat", input={}, webhook="https://93.184.216.34/hook")
+    run = await site.runs.create(ANONYMOUS, given, thread_id=None)
+    await site.runs.cancel(ANONYMOUS, run.thread_id, [run.run_id], CancelAction.INTERRUPT, "test")
+    async with site.database.connection() as connection:
+        await connection.execute("UPDATE lgs.outbox SET dead_at = now() WHERE run_id = %s", (run.run_id,))
+    assert [await naps(site), await naps(site)] == [False, True]
+    settings = site.settings
+    environ = {
+        "DATABASE_URI": settings.database_uri,
+        "REDIS_URI": settings.redis_uri,
+        "REDIS_KEY_PREFIX": settings.redis_key_prefix,
+        # an operator may have the stack's variables, and has no manifest
+        "WORKER_FUNCTION_NAME": "worker",
+    }
+    done = await asyncio.to_thread(CliRunner().invoke, main, ["webhooks", "replay", "--all"], env=environ)
+    assert (done.exit_code, "To be sent again: 1." in done.output) == (0, True), done.output
+    async with site.database.connection() as connection:  # nothing is to be sent from here
+        await connection.execute("UPDATE lgs.outbox SET dead_at = now()")
+    assert not await naps(site)
+
+
+async def test_a_mark_that_may_come_late_begins_no_nap(
+    site: SchedulerContainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the tick's look and its late mark, a ring may have removed what was there before."""
+    write = Redis.set
+
+    async def late(self: Redis, *args: Any, **options: Any) -> Any:
+        await write(self, *args, **options)
+        raise RedisTimeoutError("the answer is late")
+
+    with monkeypatch.context() as slow:
+        slow.setattr(Redis, "set", late)
+        for _ in range(2):
+            assert not await naps(site)
+    assert [await naps(site), await naps(site)] == [False, True]
 
 
 async def test_what_is_made_while_a_tick_looks_is_not_slept_over(

@@ -1,7 +1,7 @@
 """``langgraph-serverless webhooks``: the dead letters of the database that ``DATABASE_URI`` names.
 
-Sends nothing itself: what is replayed becomes due, and the next worker or scheduler that looks sends it. Of a webhook's URL
-only what names the receiver is shown, as the rest may be secret.
+Sends nothing itself: what is replayed becomes due, and the next worker or scheduler that looks sends it; with ``REDIS_URI`` a
+scheduler that naps is woken. Of a webhook's URL only what names the receiver is shown, as the rest may be secret.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import click
 
 from langgraph_serverless.cli.laptop.addresses import check_postgres, named
-from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.persistence.webhooks import Letter
 from langgraph_serverless.services.webhooks import DeadLetters
 from langgraph_serverless.settings import Settings
@@ -46,11 +46,11 @@ def _asked(ask: Callable[[DeadLetters], Awaitable[T]]) -> T:
     check_postgres(chosen[0] if chosen else "DATABASE_URI", settings.database_uri)
 
     async def asking() -> T:
-        database = Database(settings)
+        container = ApiContainer(settings)
         try:
-            return await ask(DeadLetters(database))
+            return await ask(DeadLetters(container.database, container.bell))
         finally:
-            await database.aclose()
+            await container.aclose()
 
     return asyncio.run(asking())
 

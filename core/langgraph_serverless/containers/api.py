@@ -94,7 +94,8 @@ class ApiContainer:
                 most=settings.worker_invocations,
                 limit=settings.worker_concurrency,
                 start=settings.worker_start,
-                build=self.catalog.manifest.short_hash,
+                # an operator who puts runs back has no manifest, and needs none
+                build=self.catalog.manifest.short_hash if self._manifest or settings.manifest_path else "",
             )
         return RedisBell(self.redis, settings.redis_key_prefix, function)
 

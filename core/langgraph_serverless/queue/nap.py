@@ -56,14 +56,15 @@ class Nap:
         """Whether a tick has nothing to look for. If it has, this leaves the mark."""
         if await self._soon(self._redis.get(self._key)) == _ASLEEP:
             return True
-        self._mark = f"look {uuid.uuid4().hex}"
-        await self._soon(self._redis.set(self._key, self._mark, px=int(_MARKED * 1000)))
+        mark = f"look {uuid.uuid4().hex}"
+        # one whose answer is late may yet be written, behind the back of a ring that has removed what was there before
+        self._mark = mark if await self._soon(self._redis.set(self._key, mark, px=int(_MARKED * 1000))) else ""
         return False
 
     async def begin(self, seconds: float | None) -> bool:
         """Sleep, as nothing is to be done before so many seconds, or at all; whether that was still so."""
         seconds = min(self._longest, seconds if seconds is not None else self._longest)
-        if seconds < min(LEAST, self._longest):
+        if not self._mark or seconds < min(LEAST, self._longest):
             return False
         return bool(await self._soon(self._sleep(keys=[self._key], args=[self._mark, int(seconds * 1000)])))
 

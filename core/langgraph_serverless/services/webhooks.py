@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from langgraph_serverless import tracing
+from langgraph_serverless.domain.ports import Bell
 from langgraph_serverless.domain.runs import correlation
 from langgraph_serverless.domain.webhooks import MOST_TRIES, retry_delay
 from langgraph_serverless.errors import DeliveryError, NotFoundError, UnavailableError
@@ -148,10 +149,11 @@ class WebhookService:
 
 
 class DeadLetters:
-    """The operator's side of webhooks; needs no sender."""
+    """The operator's side of webhooks; needs no sender. With a bell, the scheduler does not sleep over what is sent again."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, bell: Bell | None = None) -> None:
         self._database = database
+        self._bell = bell
         self._webhooks = WebhookRepository()
 
     async def list(self, *, waiting: bool = False, limit: int = 100) -> Sequence[Letter]:
@@ -170,6 +172,8 @@ class DeadLetters:
             if missing := set(outbox_ids or ()) - set(replayed):
                 names = ", ".join(sorted(map(str, missing)))
                 raise NotFoundError(f"Not among the webhooks that were given up: {names}.")
+        if replayed and self._bell is not None:
+            await self._bell.stir()
         for outbox_id in replayed:
             logger.info("webhook to be sent again", extra={"action": "webhook_replayed", "webhook_id": str(outbox_id)})
         return replayed
