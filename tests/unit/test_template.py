@@ -123,6 +123,21 @@ def test_names_made_of_the_stacks_fit(nested: dict[str, dict[str, Any]], functio
         assert template["Parameters"]["Prefix"]["MaxLength"] == 64 - longest, name
 
 
+def subnets(network: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: each for name, each in network["Resources"].items() if each["Type"] == "AWS::EC2::Subnet"}
+
+
+def test_a_zone_that_lacks_a_service_can_be_left_out(nested: dict[str, dict[str, Any]]) -> None:
+    zones = {"Fn::If": ["NamesZones", {"Ref": "ZoneNames"}, {"Fn::GetAZs": {"Ref": "AWS::Region"}}]}
+    where = {name: each["Properties"]["AvailabilityZone"] for name, each in subnets(nested["network"]).items()}
+    assert where == {
+        "PrivateSubnetA": {"Fn::Select": [0, zones]},
+        "PrivateSubnetB": {"Fn::Select": [1, zones]},
+        "PrivateSubnetC": {"Fn::Select": [2, zones]},
+        "PublicSubnet": {"Fn::Select": [0, zones]},
+    }
+
+
 def test_every_network_that_may_be_asked_for_can_be_cut(
     root: dict[str, Any], nested: dict[str, dict[str, Any]]
 ) -> None:
@@ -130,8 +145,7 @@ def test_every_network_that_may_be_asked_for_can_be_cut(
     assert root["Parameters"]["NetworkCidr"]["AllowedPattern"] == allowed
     sizes = [size for size in range(33) if re.fullmatch(allowed, f"10.0.0.0/{size}")]
     assert (sizes[0], sizes[-1]) == (16, 21)  # a VPC has 65,536 addresses at most
-    subnets = [each for each in nested["network"]["Resources"].values() if each["Type"] == "AWS::EC2::Subnet"]
-    for subnet in subnets:
+    for subnet in subnets(nested["network"]).values():
         index, cut = subnet["Properties"]["CidrBlock"]["Fn::Select"]
         _, count, bits = cut["Fn::Cidr"]
         assert index < count
