@@ -93,6 +93,8 @@ def dockerfile_of(project: ProjectConfig, *, package: str = PACKAGE, base_image:
         "# a file that is not Python of this version says so when it is imported",
         f"RUN {_VENV}/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash {_VENV}/lib {_PROJECT} || true",
         *([f"# variables come with the container\nRUN : > {shlex.quote(f'{_PROJECT}/{dotenv}')}"] if dotenv else []),
+        "# files keep the modes that they have where the image is built, which may be the owner's only",
+        f"RUN chmod -R a+rX {_PROJECT}",
         "",
         "FROM base",
         f"ENV PATH={_VENV}/bin:$PATH HOME=/tmp USER=agent PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \\",
