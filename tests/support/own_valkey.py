@@ -37,6 +37,11 @@ class OwnValkey:
         given = self.password if password is None else password
         return redis.Redis(port=self.port, password=given or None, decode_responses=True)
 
+    def process_id(self) -> int:
+        """Of whoever answers at the port."""
+        with redis.Redis(port=self.port, password=self.password or None, socket_timeout=2) as client:
+            return int(client.info("server")["process_id"])
+
 
 Start = Callable[..., OwnValkey]
 
@@ -47,10 +52,14 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*options: str, cluster: bool = False, password: str = "") -> OwnValkey:
+        for _ in range(5):
+            if server := attempt(*options, cluster=cluster, password=password):
+                return server
+        raise AssertionError("every port was taken by others")
+
+    def attempt(*options: str, cluster: bool, password: str) -> OwnValkey | None:
         folder = tmp_path_factory.mktemp("valkey")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            server = OwnValkey(free.getsockname()[1], password)
+        server = OwnValkey(_free_port(), password)
         settings = ["--port", str(server.port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *options]
         if password:
             settings += ["--requirepass", password]
@@ -58,9 +67,15 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
             # the bus has a port of its own, which is 10,000 higher unless told
             settings += ["--cluster-enabled", "yes", "--cluster-port", str(_free_port())]
         with (folder / "log").open("wb") as log:
-            running.append(subprocess.Popen([str(_binary()), *settings], stdout=log, stderr=log))
+            running.append(process := subprocess.Popen([str(_binary()), *settings], stdout=log, stderr=log))
+
+        def answers() -> bool:  # it, and not whoever has taken the port before it did
+            return process.poll() is not None or server.process_id() == process.pid
+
+        until(answers, log=folder / "log")
+        if process.poll() is not None:
+            return None
         client = server.client()
-        until(client.ping, log=folder / "log")
         if cluster:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             until(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")), log=folder / "log")
@@ -85,7 +100,7 @@ def until(condition: Callable[[], object], *, log: Path) -> None:
         try:
             if condition():
                 return
-        except redis.ConnectionError:
+        except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError):  # nobody, or somebody else
             pass
         assert time.monotonic() < deadline, log.read_text(errors="replace")
         time.sleep(0.02)
