@@ -14,17 +14,21 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
 from click.testing import CliRunner, Result
 from moto import mock_aws
 from moto.awslambda_simple.models import lambda_simple_backends
 from moto.cloudformation.models import Event, cloudformation_backends
 from moto.core import DEFAULT_ACCOUNT_ID
+from templates import ROOT, load
 
 from langgraph_serverless import __version__
 from langgraph_serverless.build.bundle import BuildReport
 from langgraph_serverless.build.sources import deployment_folder
 from langgraph_serverless.build.target import BuildTarget
+from langgraph_serverless.cli.deploy import LONGEST_STACK
 from langgraph_serverless.cli.main import main
 from langgraph_serverless.deploy import sam as sam_cli
 from langgraph_serverless.deploy.account import Account
@@ -215,6 +219,50 @@ def test_a_stack_that_cannot_be_updated_is_left_alone(output: Path, sam: Path, a
     assert not sam.exists()
     found.status = "UPDATE_ROLLBACK_COMPLETE"  # what there was before is there
     assert deploy(output, "-p", "DatabaseUri=postgresql://x", "-p", "RedisUri=redis://x").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "unreserved", "has", "most"),
+    [(1000, 1000, None, 900), (1000, 980, 20, 900), (1000, 110, 0, 10), (1000, 90, None, 0), (10, 10, None, 0)],
+)
+def test_workers_get_what_lambda_can_reserve(
+    output: Path,
+    sam: Path,
+    account: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    unreserved: int,
+    has: int | None,
+    most: int,
+) -> None:
+    def call(client: Any, operation: str, arguments: Any) -> dict[str, Any]:
+        if operation == "GetAccountSettings":
+            return {"AccountLimit": {"ConcurrentExecutions": limit, "UnreservedConcurrentExecutions": unreserved}}
+        if operation == "GetFunctionConcurrency":
+            assert arguments == {"FunctionName": f"{STACK}-worker"}
+            if has is None:
+                raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, operation)
+            return {"ReservedConcurrentExecutions": has} if has else {}
+        found: dict[str, Any] = asked(client, operation, arguments)
+        return found
+
+    asked = BaseClient._make_api_call
+    monkeypatch.setattr(BaseClient, "_make_api_call", call)
+    secrets(account)
+    refused = deploy(output, "-p", f"WorkerConcurrency={most + 1}")
+    assert f"Lambda can reserve {most} of this account's concurrency here" in refused.stderr
+    assert not sam.exists()
+    for given in ([f"WorkerConcurrency={most}"], [f"WorkerConcurrency={most + 1}", "ReserveWorkerConcurrency=false"]):
+        answer(applied=[], graphs=[])
+        done = deploy(output, *(word for each in given for word in ("-p", each)))
+        assert done.exit_code == 0, done.output
+
+
+def test_a_stack_has_a_name_that_functions_can_have(output: Path, sam: Path, account: Any) -> None:
+    refused = deploy(output, "--stack-name", "x" * 54)
+    assert "may have 53 characters" in refused.stderr
+    assert not sam.exists()
+    assert load(ROOT / "infra" / "api.yaml")["Parameters"]["Prefix"]["MaxLength"] == LONGEST_STACK
 
 
 def test_an_archive_never_becomes_an_image(

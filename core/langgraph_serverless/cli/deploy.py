@@ -40,6 +40,8 @@ from langgraph_serverless.execution.project import read_project
 
 DEFAULT_STACK = "langgraph-serverless"
 MOST_REASONS = 3
+#: Lambda takes 64 characters for ``<stack>-assistants``; the templates' Prefix has the same limit.
+LONGEST_STACK = 53
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +230,19 @@ def _see_to_functions(
         raise DeploymentError(
             "Lambda takes no snapshots of container images: SnapStart and --image-uri exclude each other."
         )
+    if len(stack) > LONGEST_STACK:
+        raise DeploymentError(
+            f"The stack's name may have {LONGEST_STACK} characters, as every function's name begins with it; {stack} has {len(stack)}."
+        )
+    workers = int(values.get("WorkerConcurrency") or 0)
+    if workers and values.get("ReserveWorkerConcurrency", "true") == "true":
+        most = account.reservable(f"{stack}-worker")
+        if most is not None and workers > most:
+            raise DeploymentError(
+                f"Lambda can reserve {most} of this account's concurrency here, and not WorkerConcurrency={workers}, as 100 are left to"
+                " other functions. Give --parameter ReserveWorkerConcurrency=false (whoever invokes workers keeps to the limit all the"
+                " same), or a smaller number, or have the quota 'Concurrent executions' raised."
+            )
     if deployed is None:
         return
     deployed.check()

@@ -19,6 +19,9 @@ from langgraph_serverless.errors import DeploymentError
 #: Longer than a function may take.
 MIGRATE_TIMEOUT_S = 930
 FAILED = "_FAILED"
+#: What Lambda never reserves, or all of it in an account that has less.
+#: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
+LEFT_TO_OTHERS = 100
 #: What CloudFormation says of resources that have only been stopped because another one failed.
 _CONSEQUENCES = ("Resource creation cancelled", "Resource update cancelled", "The following resource(s) failed")
 _STACK = "AWS::CloudFormation::Stack"
@@ -126,6 +129,21 @@ class Account:
                 return str(self._functions.get_function_configuration(FunctionName=function).get("PackageType", "Zip"))
         except _Refused:
             return None
+
+    def reservable(self, function: str) -> int | None:
+        """How much of the account's concurrency Lambda can reserve for this function; None if that may not be asked."""
+        try:
+            with _sentences("The account's concurrency cannot be looked at"):
+                limits = self._functions.get_account_settings()["AccountLimit"]
+        except _Refused:
+            return None
+        try:
+            with _sentences(f"The function {function} cannot be looked at"):
+                has = self._functions.get_function_concurrency(FunctionName=function)
+        except _Refused:
+            has = {}  # there is no such function yet
+        left = min(LEFT_TO_OTHERS, limits["ConcurrentExecutions"])
+        return max(0, int(limits["UnreservedConcurrentExecutions"] + has.get("ReservedConcurrentExecutions", 0) - left))
 
     def last_event(self, stack: str) -> str | None:
         """The newest thing that happened to the stack, after which a deployment's own events come."""
