@@ -258,6 +258,23 @@ def test_workers_get_what_lambda_can_reserve(
         assert done.exit_code == 0, done.output
 
 
+def test_access_logs_need_a_role_that_no_stack_makes(
+    output: Path, sam: Path, account: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"throttleSettings": {"burstLimit": 5000}}
+
+    def call(client: Any, operation: str, arguments: Any) -> Any:
+        return settings if operation == "GetAccount" else asked(client, operation, arguments)
+
+    asked = BaseClient._make_api_call
+    monkeypatch.setattr(BaseClient, "_make_api_call", call)
+    secrets(account)
+    assert "AccessLogs=true needs a role" in deploy(output, "-p", "AccessLogs=true").stderr
+    assert not sam.exists()
+    settings["cloudwatchRoleArn"] = "arn:aws:iam::123456789012:role/logs"
+    assert deploy(output, "-p", "AccessLogs=true").exit_code == 0
+
+
 def test_a_stack_has_a_name_that_functions_can_have(output: Path, sam: Path, account: Any) -> None:
     refused = deploy(output, "--stack-name", "x" * 54)
     assert "may have 53 characters" in refused.stderr

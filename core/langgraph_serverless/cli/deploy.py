@@ -243,6 +243,11 @@ def _see_to_functions(
                 " other functions. Give --parameter ReserveWorkerConcurrency=false (whoever invokes workers keeps to the limit all the"
                 " same), or a smaller number, or have the quota 'Concurrent executions' raised."
             )
+    if values.get("AccessLogs") == "true" and account.logs_requests() is False:
+        raise DeploymentError(
+            "AccessLogs=true needs a role with which API Gateway may write logs, one for all APIs of this account and region: make"
+            " one with the policy AmazonAPIGatewayPushToCloudWatchLogs, and name it in API Gateway's settings."
+        )
     if deployed is None:
         return
     deployed.check()

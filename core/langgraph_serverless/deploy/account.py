@@ -81,6 +81,7 @@ class Account:
                 raise DeploymentError(
                     "There are no credentials of AWS: run 'aws configure' or 'aws sso login', or give --profile."
                 )
+            self._session = session
             self._stacks = session.client("cloudformation")
             self._secrets = session.client("secretsmanager")
             self._functions = session.client("lambda", config=patient)
@@ -144,6 +145,14 @@ class Account:
             has = {}  # there is no such function yet
         left = min(LEFT_TO_OTHERS, limits["ConcurrentExecutions"])
         return max(0, int(limits["UnreservedConcurrentExecutions"] + has.get("ReservedConcurrentExecutions", 0) - left))
+
+    def logs_requests(self) -> bool | None:
+        """Whether API Gateway has the role with which it writes logs, one for all APIs of a region; None if that may not be asked."""
+        try:
+            with _sentences("The settings of API Gateway cannot be looked at"):
+                return bool(self._session.client("apigateway").get_account().get("cloudwatchRoleArn"))
+        except _Refused:
+            return None
 
     def last_event(self, stack: str) -> str | None:
         """The newest thing that happened to the stack, after which a deployment's own events come."""
