@@ -20,7 +20,7 @@ from typing import Any
 from langgraph_serverless.build.target import PYTHONS
 from langgraph_serverless.errors import DeploymentError
 
-_DECLARATION = re.compile(r"^  (\w+):\n((?:^    .*\n|^\n)+)", re.MULTILINE)
+_DECLARATION = re.compile(r"^  (\w+):\n((?:^    .*\n|^\n)++)", re.MULTILINE)
 _SECTION = re.compile(r"^Parameters:\n(.*?)^\S", re.MULTILINE | re.DOTALL)
 _NEEDS_QUOTES = re.compile(r"[\s\"'\\,]")
 #: With either of them functions have versions, and a deployment needs a name for its own.
