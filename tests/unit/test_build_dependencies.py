@@ -121,6 +121,27 @@ def test_what_the_project_asks_for(tmp_path: Path, said: list[str]) -> None:
     assert (found.locked, said) == ([], [])
 
 
+def test_folders_that_are_edited_at_home_are_installed(
+    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lib").mkdir()
+    files = {
+        "pyproject.toml": "[build-system]\nrequires = []\n",
+        "requirements.txt": "-e .[fast]\n--editable=../lib ; sys_platform == 'linux'\n-c limits.txt\nleaf  # one\n"
+        "-e git+https://example.com/x.git@v1#egg=x\n",
+    }
+    monkeypatch.setattr(requirements, "build_wheel", lambda folder, place: place / "app.whl")
+    found = project_requirements(project(tmp_path, files, ["."]), tmp_path / "scratch", said.append)
+    option, file, package = found.wanted
+    assert (option, package) == ("-r", f"{tmp_path}/scratch/0/wheel/app.whl[fast]")
+    assert Path(file).read_text().splitlines() == [
+        f"{tmp_path}/lib ; sys_platform == 'linux'",
+        f"-c {tmp_path}/app/limits.txt",
+        "leaf  # one",
+        "git+https://example.com/x.git@v1#egg=x",
+    ]
+
+
 def test_a_package_with_a_build_of_its_own_is_built_and_brings_its_dependencies(
     tmp_path: Path, index: Path, said: list[str]
 ) -> None:
