@@ -139,7 +139,7 @@ async def test_a_run_and_its_stream_outlive_worker_after_worker(
     client: LangGraphClient, stack: Any, figures: Figures
 ) -> None:
     """Inside of a subgraph, whose steps are streamed to a client that notices nothing."""
-    steps = 36
+    steps = 30
     handed_on = sum(line["handed_off"] for line in await log_lines(stack, "worker", "The worker leaves"))
     carried = len(await log_lines(stack, "stream", '"action":"carried_over"'))
     thread_id = (await client.threads.create())["thread_id"]

@@ -80,7 +80,7 @@ async def peak(stack: Any) -> AsyncIterator[list[int]]:
     await looking
 
 
-@sizes(timeout=1200, runs=(60, 1000), limit=(3, 3))
+@sizes(timeout=1200, runs=(40, 1000), limit=(3, 3))
 async def test_a_burst_raises_workers_to_the_limit_and_back_to_zero(
     size: SimpleNamespace, client: LangGraphClient, stack: Any, peak: list[int], figures: Figures
 ) -> None:

@@ -21,7 +21,7 @@ from langgraph_sdk.client import LangGraphClient
 
 pytestmark = pytest.mark.e2e
 
-STEPS = 12
+STEPS = 10
 
 
 def give_new_code(stack: Any, bundle: Path) -> None:
