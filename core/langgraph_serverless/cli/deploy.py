@@ -234,7 +234,8 @@ def _see_to_functions(
         raise DeploymentError(
             f"The stack's name may have {LONGEST_STACK} characters, as every function's name begins with it; {stack} has {len(stack)}."
         )
-    workers = int(values.get("WorkerConcurrency") or 0)
+    given = values.get("WorkerConcurrency", "")
+    workers = int(given) if given.isdecimal() else 0  # what is no number CloudFormation refuses at once
     if workers and values.get("ReserveWorkerConcurrency", "true") == "true":
         most = account.reservable(f"{stack}-worker")
         if most is not None and workers > most:
