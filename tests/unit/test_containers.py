@@ -88,6 +88,14 @@ def test_keys_of_images(tmp_path: Path) -> None:
     )
 
 
+def test_folders_that_are_edited_at_home_are_there_before_they_are_installed(tmp_path: Path) -> None:
+    config = project(tmp_path, dependencies=["."])
+    (tmp_path / "requirements.txt").write_text("-e .\nhttpx\n")
+    text = written(config)
+    assert text.index("COPY . .") < text.index("RUN cd . && /app/venv/bin/pip install -r requirements.txt")
+    assert '"requirements.txt"]' not in text
+
+
 def test_no_secret_gets_in(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("KEY=secret")
     made = dockerfile_of(read_project(project(tmp_path, env=".env")))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraph_serverless import __version__
+from langgraph_serverless.build.requirements import names_folders
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.project import ProjectConfig
 from langgraph_serverless.execution.project_files import EXCLUDED
@@ -155,11 +156,14 @@ def _install(
     lines: list[str] = []
     wanted = [entry for entry in project.dependencies if not entry.startswith((".", "/"))]
     files: list[str] = []
-    installed: list[str] = []
+    packages: list[str] = []
+    afterwards: list[str] = []
     for folder in project.local_dependencies:
         place = folder.relative_to(context).as_posix()
         requirements = folder / "requirements.txt"
-        if requirements.is_file():
+        if requirements.is_file() and names_folders(requirements):  # which are in the context, and seen from its own
+            afterwards += [f"cd {shlex.quote(place)} && {_VENV}/bin/pip install -r requirements.txt"]
+        elif requirements.is_file():
             path = requirements.relative_to(context).as_posix()
             lines.append(f"COPY {json.dumps([path, path])}")
             if "--hash=" in requirements.read_text(encoding="utf-8"):  # pip wants hashes for everything or for nothing
@@ -168,7 +172,7 @@ def _install(
                 files += ["-r", path]
         pyproject = _read(folder / "pyproject.toml")
         if "build-system" in pyproject or (folder / "setup.py").is_file():
-            installed.append(f"./{place}" if place != "." else ".")
+            packages.append(f"./{place}" if place != "." else ".")
         else:  # importable from its folder; what it declares is all there is to install
             wanted += [str(entry) for entry in pyproject.get("project", {}).get("dependencies", [])]
     ours = package
@@ -179,9 +183,9 @@ def _install(
         lines.append(f"COPY {json.dumps([path, target if own.is_file() else f'{target}/'])}")
     lines.append(f"{pip} {shlex.join([ours, *wanted, *files])}")
     lines.append("COPY . .")
-    if installed:
-        lines.append(f"{pip} {shlex.join(installed)}")
-    return lines
+    if packages:
+        lines.append(f"{pip} {shlex.join(packages)}")
+    return [*lines, *(f"RUN {mount}{command}" for command in afterwards)]
 
 
 def _read(pyproject: Path) -> dict[str, Any]:

@@ -31,6 +31,7 @@ LOCK_EXPORT = (
 )
 #: A line of a requirements file that names a place: whether to edit it there, the place, extras, and a marker.
 _PLACE = re.compile(r"(-e|--editable)?[ =]*([^\s\[;#]+)(\[[^\]]*\])?(.*)")
+_FOLDERS = ("-e", "--editable", ".")
 _FILE = re.compile(r"(-r|--requirement|-c|--constraint)[ =]*([^\s#]+)")
 
 
@@ -62,12 +63,18 @@ def project_requirements(project: ProjectConfig, scratch: Path, say: Callable[[s
     return found
 
 
+def names_folders(requirements: Path) -> bool:
+    """Whether a requirements file has to do with folders beside it."""
+    lines = requirements.read_text(encoding="utf-8").splitlines()
+    return any(line.strip().startswith(_FOLDERS) for line in lines)
+
+
 def _without_own_folder(requirements: Path, place: Path) -> tuple[Path, str]:
     """The file, or a copy of it that names other folders only and nothing to be edited; and the extras of its own folder."""
     folder, lines, extras = requirements.parent.resolve(), [], ""
     wanted = [line.strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
     for line in wanted:
-        place_named = _PLACE.fullmatch(line) if line.startswith(("-e", "--editable", ".")) else None
+        place_named = _PLACE.fullmatch(line) if line.startswith(_FOLDERS) else None
         if (file := _FILE.match(line)) is not None:
             lines.append(f"{file[1]} {folder / file[2]}")
         elif place_named is None:
@@ -78,7 +85,7 @@ def _without_own_folder(requirements: Path, place: Path) -> tuple[Path, str]:
             lines.append(f"{elsewhere}{place_named[3] or ''}{place_named[4]}")
         else:
             extras = place_named[3] or extras
-    if not any(line.startswith(("-e", "--editable", ".")) for line in wanted):
+    if not names_folders(requirements):
         return requirements, ""
     copy = place / "requirements.txt"
     copy.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
