@@ -24,7 +24,7 @@ from workload import RECONNECTING, Workload, assert_invariants
 
 pytestmark = [pytest.mark.timeout(180), *map(pytest.mark.filterwarnings, RECONNECTING)]
 
-JOBS = "6"
+JOBS = "10"
 #: How a process tells, at its end, how many answers it has broken off.
 BROKEN_OFF = re.compile(r'"broken_off":(\d+)')
 
