@@ -184,7 +184,7 @@ def test_the_first_invocation_after_a_thaw_succeeds(
     deployment: Deployment, most: dict[str, tuple[int, int]], figures: Figures
 ) -> None:
     assert set(deployment.connections().values()) == {(0, 0)}, "a start opens nothing"
-    rounds = 3
+    rounds = 2
     for number in range(rounds):
         thread = deployment.ask("threads", "POST", "/threads", {})["thread_id"]
         wanted = {"assistant_id": "slow_steps", "input": {"count": 2}}

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.filterwarnings(warning) for warning in RECONNECTING]
 JOBS, LIMIT = 5, 3
 
 
-@sizes(timeout=1800, runs=(30, 500), faults=(6, 100))
+@sizes(timeout=1800, runs=(20, 500), faults=(4, 100))
 async def test_every_run_ends_whatever_happens_to_those_who_are_woken(
     size: SimpleNamespace, deployed: Deploy, figures: Figures, seed: int
 ) -> None:

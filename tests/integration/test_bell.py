@@ -17,7 +17,8 @@ from redis.backoff import NoBackoff
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.manifest import Manifest
-from langgraph_serverless.queue import worker_function
+from langgraph_serverless.queue import bell as bell_module
+from langgraph_serverless.queue import slots, worker_function
 from langgraph_serverless.queue.bell import MOST_TOKENS, BellListener, RedisBell
 from langgraph_serverless.queue.slots import SlotBoard
 from langgraph_serverless.queue.worker_function import WorkerFunction
@@ -433,7 +434,13 @@ async def silent() -> AsyncIterator[Redis]:
         writer.close()
 
 
-async def test_nobody_waits_long_for_a_redis_that_hangs(silent: Redis, prefix: str) -> None:
+async def test_nobody_waits_long_for_a_redis_that_hangs(
+    silent: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert max(bell_module._SOON, slots._SOON) <= 1.0
+    assert bell_module._DIAGNOSIS <= 3.0
+    for module, name in ((bell_module, "_SOON"), (slots, "_SOON"), (bell_module, "_DIAGNOSIS")):
+        monkeypatch.setattr(module, name, 0.3)
     bell = RedisBell(silent, prefix)
     board = SlotBoard(silent, prefix)
     async with asyncio.timeout(10):

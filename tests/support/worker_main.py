@@ -50,5 +50,5 @@ if __name__ == "__main__":
             handler.setFormatter(JsonFormatter())
     tracing.start("worker", os.environ)
     with asyncio.Runner() as runner:
-        run_to_end(runner.get_loop(), consume(settings, deadline=lambda: left[-1], idle_grace=FOREVER))
+        run_to_end(runner.get_loop(), consume(settings, deadline=lambda: left[-1], idle_grace=None))
     tracing.flush(A_WHILE)

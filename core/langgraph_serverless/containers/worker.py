@@ -100,7 +100,7 @@ async def consume(
     settings: Settings,
     *,
     deadline: Callable[[], float],
-    idle_grace: float,
+    idle_grace: float | None,
     registry: GraphRegistry | None = None,
     ticket: str = "",
     **options: Any,
@@ -109,7 +109,7 @@ async def consume(
 
     Args:
         deadline: seconds until the process is killed.
-        idle_grace: seconds to stay without a run.
+        idle_grace: seconds to stay without a run; None for ever, also if there is none at all.
         registry: the project's graphs, when the process has loaded them already.
         ticket: what the function was invoked with, if a ring has invoked it.
     """
