@@ -186,6 +186,22 @@ def test_what_the_stack_makes_itself_needs_no_secret(output: Path, sam: Path, ac
     )
 
 
+def test_how_far_it_is_is_said_while_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a database is made, for ten minutes."""
+    monkeypatch.setattr(sam_cli, "REPORT_EVERY_S", 0.02)
+    pipe, said = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+
+    def say(line: str) -> None:
+        if "1 resources are ready" in line and not said:
+            said.append(line)
+            pipe.write_text("go on")
+
+    words = ["sh", "-c", f"echo CREATE_COMPLETE; timeout 60 cat {pipe}"]
+    outcome = sam_cli.run_quietly(words, tmp_path, tmp_path / "log", say)
+    assert (outcome.code, outcome.lines) == (0, ("CREATE_COMPLETE", "go on"))
+
+
 def test_what_nobody_names_stays_and_counts(output: Path, sam: Path, account: Any) -> None:
     """CloudFormation keeps the values of a stack; a second deployment is not to ask for what they make superfluous."""
     kept = {"Database": "aurora", "Cache": "valkey", "SnapStart": "true", "Release": "first"}

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,9 +79,15 @@ def deploy_command(
 
 
 def run_quietly(command: Sequence[str], folder: Path, log: Path, say: Callable[[str], None]) -> Outcome:
-    """Runs it to its end; says now and then how far it is."""
-    began = reported = time.monotonic()
-    lines, done = [], 0
+    """Runs it to its end; says now and then how far it is, also while a database is made and nothing else happens."""
+    began, over = time.monotonic(), threading.Event()
+    lines: list[str] = []
+
+    def report() -> None:
+        while not over.wait(REPORT_EVERY_S):
+            done = sum(_DONE.match(line) is not None for line in list(lines))
+            say(f"      {time.monotonic() - began:.0f} s, {done} resources are ready")
+
     with (
         log.open("w", encoding="utf-8") as file,
         subprocess.Popen(
@@ -96,14 +103,16 @@ def run_quietly(command: Sequence[str], folder: Path, log: Path, say: Callable[[
         ) as process,
     ):
         assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            lines.append(line.rstrip())
-            done += _DONE.match(line) is not None
-            if (now := time.monotonic()) - reported >= REPORT_EVERY_S:
-                reported = now
-                say(f"      {now - began:.0f} s, {done} resources are ready")
-        code = process.wait()
+        reporter = threading.Thread(target=report, daemon=True)
+        reporter.start()
+        try:
+            for line in process.stdout:
+                file.write(line)
+                lines.append(line.rstrip())
+            code = process.wait()
+        finally:
+            over.set()
+            reporter.join()
     return Outcome(code=code, lines=tuple(lines))
 
 
