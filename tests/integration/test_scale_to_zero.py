@@ -26,6 +26,7 @@ from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, RunRequest
 from langgraph_serverless.queue.slots import SlotBoard
 from langgraph_serverless.queue.worker_function import WorkerFunction
+from langgraph_serverless.services.taking import Taker
 
 PROJECT = Path(__file__).parent.parent / "faults" / "project" / "langgraph.json"
 JOBS = 10
@@ -301,6 +302,33 @@ async def test_a_worker_that_finds_nothing_leaves_at_once_and_one_that_had_a_run
     assert result is not None
     assert result.status.value == "success"
     assert useful.ended - useful.began >= grace
+
+
+@pytest.mark.usefixtures("clean_database")
+async def test_a_run_that_ends_between_a_look_and_the_wait_is_noticed(
+    worker_on: MakeContainer, monkeypatch: pytest.MonkeyPatch, sites: Any, tmp_path: Path
+) -> None:
+    """Its slot is free, and nothing else wakes the worker but the time of the next poll."""
+    monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
+    next_due = Taker.next_due
+
+    async def slow(self: Taker) -> float | None:
+        while len(self._jobs):
+            await asyncio.sleep(0.01)
+        return await next_due(self)
+
+    monkeypatch.setattr(Taker, "next_due", slow)
+    api = await worker_on(PROJECT, worker_function_name="worker", n_jobs_per_worker=JOBS, poll_interval=10 * PATIENCE)
+    lambda_ = sites(api, cold_start=0, idle_grace=0.3)
+    run = await api.runs.create(ANONYMOUS, request(0.05), thread_id=None)
+
+    async def over() -> bool:
+        return lambda_.idle
+
+    await become(over, "the worker to leave")
+    result = await api.runs.result(run.run_id)
+    assert result is not None
+    assert result.status.value == "success"
 
 
 @pytest.mark.usefixtures("clean_database")

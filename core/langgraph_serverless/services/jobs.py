@@ -49,6 +49,8 @@ class Jobs:
         self._report = report
         self._jobs: dict[asyncio.Task[None], Job] = {}
         self._clock: NodeClock | None = None
+        #: How many have ended.
+        self.ended = 0
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -78,7 +80,11 @@ class Jobs:
             self._report.waited(claimed.waited)
         task = asyncio.create_task(self._observe(job), name=f"run-{claimed.run.run_id}")
         self._jobs[task] = job
-        task.add_done_callback(self._jobs.pop)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        del self._jobs[task]
+        self.ended += 1
 
     async def drain(self, seconds: float) -> None:
         """Ask all graphs to stop at their next superstep boundary, and wait for them so long."""

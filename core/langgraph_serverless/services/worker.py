@@ -177,6 +177,7 @@ class Worker:
                 return "deadline"
             if self._ring is not None and self._ring.done():
                 self._ring = None  # what it rang for is looked for now; a ring during the look is for the next one
+            ended = self._jobs.ended
             claimed = await self._taker.take()
             if self._jobs:
                 idle_since, had_none = time.monotonic(), False
@@ -196,11 +197,15 @@ class Worker:
                 limits.append(max(0.0, left - margin))
             if idle_grace is not None and not self._jobs:
                 limits.append(max(0.0, idle_since + idle_grace - time.monotonic()))
-            await self._wait(min(limits))
+            await self._wait(min(limits), ended)
         return "stopped"
 
-    async def _wait(self, seconds: float) -> None:
-        """Until something may have changed: a ring, a free slot, a delayed run that is due, the time."""
+    async def _wait(self, seconds: float, ended: int) -> None:
+        """Until something may have changed: a ring, a free slot, a delayed run that is due, the time.
+
+        Args:
+            ended: runs that had ended before the look.
+        """
         if self._taker.free > 0:
             due = await self._taker.next_due()
             if due is not None:
@@ -211,6 +216,8 @@ class Worker:
             # a ring is for somebody who can take a run
             await _ended(self._ring)
             self._ring = None
+        if self._jobs.ended != ended:
+            return  # its slot has not been looked with, and nobody rings for what waits
         stop = asyncio.create_task(self._stop.wait())
         waiting: set[asyncio.Task[Any]] = {stop, *self._jobs.tasks}
         if self._ring is not None:
