@@ -77,11 +77,12 @@ def test_wrong_variables_are_one_sentence(monkeypatch: pytest.MonkeyPatch, argum
     assert_one_sentence(done.exit_code, done.output, sentence)
 
 
-def test_what_a_process_cannot_serve_with_is_one_sentence(databases: Any, redis_uri: str) -> None:
-    """Told to the command that has started it. That Postgres cannot be reached is said in the same place."""
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_what_a_process_cannot_serve_with_is_one_sentence(databases: Any, redis_uri: str, workers: str) -> None:
+    """Of several, the command that has started them says it. That Postgres cannot be reached is said in the same place."""
     empty = databases.create(migrated=False)
     done = subprocess.run(
-        command("serve", "--workers", "2", "--config", str(EXAMPLES), "--port", str(free_port())),
+        command("serve", "--workers", workers, "--config", str(EXAMPLES), "--port", str(free_port())),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment({"DATABASE_URI": empty, "REDIS_URI": redis_uri}),
