@@ -90,7 +90,10 @@ class Zombies:
     def worker(self) -> WorkerProcess:
         name = f"w{len(self._cluster.workers)}"
         return self._cluster.worker(
-            **QUICK_LEASES, DATABASE_URI=as_process(self._cluster.database_uri, name), MAX_RUN_ATTEMPTS="20"
+            **QUICK_LEASES,
+            DATABASE_URI=as_process(self._cluster.database_uri, name),
+            DATABASE_POOL_MAX_SIZE="12",  # four of them, those who are stopped and the API share a server of 100
+            MAX_RUN_ATTEMPTS="20",
         )
 
     async def feed(self) -> None:
