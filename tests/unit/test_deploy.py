@@ -378,6 +378,14 @@ def test_without_the_tools_it_says_how_to_get_them(output: Path, account: Any, m
     assert f"was built by version 0.0.1, and this is {__version__}" in deploy(output).stderr
 
 
+def test_bundles_without_dependencies_are_for_localstack_only(output: Path, sam: Path, account: Any) -> None:
+    (output / "build.json").write_text(json.dumps({**BUILD, "dependencies": False}))
+    assert "was built without dependencies" in deploy(output).stderr
+    environ = {"AWS_ENDPOINT_URL": "http://localhost:4566"}
+    arguments = ["deploy", "--skip-build", "--output", str(output), "--dry-run"]
+    assert CliRunner().invoke(main, arguments, env=environ).exit_code == 0
+
+
 def test_boto3_is_an_extra(output: Path, sam: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "boto3", None)
     assert "pip install 'langgraph-serverless[deploy]'" in deploy(output).stderr
@@ -505,6 +513,7 @@ def test_what_is_built_is_what_is_deployed(
             manifest_hash="m",
             has_env=False,
             compiled=True,
+            with_dependencies=True,
             sizes={},
             warnings=(),
         )

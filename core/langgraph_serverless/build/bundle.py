@@ -65,6 +65,8 @@ class BuildReport:
     manifest_hash: str
     has_env: bool
     compiled: bool
+    #: Without them a bundle is for functions beside a virtual environment, as LocalStack's.
+    with_dependencies: bool
     sizes: Mapping[str, BundleSize]
     warnings: tuple[str, ...]
 
@@ -81,6 +83,7 @@ class BuildReport:
             "graphs": list(self.graph_ids),
             "manifest": self.manifest_hash,
             "compiled": self.compiled,
+            "dependencies": self.with_dependencies,
             "bundles": {name: size.to_json() for name, size in self.sizes.items()},
         }
 
@@ -123,7 +126,9 @@ def build_bundles(
             compiled = compile_bundle(output / name, target.python) and compiled
             _open_to_all(output / name)
     say("Measuring")
-    report = _report(project, output, target, manifest, compiled=compiled, for_image=for_image)
+    report = _report(
+        project, output, target, manifest, compiled=compiled, with_dependencies=with_dependencies, for_image=for_image
+    )
     (output / RECORD_NAME).write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
     return report
 
@@ -135,6 +140,7 @@ def _report(
     manifest: Manifest,
     *,
     compiled: bool,
+    with_dependencies: bool,
     for_image: bool,
 ) -> BuildReport:
     sizes = {name: measure(output / name) for name in BUNDLES}
@@ -147,6 +153,7 @@ def _report(
         manifest_hash=manifest.hash,
         has_env=bool(project.env),
         compiled=compiled,
+        with_dependencies=with_dependencies,
         sizes=sizes,
         warnings=tuple(warning for warning in warnings if warning),
     )

@@ -219,6 +219,10 @@ def _record(output: Path) -> dict[str, Any]:
         )
     if not all((output / name).is_dir() for name in BUNDLES):
         raise DeploymentError(f"There are bundles missing in {output}: run 'langgraph-serverless build' again.")
+    if record.get("dependencies") is False and not os.environ.get("AWS_ENDPOINT_URL"):
+        raise DeploymentError(
+            f"{output} was built without dependencies, which is for LocalStack only: run 'langgraph-serverless build' again."
+        )
     return record
 
 
