@@ -122,9 +122,13 @@ def test_a_stream_that_outlives_its_function_is_several_invocations() -> None:
 @pytest.mark.parametrize(
     ("workload", "deployment", "first"),
     [
-        ({"runs_per_day": 1_000_000, "events": 10}, {}, "Connections to the database"),
-        ({"runs_per_day": 1_200_000, "events": 10}, {"database_proxy": True}, "Concurrent invocations"),
-        ({"runs_per_day": 5_000_000, "run_seconds": 1, "events": 1}, {"database_proxy": True}, "Runs begun"),
+        ({"runs_per_day": 1_000_000, "events": 10}, {"max_acu": 8}, "Connections to the database"),
+        ({"runs_per_day": 1_200_000, "events": 10}, {"database_proxy": True, "max_acu": 8}, "Concurrent invocations"),
+        (
+            {"runs_per_day": 5_000_000, "run_seconds": 1, "events": 1},
+            {"database_proxy": True, "max_acu": 64},
+            "Runs begun",
+        ),
         ({"runs_per_day": 100_000, "supersteps": 500, "state_kb": 50}, {"max_acu": 1}, "Database capacity"),
         ({"runs_per_day": 100_000, "events": 20_000}, {"database_proxy": True}, "Cache, processing"),
         (
@@ -132,9 +136,14 @@ def test_a_stream_that_outlives_its_function_is_several_invocations() -> None:
             {"max_acu": 64, "jobs_per_worker": 1},
             "Database size",
         ),
+        ({"runs_per_day": 50_000, "stream_ttl_seconds": 86_400}, {"database_proxy": True}, "Cache, memory"),
         ({"runs_per_day": 1_000, "run_cpu_ms": 20_000}, {}, "A worker's processor"),
         ({"runs_per_day": 50_000}, {"worker_concurrency": 1}, "Workers"),
-        ({"runs_per_day": 1_000_000, "requests": 500}, {"database_proxy": True, "max_acu": 256}, "Requests to the API"),
+        (
+            {"runs_per_day": 1_000_000, "requests": 500},
+            {"database_proxy": True, "max_acu": 256, "cache_max_ecpu": 1e6},
+            "Requests to the API",
+        ),
     ],
 )
 def test_each_limit_is_the_nearest_of_some_load(

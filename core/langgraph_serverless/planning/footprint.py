@@ -79,14 +79,17 @@ MEASURED = {
     ),
 }
 
-#: Connections to Postgres that an invocation holds; a worker's pool grows up to 20 under load (template, DATABASE_POOL_MAX_SIZE).
-CONNECTIONS = {"api": 1, "stream": 1, "worker": 12, "scheduler": 1}
+#: Connections to Postgres that an invocation may hold: a worker's pool grows to 20 under load (DATABASE_POOL_MAX_SIZE in the
+#: template), and its heartbeat has one.
+CONNECTIONS = {"api": 1, "stream": 1, "worker": 21, "scheduler": 1}
 #: Runs a second that one queue hands out: 100 with limits per group, 460 without (docs/design/fault-tests.md).
 CLAIMS_PER_SECOND = 100
 #: START, END and REPORT, and two lines of ours.
 LOG_BYTES_PER_INVOCATION = 1_500
 #: Aurora: 1 ACU has 2 GiB and the processor that comes with it, an eighth of a vCPU per GiB in the r6g family.
 VCPUS_PER_ACU = 0.25
-#: Aurora PostgreSQL's default of max_connections: memory / 9,531,392 bytes, at most 5,000.
+#: Aurora PostgreSQL's default of max_connections: memory / 9,531,392 bytes, at most 5,000; and at most 2,000 where the least
+#: capacity is 0 or 0.5 (https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora-serverless-v2.setting-capacity.html).
 CONNECTIONS_PER_ACU = 2 * 2**30 / 9_531_392
 MOST_CONNECTIONS = 5_000
+MOST_CONNECTIONS_SMALL = 2_000

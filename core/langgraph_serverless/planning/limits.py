@@ -9,12 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from langgraph_serverless.planning.estimate import Estimate
-from langgraph_serverless.planning.footprint import CLAIMS_PER_SECOND, CONNECTIONS_PER_ACU, MOST_CONNECTIONS
+from langgraph_serverless.planning.footprint import (
+    CLAIMS_PER_SECOND,
+    CONNECTIONS_PER_ACU,
+    MOST_CONNECTIONS,
+    MOST_CONNECTIONS_SMALL,
+)
 from langgraph_serverless.planning.workers import hourly_rates
 from langgraph_serverless.planning.workload import Deployment
 
 API_REQUESTS_PER_SECOND = 10_000
-ECPU_PER_SECOND = 30_000  # of a cache that has just been made; it grows to millions, doubling every 10 to 12 minutes
 AURORA_GB = 128_000
 LARGEST_ACU = 256
 
@@ -46,7 +50,8 @@ def limits(plan: Estimate, deployment: Deployment) -> list[Limit]:
         connections = float("inf")
         advice = ""
     else:
-        connections = min(MOST_CONNECTIONS, CONNECTIONS_PER_ACU * deployment.max_acu)
+        most = MOST_CONNECTIONS_SMALL if deployment.min_acu <= 0.5 else MOST_CONNECTIONS
+        connections = min(most, CONNECTIONS_PER_ACU * deployment.max_acu)
         advice = (
             "DatabaseProxy=true, or more capacity (connections grow with it); fewer, larger workers (JobsPerWorker)."
         )
@@ -88,9 +93,16 @@ def limits(plan: Estimate, deployment: Deployment) -> list[Limit]:
         Limit(
             name="Cache, processing",
             need=plan.cache.commands_per_second + plan.cache.megabytes_per_second * 1000,
-            limit=ECPU_PER_SECOND,
+            limit=deployment.cache_max_ecpu,
             unit="ECPU a second",
-            advice="CacheMinEcpu before a peak that comes at once; the cache grows by itself, doubling in ten minutes.",
+            advice="CacheMaxEcpuPerSecond; up to it the cache grows by itself, doubling in about ten minutes.",
+        ),
+        Limit(
+            name="Cache, memory",
+            need=plan.cache.gigabytes,
+            limit=deployment.cache_max_gb,
+            unit="GB",
+            advice="CacheMaxGigabytes; a shorter RESUMABLE_STREAM_TTL_SECONDS. Beyond it the oldest logs are forgotten.",
         ),
         Limit(
             name="Database size",

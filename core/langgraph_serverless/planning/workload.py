@@ -75,10 +75,18 @@ class Deployment(Checked):
     warm_seconds: float = amount(600, "Assumed: how long Lambda keeps an idle sandbox.")
     account_concurrency: float = amount(1000, "The account's concurrent invocations.", least=1)
     database_proxy: bool = field(default=False, metadata={"about": "Whether connections go through RDS Proxy."})
-    min_acu: float = amount(0.5, "Least capacity of Aurora Serverless (ACU, 2 GiB each).", most=256)
-    max_acu: float = amount(8, "Most capacity of Aurora Serverless (ACU).", least=0.5, most=256)
+    min_acu: float = amount(
+        0.5,
+        "DatabaseMinCapacity: least capacity of Aurora Serverless (ACU, 2 GiB each); awake it has half of one at least.",
+        most=256,
+    )
+    max_acu: float = amount(4, "DatabaseMaxCapacity: most capacity of Aurora Serverless (ACU).", least=0.5, most=256)
+    cache_max_gb: float = amount(2, "CacheMaxGigabytes: most that the cache holds.", least=1, most=5000)
+    cache_max_ecpu: float = amount(
+        15_000, "CacheMaxEcpuPerSecond: most that the cache does in a second (ECPU).", least=1000, most=15_000_000
+    )
     nat_gateways: float = amount(1, "NAT gateways of the network.")
-    endpoints: float = amount(4, "Interface endpoints of the network, times their availability zones.")
+    endpoints: float = amount(0, "Interface endpoints of the network, times their availability zones.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
