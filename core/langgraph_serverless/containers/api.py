@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from langgraph_serverless.domain.ports import Embedder, GraphDescriber
     from langgraph_serverless.domain.priorities import AskHandler, GroupLimits
     from langgraph_serverless.domain.webhook_rules import WebhookRules
+    from langgraph_serverless.execution.project import ProjectConfig
     from langgraph_serverless.function_client import FunctionClient
     from langgraph_serverless.queue.bell import RedisBell
     from langgraph_serverless.services.assistants import AssistantService
@@ -67,6 +68,17 @@ class ApiContainer:
     @cached_property
     def catalog(self) -> GraphCatalog:
         return GraphCatalog(self._manifest or read_manifest(self.settings))
+
+    @cached_property
+    def project(self) -> ProjectConfig:
+        """Opened for ``project_code.load_object``, for what the manifest names (``auth``, ``app``); nothing else asks for it.
+
+        Raises:
+            ProjectError: with the sentence to show.
+        """
+        from langgraph_serverless.execution.project_code import open_project
+
+        return open_project(self.settings.config_path)
 
     @cached_property
     def database(self) -> Database:

@@ -19,7 +19,7 @@ from langgraph_serverless.execution.embeddings import ProjectEmbedder
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import AssistantGraphs, build_manifest
 from langgraph_serverless.execution.priorities import PriorityHandler
-from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.execution.project import ProjectConfig, read_project
 from langgraph_serverless.persistence.graph_store import GraphStore
 from langgraph_serverless.services.catalog import GraphCatalog
 from langgraph_serverless.settings import Settings
@@ -54,6 +54,11 @@ class GraphContainer(ApiContainer):
     @cached_property
     def registry(self) -> GraphRegistry:
         return self._registry or load_registry(self.settings)
+
+    @property
+    def project(self) -> ProjectConfig:
+        """That of the graphs, which has been opened to load them."""
+        return self.registry.project
 
     @cached_property
     def catalog(self) -> GraphCatalog:
