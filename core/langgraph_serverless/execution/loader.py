@@ -26,9 +26,10 @@ from langgraph_sdk.runtime import AccessContext
 from langgraph_serverless.errors import GraphNotFoundError, ProjectError
 from langgraph_serverless.execution.embeddings import check_embedding
 from langgraph_serverless.execution.factories import Factory, Use
+from langgraph_serverless.execution.graphs_section import GraphSpec
 from langgraph_serverless.execution.modules import load_object, prepare_imports
 from langgraph_serverless.execution.priorities import Handler, load_handler
-from langgraph_serverless.execution.project import GraphSpec, ProjectConfig
+from langgraph_serverless.execution.project import ProjectConfig
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,12 @@ the file gives them as a map or names a dotenv file.
 Relies on: the file system. Never imports the user's code (``loader.py`` does) and never touches ``os.environ``: the
 caller decides when ``apply_env`` happens. The sections ``store``, ``checkpointer``, ``http``, ``auth`` and
 ``webhooks`` are passed on as they are to whoever implements them; ``store_settings``, ``thread_ttl`` and ``webhook_rules`` are
-what they say, checked.
+what they say, checked. Each section has a module of its own (``*_section.py``).
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +26,12 @@ from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.checkpointer_section import inactive_keys as inactive_checkpointer_keys
 from langgraph_serverless.execution.checkpointer_section import read_thread_ttl
 from langgraph_serverless.execution.checkpointer_section import unknown_keys as unknown_checkpointer_keys
+from langgraph_serverless.execution.dependencies_section import local_folders, read_dependencies
+from langgraph_serverless.execution.env_section import read_env
+from langgraph_serverless.execution.graphs_section import GraphSpec, read_graphs
 from langgraph_serverless.execution.store_section import read_store
 from langgraph_serverless.execution.store_section import unknown_keys as unknown_store_keys
-from langgraph_serverless.execution.targets import parse_target, resolve_inside
+from langgraph_serverless.execution.targets import parse_target
 
 #: every key that the MIT command line documents; others are ignored with a warning
 KNOWN_KEYS = frozenset(
@@ -65,19 +67,6 @@ PROTECTING_KEYS = ("auth", "encryption")
 INACTIVE_KEYS = ("ui",)
 #: what of the section ``http`` has an effect
 ACTIVE_HTTP_KEYS = frozenset({"disable_webhooks"})
-#: characters that need no escaping in a URL's path
-_URL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphSpec:
-    """One entry of ``graphs``."""
-
-    graph_id: str
-    #: ``./file.py:name`` or ``package.module:name``
-    target: str
-    #: becomes the description of the graph's default assistant
-    description: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +88,6 @@ class ProjectConfig:
     http: Mapping[str, Any] | None = None
     auth: Mapping[str, Any] | None = None
     webhooks: Mapping[str, Any] | None = field(default=None, repr=False)
-    #: top-level keys that nobody knows, for a warning
     #: present keys that promise protection which this version does not give
     protecting_keys: tuple[str, ...] = ()
     #: present sections that have no effect yet
@@ -112,6 +100,7 @@ class ProjectConfig:
     webhook_rules: WebhookRules = field(default_factory=WebhookRules)
     #: ``./file.py:name`` of the section ``priority``
     priority: str | None = None
+    #: keys at any level that nobody knows, for a warning
     unknown_keys: tuple[str, ...] = ()
 
     def apply_env(self, environ: MutableMapping[str, str]) -> None:
@@ -125,7 +114,7 @@ def read_project(config_path: Path) -> ProjectConfig:
     config_path = config_path.expanduser().resolve()
     raw = _read_json(config_path)
     root = config_path.parent
-    dependencies = _dependencies(raw, config_path)
+    dependencies = read_dependencies(raw, config_path)
     store = _section(raw, "store", config_path)
     checkpointer = _section(raw, "checkpointer", config_path)
     http = _section(raw, "http", config_path)
@@ -133,10 +122,10 @@ def read_project(config_path: Path) -> ProjectConfig:
     return ProjectConfig(
         root=root,
         config_path=config_path,
-        graphs=_graphs(raw, root, config_path),
-        local_dependencies=_local_dependencies(dependencies, root, config_path),
+        graphs=read_graphs(raw, config_path),
+        local_dependencies=local_folders(dependencies, config_path),
         dependencies=dependencies,
-        env=_env(raw, root, config_path),
+        env=read_env(raw, config_path),
         store=store,
         store_settings=read_store(store, config_path),
         checkpointer=checkpointer,
@@ -175,89 +164,6 @@ def _read_json(config_path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ProjectError(f"{config_path} must hold a JSON object with a 'graphs' key.")
     return raw
-
-
-def _graphs(raw: Mapping[str, Any], root: Path, config_path: Path) -> dict[str, GraphSpec]:
-    entries = raw.get("graphs")
-    if entries is None:
-        raise ProjectError(f"{config_path}: the key 'graphs' is missing.")
-    if not isinstance(entries, dict):
-        raise ProjectError(f"{config_path}: 'graphs' must map graph ids to './file.py:name'.")
-    if not entries:
-        raise ProjectError(f"{config_path}: 'graphs' is empty; name at least one graph.")
-    return {graph_id: _graph(graph_id, entry, root, config_path) for graph_id, entry in entries.items()}
-
-
-def _graph(graph_id: str, entry: object, root: Path, config_path: Path) -> GraphSpec:
-    key = f"{config_path}: graphs.{graph_id}"
-    if not _URL_SAFE.fullmatch(graph_id):
-        raise ProjectError(
-            f"{config_path}: the graph id '{graph_id}' must be URL-safe: letters, digits, '-', '_', '.' and '~'."
-        )
-    target, description = entry, None
-    if isinstance(entry, dict):
-        target, description = entry.get("path"), entry.get("description")
-        if description is not None and not isinstance(description, str):
-            raise ProjectError(f"{key}.description must be a string.")
-    if not isinstance(target, str):
-        raise ProjectError(f"{key} must be './file.py:name' or an object with a 'path' of that form.")
-    parse_target(root, target, key=key)
-    return GraphSpec(graph_id=graph_id, target=target, description=description)
-
-
-def _dependencies(raw: Mapping[str, Any], config_path: Path) -> tuple[str, ...]:
-    entries = raw.get("dependencies") or []
-    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        raise ProjectError(f"{config_path}: 'dependencies' must be a list of strings.")
-    return tuple(entries)
-
-
-def _local_dependencies(entries: tuple[str, ...], root: Path, config_path: Path) -> tuple[Path, ...]:
-    """The folders among the dependencies: as in the official command line, those that begin with a dot.
-
-    Unlike graphs they may lie beside the project ("../../libs/shared"), which is how the official documentation lays
-    out a monorepo. An absolute path outside the project is refused: it could not be packaged.
-    """
-    folders = []
-    for entry in entries:
-        key = f"{config_path}: dependencies"
-        if entry.startswith("/"):
-            folder = resolve_inside(root, entry, key=key)
-        elif entry.startswith("."):
-            try:
-                folder = (root / entry).resolve()
-            except (ValueError, OSError, RuntimeError) as error:
-                raise ProjectError(f"{key}: {entry!r} is not a usable path ({error}).") from error
-        else:
-            continue
-        if not folder.is_dir():
-            raise ProjectError(f"{key}: the folder '{entry}' does not exist.")
-        folders.append(folder)
-    return tuple(folders)
-
-
-def _env(raw: Mapping[str, Any], root: Path, config_path: Path) -> dict[str, str]:
-    key, value = f"{config_path}: env", raw.get("env")
-    if value is None or value == "":
-        return {}
-    if isinstance(value, dict):
-        for name, item in value.items():
-            # bool is an int to Python, but neither "True" nor "true" is what everybody would expect of it
-            if isinstance(item, bool) or not isinstance(item, str | int | float):
-                raise ProjectError(f"{key}.{name} must be a string.")
-        return {name: str(item) for name, item in value.items()}
-    if not isinstance(value, str):
-        raise ProjectError(f"{key} must be a map of variables or the path of a dotenv file.")
-    path = resolve_inside(root, value, key=key)
-    if not path.is_file():
-        raise ProjectError(f"{key}: the file {path} does not exist.")
-    # Imported here: API functions read a project's sections without carrying python-dotenv.
-    from dotenv import dotenv_values  # noqa: PLC0415
-
-    try:
-        return {name: item for name, item in dotenv_values(path).items() if item is not None}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{key}: the file {path} cannot be read: {error}.") from error
 
 
 def _webhook_rules(section: Mapping[str, Any] | None, http: Mapping[str, Any], config_path: Path) -> WebhookRules:
