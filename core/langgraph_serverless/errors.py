@@ -11,6 +11,7 @@ The tree::
     │   ├── NamespaceLabelError  422, a label of a store namespace (the wire wants it as plain text)
     │   └── BadRequestError      400, the request cannot be carried out as it is
     │       └── CommandError     a command of the thread protocol; its answer has the error's name, and HTTP says 200
+    ├── AccessError              401, 403 or what the project's auth handler says, with its headers
     ├── NotFoundError            404
     │   └── GraphNotFoundError
     ├── ConflictError            409
@@ -19,6 +20,7 @@ The tree::
     ├── BadGatewayError          502, a function of ours that was asked has failed
     │   └── EmbeddingError       502, the project's embedding has failed
     ├── UnavailableError         503, with Retry-After
+    ├── UnreadableValueError     500, the database holds what is never read
     ├── LeaseLostError           a worker no longer owns its run; never reaches a client
     └── DeliveryError            a webhook could not be delivered; the same
 
@@ -28,7 +30,7 @@ reads. The HTTP mapping is by class in ``http/errors.py``; no other module knows
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 
@@ -36,7 +38,7 @@ class ServerError(Exception):
     """Catch this for everything that this package raises on purpose."""
 
     code: ClassVar[str] = "internal_error"
-    status: ClassVar[int] = 500
+    status: int = 500
 
     @property
     def detail(self) -> str:
@@ -120,6 +122,18 @@ class NamespaceLabelError(InvalidInputError):
         super().__init__(f"Namespace label '{label}' must be a non-empty string without periods")
 
 
+class AccessError(ServerError):
+    """The caller is not authenticated or may not do this; status, text and headers are those of the project's handler."""
+
+    code = "access_denied"
+    status = 403
+
+    def __init__(self, detail: str = "Forbidden", status: int = 403, headers: Mapping[str, str] | None = None) -> None:
+        self.status = status
+        self.headers = dict(headers or {})
+        super().__init__(detail)
+
+
 class NotFoundError(ServerError):
     """The named thing does not exist, or is hidden from this caller."""
 
@@ -177,6 +191,12 @@ class UnavailableError(ServerError):
     code = "unavailable"
     status = 503
     retry_after: ClassVar[int] = 1
+
+
+class UnreadableValueError(ServerError):
+    """A stored value is of a kind that is never read. Nothing of ours has written it."""
+
+    code = "unreadable_value"
 
 
 class LeaseLostError(ServerError):

@@ -336,6 +336,14 @@ class Settings:
         "allowed to send cookies.",
     )
     max_body_bytes: int = _setting("MAX_REQUEST_BODY_BYTES", _whole(1024), 20 * 2**20, "Larger request bodies get 413.")
+    studio_auth: bool = _setting(
+        "STUDIO_AUTH",
+        _flag,
+        False,
+        "Let requests of Studio (`x-auth-scheme: langsmith`) in without the project's authentication, as the user "
+        "`langgraph-studio-user`. Whoever can reach the server can claim to be Studio, so only `dev` turns it on. "
+        "`auth.disable_studio_auth` wins.",
+    )
     mask_errors: bool = _setting(
         "MASK_RUN_ERRORS",
         _flag,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.domain.ports import allow_all
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.services.catalog import GraphCatalog
@@ -24,7 +25,9 @@ from langgraph_serverless.settings import Settings
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from langgraph_serverless.domain.ports import Embedder, GraphDescriber
+    from langgraph_serverless.auth.authentication import Authenticator
+    from langgraph_serverless.auth.handlers import Handlers
+    from langgraph_serverless.domain.ports import Authorizer, Embedder, GraphDescriber
     from langgraph_serverless.domain.priorities import AskHandler, GroupLimits
     from langgraph_serverless.domain.webhook_rules import WebhookRules
     from langgraph_serverless.execution.project import ProjectConfig
@@ -79,6 +82,44 @@ class ApiContainer:
         from langgraph_serverless.execution.project_code import open_project
 
         return open_project(self.settings.config_path)
+
+    @cached_property
+    def auth_handlers(self) -> Handlers | None:
+        """The project's own authentication and authorisation; None if it has none: then everybody may do everything.
+
+        Raises:
+            ProjectError: with the sentence to show.
+        """
+        settings = self.catalog.manifest.auth
+        if settings is None:
+            return None
+        from langgraph_serverless.auth.handlers import read_handlers
+        from langgraph_serverless.execution.project_code import load_object
+
+        project = self.project
+        return read_handlers(
+            load_object(project, settings.path, key="auth.path"), key=f"{project.config_path}: auth.path"
+        )
+
+    @cached_property
+    def authenticator(self) -> Authenticator | None:
+        """Who is calling; None if nobody is asked."""
+        settings, handlers = self.catalog.manifest.auth, self.auth_handlers
+        if settings is None or handlers is None:
+            return None
+        from langgraph_serverless.auth.authentication import Authenticator
+
+        studio = self.settings.studio_auth and not settings.disable_studio_auth
+        return Authenticator(handlers, cache=settings.cache, studio=studio)
+
+    @cached_property
+    def authorize(self) -> Authorizer:
+        """What a caller may do; every service asks it."""
+        if self.auth_handlers is None:
+            return allow_all
+        from langgraph_serverless.auth.authorization import HandlerAuthorizer
+
+        return HandlerAuthorizer(self.auth_handlers)
 
     @cached_property
     def database(self) -> Database:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from langgraph_serverless.domain.auth_settings import AuthSettings
 from langgraph_serverless.domain.store import StoreSettings
 from langgraph_serverless.domain.threads import Ttl
 from langgraph_serverless.domain.webhook_rules import WebhookRules
@@ -25,7 +26,7 @@ from langgraph_serverless.errors import ProjectError
 logger = logging.getLogger(__name__)
 
 #: Of the document; whoever reads another one asks for a new build. Raise it when a key is added that must be there.
-FORMAT = 2
+FORMAT = 3
 #: Bytes of the document beyond which a build says that every cold start of an API function reads them, and those it refuses.
 LARGE, LARGEST = 1_000_000, 8_000_000
 #: So many characters of the hash tell two builds apart where it is shown.
@@ -123,8 +124,9 @@ class Manifest:
     webhooks: WebhookRules = field(default_factory=WebhookRules)
     #: whether the project has a handler that gives threads their priority
     priority: bool = False
-    #: where the project's own authentication and application are (``./file.py:name``), for whoever must import them
-    auth: str | None = None
+    #: the project's own authentication, which every process that takes requests imports
+    auth: AuthSettings | None = None
+    #: where the project's own application is (``./file.py:name``), for whoever must import it
     app: str | None = None
 
     @classmethod
@@ -156,7 +158,7 @@ class Manifest:
             "thread_ttl": self.thread_ttl and self.thread_ttl.to_json(),
             "webhooks": self.webhooks.to_json(),
             "priority": self.priority,
-            "auth": self.auth,
+            "auth": self.auth and self.auth.to_json(),
             "app": self.app,
         }
 
@@ -194,7 +196,7 @@ class Manifest:
             thread_ttl=Ttl.from_json(ttl) if ttl else None,
             webhooks=WebhookRules.from_json(value["webhooks"]),
             priority=value["priority"],
-            auth=value["auth"],
+            auth=AuthSettings.from_json(value["auth"]) if value["auth"] else None,
             app=value["app"],
         )
 

@@ -10,8 +10,10 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from langgraph_serverless.domain.auth_filters import Filter
 from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.manifest import GraphManifest
+from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.runs import Lease
 
 
@@ -81,6 +83,28 @@ class EventReader(Protocol):
     @property
     def connected(self) -> bool:
         """False while the log is known to be out of reach."""
+
+
+class Authorizer(Protocol):
+    """Says what a caller may do, and with which rows. Every use case asks it before anything else."""
+
+    async def __call__(self, caller: Principal, resource: str, action: str, value: dict[str, Any]) -> Filter | None:
+        """Which rows the caller may do this with, by their metadata; None for all.
+
+        Args:
+            resource: ``threads``, ``assistants``, ``crons`` or ``store``.
+            action: as in ``langgraph_sdk.Auth``: ``create``, ``read``, ``update``, ``delete``, ``search``, ``create_run``;
+                of the store ``put``, ``get``, ``search``, ``delete``, ``list_namespaces``.
+            value: what is to be done. The handler may change it in place, and what is then there is what is done.
+
+        Raises:
+            AccessError: not at all.
+        """
+
+
+async def allow_all(caller: Principal, resource: str, action: str, value: dict[str, Any]) -> Filter | None:
+    """The ``Authorizer`` of a project without authentication."""
+    return None
 
 
 class GraphDescriber(Protocol):

@@ -13,6 +13,7 @@ from langsmith.utils import tracing_is_enabled
 
 from langgraph_serverless import __version__
 from langgraph_serverless.domain.runs import ClaimedRun
+from langgraph_serverless.domain.users import User
 
 #: What a client may command. JavaScript's ``Command`` writes its class name beside them.
 COMMANDS = ("update", "resume", "goto")
@@ -40,6 +41,9 @@ def graph_config(claimed: ClaimedRun, *, resuming: bool) -> RunnableConfig:
     if resuming:
         for key in ("checkpoint_id", "checkpoint_ns", "checkpoint_map"):
             configurable.pop(key, None)
+    # stored as JSON; graphs look at its attributes
+    if isinstance(user := configurable.get("langgraph_auth_user"), Mapping):
+        configurable["langgraph_auth_user"] = User(user)
     config: dict[str, Any] = {key: value for key, value in stored.items() if key in CONFIG_KEYS}
     config["configurable"] = configurable
     config["run_id"] = run.run_id

@@ -106,6 +106,7 @@ class GraphRegistry:
         if isinstance(source, Pregel):
             yield _copy(source, graph_id, update)
             return
+        user = user or ((config or {}).get("configurable") or {}).get("langgraph_auth_user")
         use = Use(access_context=access_context, config=config, store=store, user=user, context=context)
         async with source.open(use) as product:
             yield _copy(_compiled(product, key=f"graphs.{graph_id}", what="the factory made"), graph_id, update)

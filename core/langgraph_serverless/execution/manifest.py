@@ -56,7 +56,7 @@ async def build_manifest(registry: GraphRegistry, *, files: bool = False) -> Man
         thread_ttl=project.thread_ttl,
         webhooks=project.webhook_rules,
         priority=project.priority is not None,
-        auth=(project.auth or {}).get("path"),
+        auth=project.auth,
         app=(project.http or {}).get("app"),
     )
 

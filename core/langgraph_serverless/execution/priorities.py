@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from langgraph_sdk import Priority
 from langgraph_sdk.priority.types import PriorityContext
 
 from langgraph_serverless.domain.priorities import FirstRun, ThreadPriority
+from langgraph_serverless.domain.users import User
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.modules import load_object
 from langgraph_serverless.execution.project import ProjectConfig
@@ -31,32 +32,6 @@ ALL_TIMEOUTS = 2
 AT_ONCE = 10
 
 Handler = Callable[[PriorityContext], Awaitable[Any]]
-
-
-class User:
-    """The caller as handlers see one: attributes, and the keys of what the authentication has returned."""
-
-    def __init__(self, run: FirstRun) -> None:
-        self.identity = run.identity
-        self.permissions = list(run.permissions)
-        self._user = {**(run.user or {}), "identity": run.identity, "permissions": self.permissions}
-
-    @property
-    def is_authenticated(self) -> bool:
-        return bool(self.identity)
-
-    @property
-    def display_name(self) -> str:
-        return str(self._user.get("display_name") or self.identity)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._user[key]
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._user
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._user)
 
 
 class PriorityHandler:
@@ -118,7 +93,14 @@ def load_handler(project: ProjectConfig) -> Handler | None:
 
 def _context(run: FirstRun) -> PriorityContext:
     return PriorityContext(
-        user=User(run),
+        user=User(
+            {
+                **(run.user or {}),
+                "identity": run.identity,
+                "permissions": list(run.permissions),
+                "is_authenticated": bool(run.identity),
+            }
+        ),
         permissions=list(run.permissions),
         thread_id=run.thread_id,
         thread_metadata=dict(run.thread_metadata),

@@ -18,11 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from langgraph_serverless.domain.auth_settings import AuthSettings
 from langgraph_serverless.domain.store import StoreSettings
 from langgraph_serverless.domain.threads import Ttl
 from langgraph_serverless.domain.webhook_rules import WebhookRules
 from langgraph_serverless.domain.webhook_rules import unknown_keys as unknown_webhook_keys
 from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.execution.auth_section import read_auth
+from langgraph_serverless.execution.auth_section import unknown_keys as unknown_auth_keys
 from langgraph_serverless.execution.checkpointer_section import inactive_keys as inactive_checkpointer_keys
 from langgraph_serverless.execution.checkpointer_section import read_thread_ttl
 from langgraph_serverless.execution.checkpointer_section import unknown_keys as unknown_checkpointer_keys
@@ -62,7 +65,7 @@ KNOWN_KEYS = frozenset(
     ]
 )
 #: what protects a project elsewhere and does nothing here yet: serving it all the same would leave it open
-PROTECTING_KEYS = ("auth", "encryption")
+PROTECTING_KEYS = ("encryption",)
 #: sections that are checked and have no effect yet
 INACTIVE_KEYS = ("ui",)
 #: what of the section ``http`` has an effect
@@ -86,7 +89,8 @@ class ProjectConfig:
     store: Mapping[str, Any] | None = None
     checkpointer: Mapping[str, Any] | None = None
     http: Mapping[str, Any] | None = None
-    auth: Mapping[str, Any] | None = None
+    #: the section ``auth``, checked; None: nobody is asked who they are
+    auth: AuthSettings | None = None
     webhooks: Mapping[str, Any] | None = field(default=None, repr=False)
     #: present keys that promise protection which this version does not give
     protecting_keys: tuple[str, ...] = ()
@@ -131,7 +135,7 @@ def read_project(config_path: Path) -> ProjectConfig:
         checkpointer=checkpointer,
         thread_ttl=read_thread_ttl(checkpointer, config_path),
         http=http,
-        auth=_section(raw, "auth", config_path),
+        auth=read_auth(_section(raw, "auth", config_path), root, config_path),
         webhooks=webhooks,
         webhook_rules=_webhook_rules(webhooks, http or {}, config_path),
         priority=_priority(raw, root, config_path),
@@ -144,6 +148,7 @@ def read_project(config_path: Path) -> ProjectConfig:
         ),
         unknown_keys=(
             *sorted(set(raw) - KNOWN_KEYS),
+            *unknown_auth_keys(_section(raw, "auth", config_path)),
             *unknown_store_keys(store),
             *unknown_checkpointer_keys(checkpointer),
             *unknown_webhook_keys(webhooks),

@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from langgraph_serverless import __version__
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.http import openapi
+from langgraph_serverless.http.authentication import Authentication
 from langgraph_serverless.http.errors import HANDLERS
 from langgraph_serverless.http.middleware import (
     CORS_DEFAULTS,
@@ -58,6 +59,7 @@ def create_app(
             Middleware(Cors, options={**CORS_DEFAULTS, "allow_origins": container.settings.cors_allow_origins}),
             Middleware(Observed, counter=counter),
             Middleware(PlainTarget),
+            Middleware(Authentication, authenticator=container.authenticator),
             Middleware(BodyLimit, limit=container.settings.max_body_bytes),
             Middleware(HeadAsGet),
         ],

@@ -14,7 +14,8 @@ from pydantic import BeforeValidator
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.ids import parse_id
-from langgraph_serverless.domain.principal import ANONYMOUS, Principal
+from langgraph_serverless.domain.principal import Principal
+from langgraph_serverless.http.authentication import caller_of
 
 
 async def get_container(request: Request) -> ApiContainer:
@@ -22,8 +23,8 @@ async def get_container(request: Request) -> ApiContainer:
     return container
 
 
-async def get_caller() -> Principal:
-    return ANONYMOUS
+async def get_caller(request: Request) -> Principal:
+    return caller_of(request.scope)
 
 
 def get_request_id(request: Request) -> str:

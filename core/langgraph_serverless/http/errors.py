@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from langgraph_serverless.errors import NamespaceLabelError, ServerError, UnavailableError
+from langgraph_serverless.errors import AccessError, NamespaceLabelError, ServerError, UnavailableError
 from langgraph_serverless.http.idempotency import replayed
 from langgraph_serverless.http.responses import json_response
 from langgraph_serverless.http.validation import show
@@ -40,6 +40,11 @@ async def server_error(_request: Request, error: Exception) -> Response:
 async def unavailable(_request: Request, error: Exception) -> Response:
     known = cast(UnavailableError, error)
     return json_response({"detail": known.detail}, known.status, {"Retry-After": str(known.retry_after)})
+
+
+async def access_denied(_request: Request, error: Exception) -> Response:
+    known = cast(AccessError, error)
+    return json_response({"detail": known.detail}, known.status, known.headers)
 
 
 async def namespace_label(_request: Request, error: Exception) -> Response:
@@ -73,6 +78,7 @@ async def refused_by_database(_request: Request, error: Exception) -> Response:
 
 HANDLERS: dict[Any, Handler] = {
     ServerError: server_error,
+    AccessError: access_denied,
     NamespaceLabelError: namespace_label,
     UnavailableError: unavailable,
     AnsweredBeforeError: answered_before,

@@ -24,6 +24,8 @@ from langgraph_serverless.http.schemas.shared import ErrorResponse
 if TYPE_CHECKING:
     from fastapi.dependencies.models import Dependant
 
+    from langgraph_serverless.domain.auth_settings import AuthSettings
+
 Schema = dict[str, Any]
 
 TITLE = "LangGraph Server"
@@ -65,7 +67,18 @@ def _build(app: FastAPI) -> Schema:
     for name, schema in components.items():
         _describe_fields(name, schema)
     _add_examples(built)
+    _add_security(built, app.state.container.catalog.manifest.auth)
     return built
+
+
+def _add_security(built: Schema, auth: AuthSettings | None) -> None:
+    """How callers say who they are, as the project has it (``auth.openapi``)."""
+    said = (auth.openapi if auth is not None else None) or {}
+    schemes = said.get("securitySchemes") or (said.get("components") or {}).get("securitySchemes")
+    if schemes:
+        built["components"]["securitySchemes"] = schemes
+    if said.get("security"):
+        built["security"] = said["security"]
 
 
 def _add_body(operation: Schema, dependant: Dependant, components: dict[str, Schema]) -> None:

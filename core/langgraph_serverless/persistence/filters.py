@@ -14,12 +14,13 @@ their values, never prepared: whether a filter matches one row or half the table
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from psycopg import sql
 from psycopg.rows import DictRow
 
+from langgraph_serverless.domain.auth_filters import AllOf, Contains, Equal, Filter
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 
@@ -61,6 +62,11 @@ class Search:
         if part:
             escaped = part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
             self._add("{} ILIKE {}", column, f"%{escaped}%")
+
+    def allowed(self, column: str, allowed: Filter | None) -> None:
+        """Only rows whose metadata, in this column, an authorisation handler's filter lets through; None lets all."""
+        if allowed is not None:
+            self._conditions.append(visible_rows(column, allowed, self.bind))
 
     def _add(self, template: str, column: str | sql.Composable, value: Any) -> None:
         # a template is one of the four above
@@ -135,3 +141,19 @@ def column(name: str, *, alias: str | None = None) -> sql.Composable:
     """A column to select."""
     found = sql.Identifier(name)
     return found if alias is None or alias == name else sql.SQL("{} AS {}").format(found, sql.Identifier(alias))
+
+
+def visible_rows(metadata: str, allowed: Filter, bind: Callable[[Any], sql.Placeholder]) -> sql.Composable:
+    """Which rows the filter of an authorisation handler lets through, as ``Filter.matches`` says of one."""
+    column_name = sql.Identifier(metadata)
+    if isinstance(allowed, Equal):
+        if isinstance(allowed.value, dict | list):
+            return sql.SQL("{} -> {}::text = {}").format(column_name, bind(allowed.key), bind(jsonb(allowed.value)))
+        # of scalars containment is equality, and the index knows it
+        return sql.SQL("{} @> {}").format(column_name, bind(jsonb({allowed.key: allowed.value})))
+    if isinstance(allowed, Contains):
+        return sql.SQL("{} @> {}").format(column_name, bind(jsonb({allowed.key: list(allowed.values)})))
+    if not allowed.parts:
+        return sql.SQL("TRUE" if isinstance(allowed, AllOf) else "FALSE")
+    word = sql.SQL(" AND " if isinstance(allowed, AllOf) else " OR ")
+    return sql.SQL("({})").format(word.join(visible_rows(metadata, part, bind) for part in allowed.parts))

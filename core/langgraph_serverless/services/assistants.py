@@ -285,7 +285,7 @@ def _read_config(caller: Principal, assistant: Assistant) -> dict[str, Any]:
     configurable = {
         # as in runs: nobody but the server sets these
         **{key: value for key, value in sent.items() if not key.startswith(("__", "langgraph_auth_"))},
-        "langgraph_auth_user": caller.user,
+        "langgraph_auth_user": caller.as_user(),
         "langgraph_auth_user_id": caller.identity,
         "langgraph_auth_permissions": list(caller.permissions),
         "user_id": caller.identity,

@@ -247,7 +247,7 @@ def _config(
     wanted = {key: value for key, value in (checkpoint or {}).items() if key in CHECKPOINT_KEYS and value is not None}
     configurable = {
         **{key: value for key, value in stored.items() if key not in _NOT_KEPT and not key.startswith("__")},
-        "langgraph_auth_user": caller.user,
+        "langgraph_auth_user": caller.as_user(),
         "langgraph_auth_user_id": caller.identity,
         "langgraph_auth_permissions": list(caller.permissions),
         "user_id": caller.identity,

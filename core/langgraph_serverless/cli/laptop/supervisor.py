@@ -75,6 +75,7 @@ class Supervisor:
         self._began = time.monotonic()
         environ = dict(environ) | {"N_JOBS_PER_WORKER": str(options.jobs)}
         environ.setdefault(_SHUTDOWN_GRACE_VARIABLE, str(_SHUTDOWN_GRACE))
+        environ.setdefault("STUDIO_AUTH", "true")  # as the official development server
         # what a graph prints belongs among the log lines, not after them
         environ.setdefault("PYTHONUNBUFFERED", "1")
         if options.debug:
