@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from langgraph_serverless.errors import ServerError
+from langgraph_serverless.redaction import conceal_address
 from langgraph_serverless.telemetry import logger
 
 #: Between two readings (seconds): a password is refused before its successor can be read, and nobody is to ask all the time.
@@ -51,6 +52,7 @@ class Address:
             if self._current == refused and time.monotonic() >= self._not_before:
                 try:
                     self._current = self._read_again()
+                    conceal_address(self._current)
                 except ServerError as error:
                     logger.warning("an address cannot be read again: %s", error, extra={"action": "address_failed"})
                 self._not_before = time.monotonic() + PAUSE

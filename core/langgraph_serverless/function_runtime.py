@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import logging
 import os
 import warnings
@@ -31,6 +32,7 @@ from langgraph_serverless.event_loop import run_to_end
 from langgraph_serverless.function_client import CORRELATION
 from langgraph_serverless.function_secrets import SecretReader
 from langgraph_serverless.lean_imports import lean_imports
+from langgraph_serverless.redaction import redacted
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import Context, JsonFormatter, saying
 
@@ -73,7 +75,7 @@ class FunctionRuntime:
 
     def __init__(self, service: str, environ: Mapping[str, str] | None = None) -> None:
         self.settings = load_settings(os.environ if environ is None else environ)
-        self.logger = Logger(service=service, level=self.settings.log_level)
+        self.logger = Logger(service=service, level=self.settings.log_level, json_serializer=_json_line)
         self.metrics = Metrics(namespace=METRICS_NAMESPACE, service=service)
         # ``template.yaml`` names functions after their stack: those of several in one account are told apart
         deployment, _, name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "").rpartition("-")
@@ -224,6 +226,11 @@ class HttpHandler:
     def _count(self, status: int) -> None:
         if status >= 500:
             self._runtime.count(ServerErrors=1)
+
+
+def _json_line(entry: dict[str, Any]) -> str:
+    """As Powertools writes it, without secrets."""
+    return redacted(json.dumps(entry, default=str, separators=(",", ":"), ensure_ascii=False))
 
 
 def _flushing(handler: LambdaHandler) -> LambdaHandler:

@@ -20,6 +20,7 @@ from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.domain.webhook_rules import WebhookRules
 from langgraph_serverless.domain.webhooks import AllowedHosts, parse_secret, parse_url
 from langgraph_serverless.errors import InvalidInputError, ProjectError, SettingsError
+from langgraph_serverless.redaction import conceal_environment
 
 DURABILITIES = ("sync", "async", "exit")
 
@@ -464,11 +465,12 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **overrides: Any) -> Settings:
-        """Read all settings from ``environ``; ``overrides`` (by field name) win.
+        """Read all settings from ``environ``; ``overrides`` (by field name) win. No line of the log shows its secrets from then on.
 
         Raises:
             SettingsError: with every problem found, not just the first.
         """
+        conceal_environment(environ)
         values: dict[str, Any] = {}
         problems: list[str] = []
         for setting in fields(cls):

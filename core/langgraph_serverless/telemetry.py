@@ -4,7 +4,8 @@ Every record that is an event carries ``action`` and the ids that it is about; a
 ``run_id``, ``thread_id``, ``graph_id``, ``attempt`` and ``lease``, with the ``request_id`` of the request that made it
 (``ClaimedRun.about``). Never what a run was given or made. What goes on in a request or a run is also said by every other line that
 is written meanwhile, those of the user's code among them (``saying``, ``Context``).
-On Lambda the handlers give it Powertools' JSON formatter; elsewhere ``configure_logging`` does.
+On Lambda the handlers give it Powertools' JSON formatter; elsewhere ``configure_logging`` does. Every line, whoever has written
+it, passes ``redaction`` last.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+
+from langgraph_serverless.redaction import redacted
 
 logger = logging.getLogger("langgraph_serverless")
 
@@ -79,7 +82,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry, default=str).decode()
+        return redacted(orjson.dumps(entry, default=str).decode())
 
 
 class TextFormatter(logging.Formatter):
@@ -91,7 +94,7 @@ class TextFormatter(logging.Formatter):
         line = f"{at} {record.levelname.lower():<7} {record.getMessage()}" + (f"  [{fields}]" if fields else "")
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        return line
+        return redacted(line)
 
 
 def configure_logging(level: str, *, json: bool) -> None:

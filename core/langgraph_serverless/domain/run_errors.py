@@ -3,12 +3,15 @@
 ``{"error": <class>, "message": <text>}``. Text that the author of a graph did not mean for clients (a custom exception, an
 assertion, a lost connection with its address) is masked; that of a small set of well-known classes, and of what derives from
 them, is shown, as observed on the official server. The full text always goes to the log and to the checkpoint of the failed task.
+Passwords and keys of this process are shown in neither (``redaction``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+from langgraph_serverless.redaction import redacted
 
 MASK = "An internal error occurred"
 #: The class of the error of a run that was given up; operators and replays look for it.
@@ -34,7 +37,7 @@ SHOWN = frozenset(
 def describe(error: BaseException, *, mask: bool) -> dict[str, Any]:
     """The error object for clients."""
     shown = not mask or any(base.__name__ in SHOWN for base in type(error).__mro__)
-    message = str(error) if shown else MASK
+    message = redacted(str(error)) if shown else MASK
     if len(message) > LONGEST_MESSAGE:
         # "Expected dict, got" and the whole input: it is stored twice and sent with each look at the run or its thread
         message = f"{message[:LONGEST_MESSAGE]}..."

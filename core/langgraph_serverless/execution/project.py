@@ -35,6 +35,7 @@ from langgraph_serverless.execution.graphs_section import GraphSpec, read_graphs
 from langgraph_serverless.execution.store_section import read_store
 from langgraph_serverless.execution.store_section import unknown_keys as unknown_store_keys
 from langgraph_serverless.execution.targets import parse_target
+from langgraph_serverless.redaction import conceal_environment
 
 #: every key that the MIT command line documents; others are ignored with a warning
 KNOWN_KEYS = frozenset(
@@ -108,7 +109,8 @@ class ProjectConfig:
     unknown_keys: tuple[str, ...] = ()
 
     def apply_env(self, environ: MutableMapping[str, str]) -> None:
-        """Set the project's variables in `environ`; a variable that is already set wins."""
+        """Set the project's variables in `environ`; a variable that is already set wins. The log shows no secret of them."""
+        conceal_environment(self.env)
         for name, value in self.env.items():
             environ.setdefault(name, value)
 

@@ -47,6 +47,7 @@ from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.node_clock import NodeClock
 from langgraph_serverless.execution.node_spans import with_spans
 from langgraph_serverless.execution.sink import EventSink
+from langgraph_serverless.redaction import redacted
 from langgraph_serverless.telemetry import logger
 
 #: How long a graph may take to be opened once more, for the state that a failure has left (seconds).
@@ -294,7 +295,7 @@ class GraphRunner:
             write_values=values is not None,
             interrupts=thread_interrupts(state) if state is not None else {},
             error=error,
-            last_error=repr(failure),
+            last_error=redacted(repr(failure)),
             last_node=", ".join(dict.fromkeys(state.next)) or None if state is not None else None,
         )
         closing = attempt.stream.closing("failed", error["message"]) if attempt.stream is not None else ()

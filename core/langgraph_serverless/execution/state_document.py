@@ -8,6 +8,7 @@ from typing import Any
 from langgraph.types import PregelTask, StateSnapshot
 
 from langgraph_serverless.domain.serialization import to_json
+from langgraph_serverless.redaction import redacted
 
 Document = dict[str, Any]
 
@@ -49,7 +50,7 @@ def _task_document(task: PregelTask) -> Document:
         "id": task.id,
         "name": task.name,
         "path": to_json(task.path),
-        "error": error if error is None or isinstance(error, str) else repr(error),
+        "error": error and redacted(error if isinstance(error, str) else repr(error)),
         "interrupts": _interrupts(task.interrupts),
         "checkpoint": place and _named(place.get("configurable") or {}),
         "state": nested and state_document(nested),

@@ -1,0 +1,109 @@
+"""What no line and no error may show: passwords in addresses, keys and tokens of the environment, secrets of the settings.
+
+The process learns its secrets where they come in (``Settings.from_env``, the project's ``env``, an address that is read again), and
+``redacted`` takes them out of a text: out of every log line, whoever has written it, and out of what clients and operators are told
+of a failed run. It also takes out what looks like one and was never learned: the password of any URI or connection string, and bearer
+tokens.
+
+A second wall: our own code shows no secret. But a driver's error may show the address that it was given, and a graph's its key.
+What is printed past the logs, or was taken apart before, is not found; nor are values of fewer than eight characters, which would
+take ordinary words out of the logs. The state is the process's, as the logger is. Never raises.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote, unquote, urlsplit
+
+MASKED = "***"
+#: Characters of the shortest value that is looked for.
+SHORTEST = 8
+#: Most that are remembered: addresses that change add to them for as long as a process lives.
+MOST = 1000
+
+#: Names of variables whose values are secrets, and those of them that only say where something is.
+_SECRET_NAME = re.compile(
+    r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|API_?KEY|_KEY$|_PWD$|_HEADERS$", re.IGNORECASE
+)
+_PLACE_NAME = re.compile(
+    r"_(ID|ARN|NAME|FILE|PATH|DIR|PARAMETER|SECS|SECONDS)$|_URI_SECRET$|_(SECRETS|VARIABLES)_SECRET$"
+)
+#: No secrets, whatever they are used for: numbers, and words that logs are full of.
+_PLAIN = re.compile(
+    r"[\d.,:]*|disabled|enabled|password|passw0rd|changeme|postgres(ql)?|langgraph|localhost", re.IGNORECASE
+)
+
+#: Each stops at what cannot be in a password, and so takes one pass whatever the text is; none leaves half an escape of JSON.
+_IN_URI = re.compile(r"(?<=://)([^\s/:@\"'\\]*):([^\s/@\"'\\]+)@")
+_IN_WORDS = re.compile(r"(?i)\b(password|passwd|pwd)=('[^'\"\\]*'|[^\s&'\"\\]+)")
+_BEARER = re.compile(r"(?i)\b(bearer) +[a-z0-9._~+/=-]{8,}")
+
+#: The longest first, as one may be part of another.
+_known: tuple[str, ...] = ()
+
+
+def conceal(*values: str) -> None:
+    """From now on show none of these, however they are spelled: as they are, quoted as in a URI, or as in JSON."""
+    global _known  # noqa: PLW0603 - see above
+    found = dict.fromkeys(_known)
+    for value in values:
+        for text in (value, value.strip(), unquote(value)):
+            if len(text) >= SHORTEST and not _PLAIN.fullmatch(text):
+                escaped = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1])
+                found.update(dict.fromkeys((text, quote(text, safe=""), *escaped)))
+    _known = tuple(sorted(list(found)[-MOST:], key=len, reverse=True))
+
+
+def conceal_address(uri: str) -> None:
+    """Show its password nowhere; the rest of it may be told."""
+    try:
+        password = urlsplit(uri).password
+    except ValueError:
+        return
+    if password:
+        conceal(password)
+
+
+def conceal_environment(environ: Mapping[str, str]) -> None:
+    """Learn the secrets of these variables: passwords of addresses, and whatever a variable's name says is one."""
+    conceal(*_secrets(environ))
+    for value in environ.values():
+        if "@" in value and "://" in value:
+            conceal_address(value)
+
+
+def redacted(text: str) -> str:
+    """The text without what is not to be shown."""
+    for secret in _known:
+        if secret in text:
+            text = text.replace(secret, MASKED)
+    if "://" in text:
+        text = _IN_URI.sub(rf"\1:{MASKED}@", text)
+    if "=" in text:
+        text = _IN_WORDS.sub(rf"\1={MASKED}", text)
+    if "earer" in text or "EARER" in text:
+        text = _BEARER.sub(rf"\1 {MASKED}", text)
+    return text
+
+
+def _secrets(environ: Mapping[str, str]) -> Iterable[str]:
+    for name, value in environ.items():
+        if _SECRET_NAME.search(name) and not _PLACE_NAME.search(name) and not value.startswith("arn:"):
+            yield value
+            # several in one variable: `a,b` of signing secrets, `name=value` of headers
+            for part in value.split(","):
+                yield part
+                yield part.partition("=")[2]
+        elif name == "WEBHOOK_VARIABLES":
+            yield from _strings(value)
+
+
+def _strings(document: str) -> Iterable[str]:
+    try:
+        found = json.loads(document)
+    except ValueError:
+        return
+    if isinstance(found, dict):
+        yield from (value for value in found.values() if isinstance(value, str))
