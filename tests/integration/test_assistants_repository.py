@@ -41,6 +41,7 @@ async def test_a_repository_commits_nothing(container: ApiContainer) -> None:
             made = await repository.insert(
                 connection,
                 assistant_id,
+                tenant="",
                 graph_id="chat",
                 name="n",
                 description=None,

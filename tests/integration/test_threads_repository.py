@@ -63,7 +63,7 @@ async def test_a_repository_commits_nothing(container: ApiContainer) -> None:
     thread_id = uuid.uuid4()
     with pytest.raises(ZeroDivisionError):  # noqa: PT012
         async with container.database.transaction() as connection:
-            made = await repository.insert(connection, thread_id, metadata={"a": 1}, ttl=None)
+            made = await repository.insert(connection, thread_id, tenant="", metadata={"a": 1}, ttl=None)
             assert made == await repository.get(connection, thread_id)
             raise ZeroDivisionError
     async with container.database.connection() as connection:

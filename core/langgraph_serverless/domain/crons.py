@@ -90,6 +90,8 @@ class Cron:
     next_run_date: datetime | None
     created_at: datetime
     updated_at: datetime
+    #: The creator's; that of its thread, if it has one. Not read by searches.
+    tenant: str = ""
 
 
 def run_request(cron: Cron, due_at: datetime) -> RunRequest:

@@ -116,6 +116,8 @@ class Lease:
     epoch: int
     #: What the event log tells the thread's readers about the run; None: nothing.
     origin: RunOrigin | None = field(default=None, compare=False)
+    #: Whose run it is: while it is executed, it sees nobody else's rows.
+    tenant: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:

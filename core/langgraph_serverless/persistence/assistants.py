@@ -54,10 +54,12 @@ def _content(
 class AssistantRepository:
     """The statements of ``assistants.sql``."""
 
-    async def insert(self, connection: Connection, assistant_id: uuid.UUID, **content: Any) -> Assistant | None:
+    async def insert(
+        self, connection: Connection, assistant_id: uuid.UUID, *, tenant: str, **content: Any
+    ) -> Assistant | None:
         """Add an assistant; None if the id is taken. ``content`` as for ``add_version``."""
         parameters = {"assistant_id": assistant_id, **_content(**content)}
-        row = await (await connection.execute(INSERT_ASSISTANT, parameters)).fetchone()
+        row = await (await connection.execute(INSERT_ASSISTANT, parameters | {"tenant": tenant})).fetchone()
         return _assistant(row) if row else None
 
     async def insert_defaults(

@@ -1,8 +1,8 @@
 -- name: insert_assistant
 -- A new assistant with its first version; no row if the id is taken.
 WITH inserted AS (
-    INSERT INTO lgs.assistant (assistant_id, graph_id, version, name, description, config, context, metadata)
-    VALUES (%(assistant_id)s, %(graph_id)s, 1, %(name)s, %(description)s, %(config)s, %(context)s, %(metadata)s)
+    INSERT INTO lgs.assistant (assistant_id, tenant, graph_id, version, name, description, config, context, metadata)
+    VALUES (%(assistant_id)s, %(tenant)s, %(graph_id)s, 1, %(name)s, %(description)s, %(config)s, %(context)s, %(metadata)s)
     ON CONFLICT (assistant_id) DO NOTHING
     RETURNING *
 ), versioned AS (

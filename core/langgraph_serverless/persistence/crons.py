@@ -83,6 +83,7 @@ def cron_from_row(row: Mapping[str, Any]) -> Cron:
         next_run_date=row["next_run_date"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        tenant=row.get("tenant", ""),
     )
 
 
@@ -128,7 +129,7 @@ class CronRepository:
             INSERT_CRON,
             {
                 **_content(cron),
-                "tenant": "",
+                "tenant": cron.tenant,
                 "assistant_id": cron.assistant_id,
                 "thread_id": cron.thread_id,
                 "user_id": cron.user_id,

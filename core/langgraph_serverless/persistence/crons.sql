@@ -1,14 +1,14 @@
 -- name: insert_cron
 -- A new cron. Its thread, if it has one, must be visible: no row otherwise. It is locked as the reference to it would lock
--- it, so that a thread that is just being deleted is missing and no violation.
+-- it, so that a thread that is just being deleted is missing and no violation. The cron is of the thread's tenant, as its runs are.
 WITH thread AS (
-    SELECT thread_id FROM lgs.thread WHERE thread_id = %(thread_id)s AND purge_at IS NULL FOR KEY SHARE
+    SELECT thread_id, tenant FROM lgs.thread WHERE thread_id = %(thread_id)s AND purge_at IS NULL FOR KEY SHARE
 )
 INSERT INTO lgs.cron (
     cron_id, tenant, assistant_id, thread_id, user_id, schedule, timezone, end_time, payload, metadata,
     on_run_completed, enabled, next_run_date
 )
-SELECT %(cron_id)s, %(tenant)s, %(assistant_id)s, %(thread_id)s, %(user_id)s, %(schedule)s, %(timezone)s, %(end_time)s,
+SELECT %(cron_id)s, COALESCE((SELECT tenant FROM thread), %(tenant)s), %(assistant_id)s, %(thread_id)s, %(user_id)s, %(schedule)s, %(timezone)s, %(end_time)s,
        %(payload)s, %(metadata)s, %(on_run_completed)s, %(enabled)s, %(next_run_date)s
 WHERE %(thread_id)s::uuid IS NULL
    OR EXISTS (SELECT 1 FROM thread)

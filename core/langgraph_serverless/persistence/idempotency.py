@@ -20,17 +20,19 @@ USED_KEY = _SQL["used_key"]
 KEEP_ANSWER = _SQL["keep_answer"]
 
 
-async def claim(connection: Connection, key: IdempotencyKey, *, scope: str, retention: float) -> Answer | None:
+async def claim(
+    connection: Connection, key: IdempotencyKey, *, tenant: str, scope: str, retention: float
+) -> Answer | None:
     """None if the key is this transaction's now, or else the answer of the same request before.
 
     Args:
-        scope: who is calling.
+        scope: who is calling, of the tenant.
         retention: seconds for which the answer is kept.
 
     Raises:
         ConflictError: if another request has used the key.
     """
-    parameters = _parameters(key, scope)
+    parameters = _parameters(key, tenant, scope)
     claimed = await connection.execute(
         CLAIM_KEY, {**parameters, "fingerprint": key.fingerprint, "retention": retention}
     )
@@ -44,11 +46,11 @@ async def claim(connection: Connection, key: IdempotencyKey, *, scope: str, rete
     return Answer(status=row["status"], headers=row["headers"], body=row["response"])
 
 
-async def keep(connection: Connection, key: IdempotencyKey, answer: Answer, *, scope: str) -> None:
+async def keep(connection: Connection, key: IdempotencyKey, answer: Answer, *, tenant: str, scope: str) -> None:
     """Store the answer of the request that has claimed the key in this transaction."""
     stored = {"status": answer.status, "headers": jsonb(dict(answer.headers)), "response": answer.body}
-    await connection.execute(KEEP_ANSWER, {**_parameters(key, scope), **stored})
+    await connection.execute(KEEP_ANSWER, {**_parameters(key, tenant, scope), **stored})
 
 
-def _parameters(key: IdempotencyKey, scope: str) -> dict[str, Any]:
-    return {"tenant": "", "route": key.route, "scope": scope, "key": key.key}
+def _parameters(key: IdempotencyKey, tenant: str, scope: str) -> dict[str, Any]:
+    return {"tenant": tenant, "route": key.route, "scope": scope, "key": key.key}

@@ -364,7 +364,14 @@ def _cancel(row: Mapping[str, Any]) -> CancelRequest | None:
 
 def _lease(row: Mapping[str, Any]) -> Lease:
     epoch = row["attempt"] + row["handoffs"]
-    return Lease(run_id=row["run_id"], token=row["lease_token"], epoch=epoch, origin=origin_from(row))
+    return Lease(
+        run_id=row["run_id"],
+        token=row["lease_token"],
+        epoch=epoch,
+        origin=origin_from(row),
+        # not read of runs that are only taken over in order to end them
+        tenant=row.get("tenant", ""),
+    )
 
 
 def _claimed(row: Mapping[str, Any]) -> ClaimedRun:

@@ -43,11 +43,17 @@ class ThreadRepository:
     """The statements of ``threads.sql``."""
 
     async def insert(
-        self, connection: Connection, thread_id: uuid.UUID, *, metadata: Mapping[str, Any], ttl: Ttl | None
+        self,
+        connection: Connection,
+        thread_id: uuid.UUID,
+        *,
+        tenant: str,
+        metadata: Mapping[str, Any],
+        ttl: Ttl | None,
     ) -> Thread | None:
         """Add a thread; None if the id is taken."""
         parameters = {"thread_id": thread_id, "metadata": jsonb(metadata), **_ttl(ttl)}
-        row = await (await connection.execute(INSERT_THREAD, parameters)).fetchone()
+        row = await (await connection.execute(INSERT_THREAD, parameters | {"tenant": tenant})).fetchone()
         return thread_from_row(row) if row else None
 
     async def get(self, connection: Connection, thread_id: uuid.UUID) -> Thread | None:

@@ -1,7 +1,7 @@
 -- name: insert_thread
 -- A new thread; no row if the id is taken.
-INSERT INTO lgs.thread (thread_id, metadata, ttl_strategy, ttl_minutes, expires_at)
-VALUES (%(thread_id)s, %(metadata)s, %(ttl_strategy)s, %(ttl_minutes)s,
+INSERT INTO lgs.thread (thread_id, tenant, metadata, ttl_strategy, ttl_minutes, expires_at)
+VALUES (%(thread_id)s, %(tenant)s, %(metadata)s, %(ttl_strategy)s, %(ttl_minutes)s,
     now() + make_interval(secs => %(ttl_minutes)s::float8 * 60))
 ON CONFLICT (thread_id) DO NOTHING
 RETURNING *

@@ -92,6 +92,7 @@ class AssistantService:
                 made = await self._assistants.insert(
                     connection,
                     new_id,
+                    tenant=caller.tenant,
                     graph_id=graph_id,
                     name=name or DEFAULT_NAME,
                     description=description,

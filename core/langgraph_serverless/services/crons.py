@@ -97,11 +97,12 @@ class CronService:
                 next_run_date=next_run_date(schedule=schedule, timezone=timezone, end_time=end_time, after=now),
                 created_at=now,
                 updated_at=now,
+                tenant=caller.tenant,
             )
             check_request(run_request(cron, now))
             if not await self._crons.assistant_exists(connection, assistant_id):
                 raise NotFoundError(f"Assistant '{payload['assistant_id']}' not found")
-            if self._most and await self._crons.has_as_many(connection, self._most, tenant=""):
+            if self._most and await self._crons.has_as_many(connection, self._most, tenant=caller.tenant):
                 raise InvalidInputError(
                     f"Invalid cron: there are {self._most} crons already, and more are not allowed here. Delete one first."
                 )

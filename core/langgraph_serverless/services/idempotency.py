@@ -67,7 +67,9 @@ async def claimed_transaction(
     """The same for a use case that takes a transaction anyway."""
     async with database.transaction() as connection:
         if once is not None:
-            answer = await idempotency.claim(connection, once.key, scope=caller.identity, retention=once.retention)
+            answer = await idempotency.claim(
+                connection, once.key, tenant=caller.tenant, scope=caller.identity, retention=once.retention
+            )
             if answer is not None:
                 raise AnsweredBeforeError(answer)
         yield connection
@@ -76,4 +78,6 @@ async def claimed_transaction(
 async def keep(connection: Connection, caller: Principal, once: Once[Made] | None, made: Made) -> None:
     """Store the answer to what has been made; the last thing in the transaction."""
     if once is not None:
-        await idempotency.keep(connection, once.key, once.answer(made), scope=caller.identity)
+        await idempotency.keep(
+            connection, once.key, once.answer(made), tenant=caller.tenant, scope=caller.identity
+        )

@@ -166,7 +166,7 @@ class RunService:
                 await self._runs.ensure_thread(
                     connection,
                     thread_id,
-                    tenant="",
+                    tenant=caller.tenant,
                     metadata=request.metadata,
                     temporary=temporary,
                     ttl=None if temporary else self._catalog.manifest.thread_ttl,

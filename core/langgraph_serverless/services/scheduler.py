@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from langgraph_serverless import tracing
-from langgraph_serverless.domain.crons import next_run_date, run_request
+from langgraph_serverless.domain.crons import Cron, next_run_date, run_request
 from langgraph_serverless.domain.ports import Bell
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.errors import ServerError, UnavailableError
@@ -281,7 +281,7 @@ class SchedulerService:
             request = run_request(cron, due.due_at)
         except ServerError:
             return None  # the run will be refused with it
-        (place,) = await self._priorities.places(Principal(identity=cron.user_id), [(request, cron.thread_id)])
+        (place,) = await self._priorities.places(_creator(cron), [(request, cron.thread_id)])
         return place
 
     async def _announce(self, created: CreatedRun) -> None:
@@ -315,7 +315,7 @@ class SchedulerService:
                 async with connection.transaction():
                     created = await self._runs.create_within(
                         connection,
-                        Principal(identity=cron.user_id),
+                        _creator(cron),
                         run_request(cron, due.due_at),
                         thread_id=cron.thread_id,
                         place=place,
@@ -360,3 +360,8 @@ class SchedulerService:
         if waiting:
             await self._bell.ring(waiting, again=True)
         return waiting
+
+
+def _creator(cron: Cron) -> Principal:
+    """In whose name the cron's runs are made."""
+    return Principal(identity=cron.user_id, tenant=cron.tenant)

@@ -83,7 +83,11 @@ class ThreadService:
         async with claimed(self._database, caller, once) as connection:
             for _ in range(_ATTEMPTS):
                 made = await self._threads.insert(
-                    connection, wanted, metadata=_own(metadata or {}), ttl=ttl or self._default_ttl
+                    connection,
+                    wanted,
+                    tenant=caller.tenant,
+                    metadata=_own(metadata or {}),
+                    ttl=ttl or self._default_ttl,
                 )
                 if made is None and return_existing:
                     made = await self._threads.get(connection, wanted)
