@@ -29,8 +29,9 @@ from langgraph_serverless.http.middleware import (
     PlainTarget,
     RequestCounter,
 )
+from langgraph_serverless.http.security_headers import SecurityHeaders
 
-RESOURCES = ("assistants", "threads", "state", "runs", "stream", "crons", "store", "system")
+RESOURCES = ("assistants", "threads", "state", "runs", "stream", "crons", "store", "mcp", "system")
 #: The routers of a resource that has more than the one of its name.
 ROUTERS = {"stream": ("stream", "thread_stream", "protocol", "protocol_events", "protocol_socket")}
 
@@ -51,15 +52,17 @@ def create_app(
         title=openapi.TITLE,
         version=__version__,
         openapi_url="/openapi.json" if documented else None,
-        docs_url="/docs" if documented else None,
+        docs_url=None,  # a page of ours (``docs_page``) is in the system router
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         exception_handlers=dict(HANDLERS),
         middleware=[
+            Middleware(SecurityHeaders),
             Middleware(Cors, options={**CORS_DEFAULTS, "allow_origins": container.settings.cors_allow_origins}),
             Middleware(Observed, counter=counter),
             Middleware(PlainTarget),
             Middleware(Authentication, authenticator=container.authenticator),
+            Middleware(EncryptionContext, context_for=container.cipher.context_for if container.cipher else None),
             Middleware(BodyLimit, limit=container.settings.max_body_bytes),
             Middleware(HeadAsGet),
         ],

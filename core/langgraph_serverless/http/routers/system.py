@@ -1,4 +1,4 @@
-"""Health, version, metrics. ``/docs`` and ``/openapi.json`` are FastAPI's own."""
+"""Health, version, metrics, and the page over ``/openapi.json``, which is FastAPI's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
 from langgraph_serverless.http.deps import Container
+from langgraph_serverless.http.docs_page import docs_page
 from langgraph_serverless.http.params import read_flag
 from langgraph_serverless.http.responses import json_response, returns
 from langgraph_serverless.http.schemas import system as wire
@@ -39,3 +40,9 @@ async def get_metrics(request: Request, container: Container, format: str = "pro
     others = "".join(tell() for tell in request.app.state.metrics)
     text = wire.metrics_text(numbers, counter.requests, counter.seconds) + others
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+
+@router.get("/docs", include_in_schema=False)
+async def get_docs() -> Response:
+    """The API's description, to read and to try."""
+    return docs_page()
