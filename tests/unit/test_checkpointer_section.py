@@ -1,4 +1,4 @@
-"""The section ``checkpointer`` of langgraph.json: a default time to live, and what has no effect by name."""
+"""The section ``checkpointer`` of langgraph.json: a default time to live, and what is refused or unknown by name."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, ttl: Any, key: str) -> None:
         read(tmp_path, {"ttl": ttl})
 
 
-def test_what_has_no_effect_is_named(tmp_path: Path) -> None:
-    config = read(tmp_path, {"serde": {}, "path": "./x.py:y", "surprise": 1, "ttl": {"default": 5}})
-    assert config.inactive_keys == ("checkpointer.path", "checkpointer.serde")
-    assert config.unknown_keys == ("checkpointer.surprise", "checkpointer.ttl.default")
+def test_what_nobody_knows_is_named(tmp_path: Path) -> None:
+    config = read(tmp_path, {"serde": {"pickle": False}, "surprise": 1, "ttl": {"default": 5}})
+    assert config.unknown_keys == ("checkpointer.surprise", "checkpointer.ttl.default", "checkpointer.serde.pickle")
+
+
+def test_a_saver_of_its_own_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"checkpointer\.path is not supported: a saver of your own could not"):
+        read(tmp_path, {"path": "./agent.py:graph"})

@@ -21,6 +21,7 @@ from langgraph_serverless.execution.manifest import AssistantGraphs, build_manif
 from langgraph_serverless.execution.priorities import PriorityHandler
 from langgraph_serverless.execution.project import ProjectConfig, read_project
 from langgraph_serverless.persistence.graph_store import GraphStore
+from langgraph_serverless.persistence.serializer import ProjectSerializer
 from langgraph_serverless.services.catalog import GraphCatalog
 from langgraph_serverless.settings import Settings
 
@@ -76,6 +77,14 @@ class GraphContainer(ApiContainer):
     def embedder(self) -> ProjectEmbedder | None:
         """Made at its first use, as a provider's client may want a key that only a deployment has."""
         return ProjectEmbedder.of(self.registry.project)
+
+    @cached_property
+    def serializer(self) -> ProjectSerializer:
+        """What checkpoints are written and read with: it makes no class that neither a graph's schemas nor langgraph.json name."""
+        serde = self.registry.project.serde
+        # one inside another class is not found by its name, and something else might be
+        named = {(each.module, each.name) for each in self.catalog.manifest.types if "." not in each.name}
+        return ProjectSerializer(named | serde.msgpack, allowed_json=serde.json)
 
     @property
     def ask_priority_handler(self) -> AskHandler | None:

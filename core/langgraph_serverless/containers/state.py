@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.containers.graphs import GraphContainer
@@ -19,7 +19,8 @@ class StateContainer(GraphContainer):
 
     @cached_property
     def state(self) -> StateService:
-        return StateService(self.database, self.registry, Saver, self.graph_store, self.thread_index)
+        saver = partial(Saver, serde=self.serializer)
+        return StateService(self.database, self.registry, saver, self.graph_store, self.thread_index)
 
     @property
     def state_queries(self) -> QueriesHere:

@@ -58,7 +58,7 @@ class WorkerContainer(GraphContainer):
     async def _saver(self, lease: Lease) -> FencedSaver:
         # a run's first lease has nothing to go on from
         on_read = OnlyBegun(lease.run_id) if lease.epoch > 1 else None
-        return FencedSaver(await self.database.pool(), lease, on_read=on_read)
+        return FencedSaver(await self.database.pool(), lease, self.serializer, on_read=on_read)
 
     def worker(self, ticket: str = "") -> Worker:
         """A new worker; its heartbeat has a connection of its own. ``ticket`` is what its function was invoked with."""

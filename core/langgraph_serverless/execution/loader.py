@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from langgraph.cache.base import BaseCache
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
@@ -24,12 +25,14 @@ from langgraph_sdk.auth.types import BaseUser
 from langgraph_sdk.runtime import AccessContext
 
 from langgraph_serverless.errors import GraphNotFoundError, ProjectError
+from langgraph_serverless.execution.checkpoint_types import CheckpointTypes
 from langgraph_serverless.execution.embeddings import check_embedding
 from langgraph_serverless.execution.factories import Factory, Use
 from langgraph_serverless.execution.graphs_section import GraphSpec
 from langgraph_serverless.execution.modules import load_object, prepare_imports
 from langgraph_serverless.execution.priorities import Handler, load_handler
 from langgraph_serverless.execution.project import ProjectConfig
+from langgraph_serverless.execution.serde_classes import check_classes
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,9 @@ class GraphRegistry:
         prepare_imports(project)
         check_embedding(project)
         handler = load_handler(project)
-        return cls(project, {graph_id: _source(project, spec) for graph_id, spec in project.graphs.items()}, handler)
+        sources = {graph_id: _source(project, spec) for graph_id, spec in project.graphs.items()}
+        check_classes(project)
+        return cls(project, sources, handler)
 
     @property
     def graph_ids(self) -> tuple[str, ...]:
@@ -109,7 +114,12 @@ class GraphRegistry:
         user = user or ((config or {}).get("configurable") or {}).get("langgraph_auth_user")
         use = Use(access_context=access_context, config=config, store=store, user=user, context=context)
         async with source.open(use) as product:
-            yield _copy(_compiled(product, key=f"graphs.{graph_id}", what="the factory made"), graph_id, update)
+            graph = _compiled(product, key=f"graphs.{graph_id}", what="the factory made")
+            if graph._serde_allowlist is None:  # lost by with_config, and the manifest may have seen another graph
+                types = CheckpointTypes()
+                await types.add(graph, graph_id)
+                graph._serde_allowlist = {(each.module, each.name) for each in types.types}
+            yield _copy(graph, graph_id, update)
 
     def _source(self, graph_id: str) -> Pregel[Any, Any, Any, Any] | Factory:
         try:
@@ -140,4 +150,10 @@ def _compiled(graph: object, *, key: str, what: str) -> Pregel[Any, Any, Any, An
 
 def _copy(graph: Pregel[Any, Any, Any, Any], graph_id: str, update: Mapping[str, Any]) -> Pregel[Any, Any, Any, Any]:
     name = graph_id if graph.name == DEFAULT_NAME else graph.name
-    return graph.copy(update={**update, "name": name})
+    copied = graph.copy(update={**update, "name": name})
+    copied._serde_allowlist = graph._serde_allowlist  # which a copy does not take along
+    saver, kept = copied.checkpointer, copied.cache
+    if kept is not None and kept.serde is BaseCache.serde and isinstance(saver, BaseCheckpointSaver):
+        # or it would give back plain data for the project's own classes, as it knows none
+        kept.serde = copied._apply_checkpointer_allowlist(saver).serde  # type: ignore[union-attr]
+    return copied

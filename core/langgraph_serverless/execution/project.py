@@ -26,8 +26,7 @@ from langgraph_serverless.domain.webhook_rules import unknown_keys as unknown_we
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.auth_section import read_auth
 from langgraph_serverless.execution.auth_section import unknown_keys as unknown_auth_keys
-from langgraph_serverless.execution.checkpointer_section import inactive_keys as inactive_checkpointer_keys
-from langgraph_serverless.execution.checkpointer_section import read_thread_ttl
+from langgraph_serverless.execution.checkpointer_section import Serde, read_serde, read_thread_ttl
 from langgraph_serverless.execution.checkpointer_section import unknown_keys as unknown_checkpointer_keys
 from langgraph_serverless.execution.dependencies_section import local_folders, read_dependencies
 from langgraph_serverless.execution.env_section import read_env
@@ -101,6 +100,8 @@ class ProjectConfig:
     store_settings: StoreSettings = field(default_factory=StoreSettings)
     #: of threads that are made without one
     thread_ttl: Ttl | None = None
+    #: classes that checkpoints may hold, besides those that schemas name
+    serde: Serde = field(default_factory=Serde)
     #: the section ``webhooks``, and ``http.disable_webhooks``
     webhook_rules: WebhookRules = field(default_factory=WebhookRules)
     #: ``./file.py:name`` of the section ``priority``
@@ -136,6 +137,7 @@ def read_project(config_path: Path) -> ProjectConfig:
         store_settings=read_store(store, config_path),
         checkpointer=checkpointer,
         thread_ttl=read_thread_ttl(checkpointer, config_path),
+        serde=read_serde(checkpointer, config_path),
         http=http,
         auth=read_auth(_section(raw, "auth", config_path), root, config_path),
         webhooks=webhooks,
@@ -146,7 +148,6 @@ def read_project(config_path: Path) -> ProjectConfig:
             *(["http"] if set(http or ()) - ACTIVE_HTTP_KEYS else []),
             *(key for key in INACTIVE_KEYS if raw.get(key)),
             *(["store.path"] if store and store.get("path") else []),
-            *inactive_checkpointer_keys(checkpointer),
         ),
         unknown_keys=(
             *sorted(set(raw) - KNOWN_KEYS),
