@@ -83,8 +83,7 @@ async def test_killed_between_any_two_statements(
         assert left == set(due) - set(made), f"step {step}"
         outcomes[f"{len(made)} made"] += 1
         # whoever died was one of many
-        report = await container.scheduler.tick()
-        assert (report.crons_fired, report.crons_failed, report.failures) == (len(left), 0, 0)
+        assert await fired_by_ticks(container, len(left)) == len(left), f"step {step}"
         assert await runs(database) == dict.fromkeys(due, 1)
         await database.execute("DELETE FROM lgs.run")
         await database.execute("DELETE FROM lgs.thread WHERE temporary")
@@ -96,6 +95,17 @@ async def test_killed_between_any_two_statements(
     assert outcomes["0 made"] > 5
     assert outcomes["1 made"] > 5
     assert outcomes["2 made"] == 3
+
+
+async def fired_by_ticks(container: SchedulerContainer, wanted: int) -> int:
+    """What is fired by a tick, or by those after it while the locks of a process that was killed are still held."""
+    deadline, fired = time.monotonic() + PATIENCE, 0
+    while True:
+        report = await container.scheduler.tick()
+        assert (report.crons_failed, report.failures) == (0, 0)
+        fired += report.crons_fired
+        if fired >= wanted or time.monotonic() > deadline:
+            return fired
 
 
 async def runs(database: psycopg.AsyncConnection[Any]) -> dict[tuple[Any, datetime], int]:
