@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraph_serverless.addresses import Address
+from langgraph_serverless.domain.http_settings import is_origin
 from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.domain.webhook_rules import WebhookRules
 from langgraph_serverless.domain.webhooks import AllowedHosts, parse_secret, parse_url
@@ -97,9 +98,16 @@ def _origins(value: str) -> tuple[str, ...]:
     origins = _listed(value)
     for origin in origins:
         # a browser sends exactly this, so anything else would never match
-        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#]+", origin):
+        if origin != "*" and not is_origin(origin):
             raise ValueError("must be origins like https://chat.example.com, without a path, or *")
     return origins
+
+
+def _prefix(value: str) -> str:
+    prefix = value.strip().rstrip("/")
+    if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix):
+        raise ValueError("must be a path that begins with a slash, as /api does")
+    return prefix
 
 
 def _hosts(value: str) -> tuple[str, ...]:
@@ -335,6 +343,13 @@ class Settings:
         ("*",),
         "Origins, with commas, whose pages may call the API from a browser, such as `https://chat.example.com`; `*` for any. None is "
         "allowed to send cookies.",
+    )
+    mount_prefix: str = _setting(
+        "MOUNT_PREFIX",
+        _prefix,
+        "",
+        "Path below which the API is, such as `/api`, instead of `http.mount_prefix` of langgraph.json. `/ok` answers at the root too; "
+        "`serve` answers everything there.",
     )
     max_body_bytes: int = _setting("MAX_REQUEST_BODY_BYTES", _whole(1024), 20 * 2**20, "Larger request bodies get 413.")
     studio_auth: bool = _setting(

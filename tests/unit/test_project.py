@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from langgraph_serverless.domain.auth_settings import AuthSettings
+from langgraph_serverless.domain.http_settings import HttpSettings
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.project import ProjectConfig, read_project
 
@@ -20,7 +22,8 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "outside.env").write_text("A=1")
     root = tmp_path / "project"
     (root / "sub").mkdir(parents=True)
-    (root / "agent.py").write_text("graph = None")
+    for name in ("agent", "app", "auth"):
+        (root / f"{name}.py").write_text("graph = app = auth = None")
     (root / "sub" / "agent.py").write_text("graph = None")
     return root
 
@@ -63,14 +66,16 @@ def test_reads_every_section(project: Path) -> None:
     assert config.local_dependencies == (project, project / "sub")
     assert config.env == {"A": "1", "B": "2"}
     assert (config.store, config.checkpointer) == ({"ttl": {}}, {"ttl": {"default_ttl": 5}})
-    assert (config.http, config.auth) == ({"app": "./app.py:app"}, {"path": "./auth.py:auth"})
+    assert config.http.app == "./app.py:app"
+    assert config.auth == AuthSettings(path="./auth.py:auth")
     assert config.webhooks == {"headers": {}}
     assert config.unknown_keys == ("surprise",)
 
 
 def test_absent_sections_are_none(project: Path) -> None:
     config = read(project)
-    assert (config.store, config.checkpointer, config.http, config.auth, config.webhooks) == (None,) * 5
+    assert (config.store, config.checkpointer, config.auth, config.webhooks) == (None,) * 4
+    assert config.http == HttpSettings()
     assert (config.env, config.dependencies, config.unknown_keys) == ({}, (), ())
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from langgraph_serverless.domain.auth_settings import AuthSettings
+from langgraph_serverless.domain.http_settings import HttpSettings
 from langgraph_serverless.domain.store import StoreSettings
 from langgraph_serverless.domain.threads import Ttl
 from langgraph_serverless.domain.webhook_rules import WebhookRules
@@ -126,8 +127,8 @@ class Manifest:
     priority: bool = False
     #: the project's own authentication, which every process that takes requests imports
     auth: AuthSettings | None = None
-    #: where the project's own application is (``./file.py:name``), for whoever must import it
-    app: str | None = None
+    #: the section ``http``, with where the project's own application is
+    http: HttpSettings = field(default_factory=HttpSettings)
 
     @classmethod
     def of(cls, graphs: Mapping[str, GraphManifest], **rest: Any) -> Manifest:
@@ -159,7 +160,7 @@ class Manifest:
             "webhooks": self.webhooks.to_json(),
             "priority": self.priority,
             "auth": self.auth and self.auth.to_json(),
-            "app": self.app,
+            "http": self.http.to_json(),
         }
 
     @classmethod
@@ -197,7 +198,7 @@ class Manifest:
             webhooks=WebhookRules.from_json(value["webhooks"]),
             priority=value["priority"],
             auth=AuthSettings.from_json(value["auth"]) if value["auth"] else None,
-            app=value["app"],
+            http=HttpSettings.from_json(value["http"]),
         )
 
 

@@ -57,7 +57,7 @@ async def build_manifest(registry: GraphRegistry, *, files: bool = False) -> Man
         webhooks=project.webhook_rules,
         priority=project.priority is not None,
         auth=project.auth,
-        app=(project.http or {}).get("app"),
+        http=project.http,
     )
 
 

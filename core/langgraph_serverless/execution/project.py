@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraph_serverless.domain.auth_settings import AuthSettings
+from langgraph_serverless.domain.http_settings import HttpSettings
 from langgraph_serverless.domain.store import StoreSettings
 from langgraph_serverless.domain.threads import Ttl
 from langgraph_serverless.domain.webhook_rules import WebhookRules
@@ -31,6 +32,8 @@ from langgraph_serverless.execution.checkpointer_section import unknown_keys as 
 from langgraph_serverless.execution.dependencies_section import local_folders, read_dependencies
 from langgraph_serverless.execution.env_section import read_env
 from langgraph_serverless.execution.graphs_section import GraphSpec, read_graphs
+from langgraph_serverless.execution.http_section import read_http
+from langgraph_serverless.execution.http_section import unknown_keys as unknown_http_keys
 from langgraph_serverless.execution.store_section import read_store
 from langgraph_serverless.execution.store_section import unknown_keys as unknown_store_keys
 from langgraph_serverless.execution.targets import parse_target
@@ -68,8 +71,6 @@ KNOWN_KEYS = frozenset(
 PROTECTING_KEYS = ("encryption",)
 #: sections that are checked and have no effect yet
 INACTIVE_KEYS = ("ui",)
-#: what of the section ``http`` has an effect
-ACTIVE_HTTP_KEYS = frozenset({"disable_webhooks"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ class ProjectConfig:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     store: Mapping[str, Any] | None = None
     checkpointer: Mapping[str, Any] | None = None
-    http: Mapping[str, Any] | None = None
+    http: HttpSettings = field(default_factory=HttpSettings)
     #: the section ``auth``, checked; None: nobody is asked who they are
     auth: AuthSettings | None = None
     webhooks: Mapping[str, Any] | None = field(default=None, repr=False)
@@ -138,20 +139,20 @@ def read_project(config_path: Path) -> ProjectConfig:
         checkpointer=checkpointer,
         thread_ttl=read_thread_ttl(checkpointer, config_path),
         serde=read_serde(checkpointer, config_path),
-        http=http,
+        http=read_http(http, root, config_path),
         auth=read_auth(_section(raw, "auth", config_path), root, config_path),
         webhooks=webhooks,
         webhook_rules=_webhook_rules(webhooks, http or {}, config_path),
         priority=_priority(raw, root, config_path),
         protecting_keys=tuple(key for key in PROTECTING_KEYS if raw.get(key)),
         inactive_keys=(
-            *(["http"] if set(http or ()) - ACTIVE_HTTP_KEYS else []),
             *(key for key in INACTIVE_KEYS if raw.get(key)),
             *(["store.path"] if store and store.get("path") else []),
         ),
         unknown_keys=(
             *sorted(set(raw) - KNOWN_KEYS),
             *unknown_auth_keys(_section(raw, "auth", config_path)),
+            *unknown_http_keys(http),
             *unknown_store_keys(store),
             *unknown_checkpointer_keys(checkpointer),
             *unknown_webhook_keys(webhooks),
