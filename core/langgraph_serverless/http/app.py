@@ -31,7 +31,7 @@ from langgraph_serverless.http.middleware import (
 )
 from langgraph_serverless.http.security_headers import SecurityHeaders
 
-RESOURCES = ("assistants", "threads", "state", "runs", "stream", "crons", "store", "mcp", "system")
+RESOURCES = ("assistants", "threads", "state", "runs", "stream", "crons", "store", "system")
 #: The routers of a resource that has more than the one of its name.
 ROUTERS = {"stream": ("stream", "thread_stream", "protocol", "protocol_events", "protocol_socket")}
 
@@ -62,7 +62,6 @@ def create_app(
             Middleware(Observed, counter=counter),
             Middleware(PlainTarget),
             Middleware(Authentication, authenticator=container.authenticator),
-            Middleware(EncryptionContext, context_for=container.cipher.context_for if container.cipher else None),
             Middleware(BodyLimit, limit=container.settings.max_body_bytes),
             Middleware(HeadAsGet),
         ],
