@@ -19,6 +19,7 @@ The tree::
     ├── TooLargeError            413
     ├── BadGatewayError          502, a function of ours that was asked has failed
     │   └── EmbeddingError       502, the project's embedding has failed
+    ├── EncryptionError          500, data could not be encrypted or decrypted; holds nothing of it, and nothing of a key
     ├── UnavailableError         503, with Retry-After
     ├── UnreadableValueError     500, the database holds what is never read
     ├── LeaseLostError           a worker no longer owns its run; never reaches a client
@@ -183,6 +184,12 @@ class EmbeddingError(BadGatewayError):
     """The project's embedding fails, takes too long, or gives what is no embedding. Nothing has been written."""
 
     code = "embedding_failed"
+
+
+class EncryptionError(ServerError):
+    """Data could not be encrypted or decrypted. The sentence has nothing of the data, and nothing that a handler has said."""
+
+    code = "encryption_failed"
 
 
 class UnavailableError(ServerError):

@@ -116,8 +116,24 @@ def _hosts(value: str) -> tuple[str, ...]:
     return entries
 
 
+#: Of ``LANGGRAPH_AES_KEY``.
+AES_KEY_LENGTHS = (16, 24, 32)
+
+
 def _secrets(value: str) -> tuple[bytes, ...]:
     return tuple(parse_secret(entry) for entry in _listed(value))
+
+
+def _aes_key(value: str) -> bytes:
+    key = value.strip().encode()
+    if key and len(key) not in AES_KEY_LENGTHS:
+        # never the value: it is the key
+        raise ValueError(f"must be 16, 24 or 32 bytes long (AES-128, AES-192, AES-256), and has {len(key)}")
+    return key
+
+
+def _aes_keys(value: str) -> tuple[bytes, ...]:
+    return tuple(_aes_key(entry) for entry in _listed(value))
 
 
 def _object(value: str) -> dict[str, Any]:
@@ -438,6 +454,21 @@ class Settings:
         (),
         "Secrets (`whsec_...`, comma-separated, the newest first) with which webhooks are signed after Standard Webhooks. "
         "Empty: not signed.",
+        secret=True,
+    )
+    aes_key: bytes = _setting(
+        "LANGGRAPH_AES_KEY",
+        _aes_key,
+        b"",
+        "Encrypts checkpoints where they are stored: 16, 24 or 32 bytes, as text. The project's dependencies must have `cryptography`. "
+        "Empty: not encrypted. See [encryption.md](encryption.md).",
+        secret=True,
+    )
+    aes_old_keys: tuple[bytes, ...] = _setting(
+        "LANGGRAPH_AES_OLD_KEYS",
+        _aes_keys,
+        (),
+        "Earlier values of `LANGGRAPH_AES_KEY` (comma-separated), with which checkpoints are still read.",
         secret=True,
     )
     webhook_rules: WebhookRules | None = _setting(

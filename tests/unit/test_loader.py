@@ -402,15 +402,17 @@ def test_unknown_keys_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "ignoring unknown keys surprise, zebra" in caplog.text
 
 
-@pytest.mark.parametrize("key", ["auth", "encryption"])
-def test_a_project_that_relies_on_protection_we_do_not_give_is_refused(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "section"),
+    [(key, section) for key in ("auth", "encryption") for section in ({"path": 1}, {"path": "./missing.py:e"})]
+    + [("encryption", {})],
+)
+def test_a_section_that_protects_a_project_is_never_passed_over(tmp_path: Path, key: str, section: Any) -> None:
     (tmp_path / "graphs.py").write_text("raise AssertionError('must not be imported')")
     config = tmp_path / "langgraph.json"
-    config.write_text(
-        json.dumps({"dependencies": ["."], "graphs": {"g": "./graphs.py:g"}, key: {"path": "./auth.py:auth"}})
-    )
-    with pytest.raises(ProjectError, match=f"'{key}' is not supported"):
-        GraphRegistry.load(read_project(config))
+    config.write_text(json.dumps({"dependencies": ["."], "graphs": {"g": "./graphs.py:g"}, key: section}))
+    with pytest.raises(ProjectError, match=rf"{key}\.path"):
+        read_project(config)
 
 
 def test_sections_without_effect_are_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

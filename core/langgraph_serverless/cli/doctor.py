@@ -83,8 +83,6 @@ def _project(seen: _Examination, config_path: Path) -> ProjectConfig | None:
         return None
     seen.environ = {**project.env, **seen.environ}
     _keys(seen, project, set(keys))
-    if project.protecting_keys:
-        return project
     environ = dict(os.environ)
     project.apply_env(os.environ)
     try:
@@ -99,14 +97,11 @@ def _project(seen: _Examination, config_path: Path) -> ProjectConfig | None:
 
 
 def _keys(seen: _Examination, project: ProjectConfig, keys: set[str]) -> None:
-    for key in project.protecting_keys:
-        do = "Remove it if you want to serve the project without that protection."
-        seen.add("project", Level.PROBLEM, f"langgraph.json: '{key}' is refused, as this version does not do it.", do)
     for key in project.inactive_keys:
         seen.add("project", Level.NOTE, f"langgraph.json: '{key}' has no effect.")
     for key in project.unknown_keys:
         seen.add("project", Level.NOTE, f"langgraph.json: '{key}' is not known and is ignored; is it misspelt?")
-    works = sorted(keys.difference(project.protecting_keys, project.inactive_keys, project.unknown_keys))
+    works = sorted(keys.difference(project.inactive_keys, project.unknown_keys))
     seen.add("project", Level.OK, f"langgraph.json: {', '.join(works)} {'are' if len(works) != 1 else 'is'} taken.")
 
 

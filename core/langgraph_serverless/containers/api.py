@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from langgraph_serverless.domain.ports import Authorizer, Embedder, GraphDescriber
     from langgraph_serverless.domain.priorities import AskHandler, GroupLimits
     from langgraph_serverless.domain.webhook_rules import WebhookRules
+    from langgraph_serverless.encryption.cipher import ProjectCipher
+    from langgraph_serverless.encryption.handlers import Handlers as EncryptionHandlers
     from langgraph_serverless.execution.project import ProjectConfig
     from langgraph_serverless.function_client import FunctionClient
     from langgraph_serverless.queue.bell import RedisBell
@@ -123,7 +125,36 @@ class ApiContainer:
 
     @cached_property
     def database(self) -> Database:
-        return Database(self.settings)
+        return Database(self.settings, lambda: self.cipher)
+
+    @cached_property
+    def encryption_handlers(self) -> EncryptionHandlers | None:
+        """The project's own encryption; None if it has none.
+
+        Raises:
+            ProjectError: with the sentence to show.
+        """
+        # an operator's command that looks at no document has no manifest, and needs none
+        known = self._manifest is not None or self.settings.manifest_path is not None or "catalog" in vars(self)
+        path = self.catalog.manifest.encryption if known else None
+        if path is None:
+            return None
+        from langgraph_serverless.encryption.handlers import Handlers
+        from langgraph_serverless.execution.project_code import load_object
+
+        project = self.project
+        key = "encryption.path"
+        return Handlers(load_object(project, path, key=key), key=f"{project.config_path}: {key}")
+
+    @cached_property
+    def cipher(self) -> ProjectCipher | None:
+        """What data is encrypted with where it is stored; None if it is not. Checkpoints, which ``LANGGRAPH_AES_KEY`` is for, are read
+        by processes with graphs only."""
+        if self.encryption_handlers is None:
+            return None
+        from langgraph_serverless.encryption.cipher import ProjectCipher
+
+        return ProjectCipher(self.encryption_handlers, None)
 
     @cached_property
     def redis(self) -> Redis | None:

@@ -14,6 +14,8 @@ from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.domain.ports import GraphDescriber
 from langgraph_serverless.domain.priorities import AskHandler
+from langgraph_serverless.encryption.aes import AesKeys
+from langgraph_serverless.encryption.cipher import ProjectCipher
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.embeddings import ProjectEmbedder
 from langgraph_serverless.execution.loader import GraphRegistry
@@ -85,6 +87,14 @@ class GraphContainer(ApiContainer):
         # one inside another class is not found by its name, and something else might be
         named = {(each.module, each.name) for each in self.catalog.manifest.types if "." not in each.name}
         return ProjectSerializer(named | serde.msgpack, allowed_json=serde.json)
+
+    @cached_property
+    def cipher(self) -> ProjectCipher | None:
+        """With the key of the environment, which checkpoints alone are encrypted with."""
+        key, old = self.settings.aes_key, self.settings.aes_old_keys
+        if not key:
+            return super().cipher
+        return ProjectCipher(self.encryption_handlers, AesKeys(key, old))
 
     @property
     def ask_priority_handler(self) -> AskHandler | None:

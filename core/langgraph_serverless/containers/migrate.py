@@ -19,9 +19,17 @@ class MigrateReport:
     graphs: tuple[str, ...]
 
 
+class _Seeding(ApiContainer):
+    """What default assistants have is the server's own, so nothing is encrypted and the project is not imported for it."""
+
+    @property
+    def cipher(self) -> None:
+        return None
+
+
 async def migrate_and_seed(settings: Settings, *, manifest: Manifest | None = None) -> MigrateReport:
     """Apply missing migrations and insert missing default assistants. Safe to repeat and to run twice at once."""
-    container = ApiContainer(settings, manifest=manifest)
+    container = _Seeding(settings, manifest=manifest)
     try:
         index = container.catalog.manifest.store.index
         applied = await migrate(settings.database_uri, dims=index.dims if index else None)

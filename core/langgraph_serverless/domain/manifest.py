@@ -125,6 +125,8 @@ class Manifest:
     webhooks: WebhookRules = field(default_factory=WebhookRules)
     #: whether the project has a handler that gives threads their priority
     priority: bool = False
+    #: ``./file.py:name`` of the project's encryption, which every process that reads or writes data imports
+    encryption: str | None = None
     #: the project's own authentication, which every process that takes requests imports
     auth: AuthSettings | None = None
     #: the section ``http``, with where the project's own application is
@@ -159,6 +161,7 @@ class Manifest:
             "thread_ttl": self.thread_ttl and self.thread_ttl.to_json(),
             "webhooks": self.webhooks.to_json(),
             "priority": self.priority,
+            "encryption": self.encryption,
             "auth": self.auth and self.auth.to_json(),
             "http": self.http.to_json(),
         }
@@ -197,6 +200,7 @@ class Manifest:
             thread_ttl=Ttl.from_json(ttl) if ttl else None,
             webhooks=WebhookRules.from_json(value["webhooks"]),
             priority=value["priority"],
+            encryption=value["encryption"],
             auth=AuthSettings.from_json(value["auth"]) if value["auth"] else None,
             http=HttpSettings.from_json(value["http"]),
         )

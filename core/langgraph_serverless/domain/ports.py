@@ -147,6 +147,30 @@ class Bell(Protocol):
         """Tell the workers that cancels of these runs have been recorded. Never raises."""
 
 
+class Cipher(Protocol):
+    """Encrypts what is stored, and decrypts what was; all of it raises EncryptionError. What was never encrypted is opened as it is."""
+
+    @property
+    def documents(self) -> bool:
+        """Whether JSON is encrypted now."""
+
+    @property
+    def blobs(self) -> bool:
+        """Whether checkpoints are encrypted now."""
+
+    async def seal_document(self, model: str, field: str, document: Any) -> Any:
+        """The document with the same keys and encrypted values, as far as the project wants them to be."""
+
+    async def open_document(self, document: Any) -> Any:
+        """The inverse, also of a document that Postgres has put together of others, key by key."""
+
+    async def seal_blob(self, model: str, field: str, data: bytes) -> bytes:
+        """Encrypted bytes."""
+
+    async def open_blob(self, data: bytes) -> bytes:
+        """The inverse."""
+
+
 class Embedder(Protocol):
     """Turns what is stored and what is looked for into vectors; only processes with the user's project have one."""
 

@@ -29,6 +29,7 @@ SHOWN = frozenset(
         "TimeoutError",
         "HTTPException",
         "EmptyInputError",
+        "EncryptionError",
         "InvalidUpdateError",
     }
 )

@@ -59,14 +59,8 @@ class GraphRegistry:
         """Import every graph of the project.
 
         Raises:
-            ProjectError: a graph cannot be loaded, or the project relies on protection that this version does not give.
+            ProjectError: a graph cannot be loaded.
         """
-        if project.protecting_keys:
-            names = " and ".join(f"'{key}'" for key in project.protecting_keys)
-            raise ProjectError(
-                f"{project.config_path}: {names} is not supported by this version, and the project would be served"
-                " unprotected; remove the key if that is what you want."
-            )
         if project.inactive_keys:
             logger.warning("%s: no effect yet: %s", project.config_path, ", ".join(project.inactive_keys))
         if project.unknown_keys:

@@ -56,6 +56,7 @@ async def build_manifest(registry: GraphRegistry, *, files: bool = False) -> Man
         thread_ttl=project.thread_ttl,
         webhooks=project.webhook_rules,
         priority=project.priority is not None,
+        encryption=project.encryption,
         auth=project.auth,
         http=project.http,
     )

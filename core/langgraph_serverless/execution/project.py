@@ -30,6 +30,8 @@ from langgraph_serverless.execution.auth_section import unknown_keys as unknown_
 from langgraph_serverless.execution.checkpointer_section import Serde, read_serde, read_thread_ttl
 from langgraph_serverless.execution.checkpointer_section import unknown_keys as unknown_checkpointer_keys
 from langgraph_serverless.execution.dependencies_section import local_folders, read_dependencies
+from langgraph_serverless.execution.encryption_section import read_encryption
+from langgraph_serverless.execution.encryption_section import unknown_keys as unknown_encryption_keys
 from langgraph_serverless.execution.env_section import read_env
 from langgraph_serverless.execution.graphs_section import GraphSpec, read_graphs
 from langgraph_serverless.execution.http_section import read_http
@@ -67,8 +69,6 @@ KNOWN_KEYS = frozenset(
         "webhooks",
     ]
 )
-#: what protects a project elsewhere and does nothing here yet: serving it all the same would leave it open
-PROTECTING_KEYS = ("encryption",)
 #: sections that are checked and have no effect yet
 INACTIVE_KEYS = ("ui",)
 
@@ -93,8 +93,6 @@ class ProjectConfig:
     #: the section ``auth``, checked; None: nobody is asked who they are
     auth: AuthSettings | None = None
     webhooks: Mapping[str, Any] | None = field(default=None, repr=False)
-    #: present keys that promise protection which this version does not give
-    protecting_keys: tuple[str, ...] = ()
     #: present sections that have no effect yet
     inactive_keys: tuple[str, ...] = ()
     #: the section ``store``, checked
@@ -107,6 +105,8 @@ class ProjectConfig:
     webhook_rules: WebhookRules = field(default_factory=WebhookRules)
     #: ``./file.py:name`` of the section ``priority``
     priority: str | None = None
+    #: ``./file.py:name`` of the section ``encryption``
+    encryption: str | None = None
     #: keys at any level that nobody knows, for a warning
     unknown_keys: tuple[str, ...] = ()
 
@@ -144,7 +144,7 @@ def read_project(config_path: Path) -> ProjectConfig:
         webhooks=webhooks,
         webhook_rules=_webhook_rules(webhooks, http or {}, config_path),
         priority=_priority(raw, root, config_path),
-        protecting_keys=tuple(key for key in PROTECTING_KEYS if raw.get(key)),
+        encryption=read_encryption(_section(raw, "encryption", config_path), root, config_path),
         inactive_keys=(
             *(key for key in INACTIVE_KEYS if raw.get(key)),
             *(["store.path"] if store and store.get("path") else []),
@@ -152,6 +152,7 @@ def read_project(config_path: Path) -> ProjectConfig:
         unknown_keys=(
             *sorted(set(raw) - KNOWN_KEYS),
             *unknown_auth_keys(_section(raw, "auth", config_path)),
+            *unknown_encryption_keys(_section(raw, "encryption", config_path)),
             *unknown_http_keys(http),
             *unknown_store_keys(store),
             *unknown_checkpointer_keys(checkpointer),

@@ -28,13 +28,14 @@ from langgraph.types import Command
 
 from langgraph_serverless import tracing
 from langgraph_serverless.domain import run_errors
+from langgraph_serverless.domain.encryption import require_readable
 from langgraph_serverless.domain.events import ERROR, METADATA, Event
 from langgraph_serverless.domain.ports import EventAppender
 from langgraph_serverless.domain.progress import Progress
 from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome, RunStatus
 from langgraph_serverless.domain.serialization import dump_json, to_json
 from langgraph_serverless.domain.threads import ThreadStatus
-from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.errors import EncryptionError, LeaseLostError, UnavailableError
 from langgraph_serverless.execution.breakpoints import stopped_at_breakpoint
 from langgraph_serverless.execution.continuing import remaining_input
 from langgraph_serverless.execution.control import Control
@@ -190,6 +191,7 @@ class GraphRunner:
 
     async def _in_graph(self, attempt: _Attempt, signals: RunSignals, sink: EventSink) -> Execution:
         claimed, run = attempt.claimed, attempt.claimed.run
+        require_readable(run.kwargs)
         attempt.saver = await self._saver(claimed.lease)
         if claimed.attempt > 1 or claimed.handoffs > 0:
             attempt.progress = await self._progress(claimed)
@@ -293,7 +295,8 @@ class GraphRunner:
             thread_status=ThreadStatus.ERROR.value,
             values=values,
             write_values=values is not None,
-            interrupts=thread_interrupts(state) if state is not None else {},
+            # what cannot be decrypted now stays as it is, for when it can be
+            interrupts=thread_interrupts(state) if state is not None else None if isinstance(failure, EncryptionError) else {},
             error=error,
             last_error=redacted(repr(failure)),
             last_node=", ".join(dict.fromkeys(state.next)) or None if state is not None else None,

@@ -19,6 +19,7 @@ from langgraph_serverless import __version__
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.http import openapi
 from langgraph_serverless.http.authentication import Authentication
+from langgraph_serverless.http.encryption_context import EncryptionContext
 from langgraph_serverless.http.errors import HANDLERS
 from langgraph_serverless.http.middleware import (
     CORS_DEFAULTS,
@@ -62,6 +63,7 @@ def create_app(
             Middleware(Observed, counter=counter),
             Middleware(PlainTarget),
             Middleware(Authentication, authenticator=container.authenticator),
+            Middleware(EncryptionContext, context_for=container.cipher.context_for if container.cipher else None),
             Middleware(BodyLimit, limit=container.settings.max_body_bytes),
             Middleware(HeadAsGet),
         ],

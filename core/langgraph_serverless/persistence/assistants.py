@@ -18,6 +18,7 @@ from langgraph_serverless.persistence.filters import Search, column, fetch, fetc
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.sealing import document
 
 _SQL = load_queries(__file__)
 INSERT_ASSISTANT = _SQL["insert_assistant"]
@@ -45,9 +46,9 @@ def _content(
         "graph_id": graph_id,
         "name": name,
         "description": description,
-        "config": jsonb(config),
-        "context": jsonb(context),
-        "metadata": jsonb(metadata),
+        "config": document("assistant", "config", config),
+        "context": document("assistant", "context", context),
+        "metadata": document("assistant", "metadata", metadata),
     }
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from langgraph_serverless.domain.threads import Thread, ThreadStatus
-from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.sealing import document
 from langgraph_serverless.persistence.threads import thread_from_row
 
 _SQL = load_queries(__file__)
@@ -56,8 +56,8 @@ class StateRepository:
         """Write the outcome of a state write to a locked thread."""
         parameters = {
             "thread_id": thread_id,
-            "values": jsonb(values),
-            "interrupts": jsonb(interrupts),
+            "values": document("thread", "values", values),
+            "interrupts": document("thread", "interrupts", interrupts),
             "status": status.value,
         }
         row = await (await connection.execute(WRITE_THREAD_STATE, parameters)).fetchone()

@@ -30,14 +30,15 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
 from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.persistence.checkpoint_ids import draw_after
-from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection, is_outage
 from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.sealing import CheckpointDocument, blob, document
 
 _SQL = load_queries(__file__)
 NEWEST_CHECKPOINT = _SQL["newest_checkpoint"]
@@ -61,6 +62,50 @@ class Saver(AsyncPostgresSaver):
         super().__init__(*arguments, **options)
         # transactions instead: see Database.transaction
         self.supports_pipeline = False
+
+    def _dump_blobs(self, *arguments: Any) -> list[Any]:
+        return [(*row[:5], _blob(row[5])) for row in super()._dump_blobs(*arguments)]
+
+    def _dump_writes(self, *arguments: Any) -> list[Any]:
+        return [(*row[:8], _blob(row[8])) for row in super()._dump_writes(*arguments)]
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """As the stock saver; what it keeps in documents goes through ``sealing`` too."""
+        thread_id, namespace, parent_id, row, document, about = self._parts(config, checkpoint, metadata, new_versions)
+        async with self._cursor(pipeline=True) as cursor:
+            if row:
+                await cursor.executemany(self.UPSERT_CHECKPOINT_BLOBS_SQL, row)
+            await cursor.execute(
+                self.UPSERT_CHECKPOINTS_SQL, (thread_id, namespace, checkpoint["id"], parent_id, document, about)
+            )
+        return _config_of(thread_id, namespace, checkpoint)
+
+    def _parts(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> tuple[str, str, str | None, list[Any], Jsonb, Jsonb]:
+        """Thread, namespace, parent, rows of blobs, and the two documents of a checkpoint."""
+        configurable = config["configurable"]
+        thread_id, namespace = configurable["thread_id"], configurable["checkpoint_ns"]
+        inline, blobs = _split_values(checkpoint["channel_values"])
+        changed = {channel: version for channel, version in new_versions.items() if channel in blobs}
+        return (
+            thread_id,
+            namespace,
+            configurable.get("checkpoint_id"),
+            self._dump_blobs(thread_id, namespace, blobs, changed) if changed else [],
+            CheckpointDocument("checkpoint", "checkpoint", {**checkpoint, "channel_values": inline}),
+            document("checkpoint", "metadata", get_serializable_checkpoint_metadata(config, metadata)),
+        )
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The newest checkpoint, or the one that the config names; what this process writes then sorts after all there are."""
@@ -111,28 +156,23 @@ class FencedSaver(Saver):
         Raises:
             LeaseLostError: if the run belongs to another worker by now.
         """
-        configurable = config["configurable"]
-        thread_id: str = configurable["thread_id"]
-        namespace: str = configurable["checkpoint_ns"]
-        inline, blobs = _split_values(checkpoint["channel_values"])
-        changed = {channel: version for channel, version in new_versions.items() if channel in blobs}
-        rows = self._dump_blobs(thread_id, namespace, blobs, changed) if changed else []
+        thread_id, namespace, parent_id, rows, document, about = self._parts(config, checkpoint, metadata, new_versions)
         await self._write(
             PUT_CHECKPOINT,
             {
                 "thread_id": thread_id,
                 "namespace": namespace,
                 "checkpoint_id": checkpoint["id"],
-                "parent_id": configurable.get("checkpoint_id"),
-                "checkpoint": jsonb({**checkpoint, "channel_values": inline}),
-                "metadata": jsonb(get_serializable_checkpoint_metadata(config, metadata)),
+                "parent_id": parent_id,
+                "checkpoint": document,
+                "metadata": about,
                 "channels": [row[2] for row in rows],
                 "versions": [row[3] for row in rows],
                 "types": [row[4] for row in rows],
                 "blobs": [row[5] for row in rows],
             },
         )
-        return {"configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint["id"]}}
+        return _config_of(thread_id, namespace, checkpoint)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -190,6 +230,14 @@ class FencedSaver(Saver):
             row = await cursor.fetchone()
         if not row or not row["held"]:
             raise LeaseLostError(f"run {self._lease.run_id} was settled or taken over by another worker")
+
+
+def _blob(value: bytes | None) -> bytes | None:
+    return None if value is None else blob("checkpoint", "blob", value)
+
+
+def _config_of(thread_id: str, namespace: str, checkpoint: Checkpoint) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint["id"]}}
 
 
 def _split_values(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

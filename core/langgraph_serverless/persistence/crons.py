@@ -13,11 +13,12 @@ from datetime import datetime
 from typing import Any
 
 from langgraph_serverless.domain.crons import Cron, CronField, OnRunCompleted
+from langgraph_serverless.domain.encryption import with_scope
 from langgraph_serverless.domain.paging import Page
 from langgraph_serverless.persistence.filters import Search, column, fetch, fetch_count
-from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.sealing import document
 
 _SQL = load_queries(__file__)
 INSERT_CRON = _SQL["insert_cron"]
@@ -93,8 +94,8 @@ def _content(cron: Cron) -> dict[str, Any]:
         "schedule": cron.schedule,
         "timezone": cron.timezone,
         "end_time": cron.end_time,
-        "payload": jsonb(cron.payload),
-        "metadata": jsonb(cron.metadata),
+        "payload": document("cron", "payload", with_scope(cron.payload)),
+        "metadata": document("cron", "metadata", cron.metadata),
         "on_run_completed": cron.on_run_completed,
         "enabled": cron.enabled,
         "next_run_date": cron.next_run_date,

@@ -13,6 +13,7 @@ from langgraph_serverless.errors import ConflictError
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.sealing import blob
 
 _SQL = load_queries(__file__)
 CLAIM_KEY = _SQL["claim_key"]
@@ -48,7 +49,11 @@ async def claim(
 
 async def keep(connection: Connection, key: IdempotencyKey, answer: Answer, *, tenant: str, scope: str) -> None:
     """Store the answer of the request that has claimed the key in this transaction."""
-    stored = {"status": answer.status, "headers": jsonb(dict(answer.headers)), "response": answer.body}
+    stored = {
+        "status": answer.status,
+        "headers": jsonb(dict(answer.headers)),
+        "response": blob("idempotency", "response", answer.body),
+    }
     await connection.execute(KEEP_ANSWER, {**_parameters(key, tenant, scope), **stored})
 
 

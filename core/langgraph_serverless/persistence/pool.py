@@ -26,7 +26,9 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from langgraph_serverless.addresses import Address
+from langgraph_serverless.domain.ports import Cipher
 from langgraph_serverless.errors import UnavailableError
+from langgraph_serverless.persistence.sealing import client_cursor, sealing_cursor
 from langgraph_serverless.settings import Settings
 
 Connection = psycopg.AsyncConnection[DictRow]
@@ -42,8 +44,10 @@ BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '15s'"
 class Database:
     """Lazily opened pool of autocommit connections that return rows as dicts."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, cipher: Callable[[], Cipher | None] = lambda: None) -> None:
+        """``cipher`` is asked when the first connection is made; with one, cursors encrypt and decrypt (``sealing``)."""
         self._settings = settings
+        self._cipher = cipher
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._opening = asyncio.Lock()
         self._last_use = _now()
@@ -66,6 +70,8 @@ class Database:
             "fallback_application_name": "langgraph-serverless",  # PGAPPNAME wins
             "connect_timeout": max(2, int(settings.pool_timeout)),
         }
+        if (cipher := self._cipher()) is not None:
+            kwargs["cursor_factory"] = sealing_cursor(cipher)
         address = settings.database_address
         pool = _CheckingPool(
             address.current,
@@ -189,7 +195,7 @@ async def in_one_message(
     The server has all of it before it begins, so it needs nothing more of a process that is stopped meanwhile. In a pipeline
     it would wait for the pipeline's end with all locks, and no timeout of Postgres counts that.
     """
-    cursor = psycopg.AsyncClientCursor(connection)
+    cursor = client_cursor(connection)
     await cursor.execute(statements, parameters)
     while cursor.nextset():
         pass

@@ -20,6 +20,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from langgraph_serverless.addresses import Address
+from langgraph_serverless.domain.encryption import SCOPE_KEY, UNREADABLE, scope_of
 from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.domain.run_kwargs import request_id_of
 from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome, correlation
@@ -30,6 +31,7 @@ from langgraph_serverless.persistence.pool import Database, in_one_message, is_r
 from langgraph_serverless.persistence.priorities import limits
 from langgraph_serverless.persistence.queries import load_queries, one_after_another
 from langgraph_serverless.persistence.runs import origin_from, run_from_row
+from langgraph_serverless.persistence.sealing import document, fetch_readable, text
 
 _SQL = load_queries(__file__)
 CLAIM = _SQL["claim"]
@@ -142,7 +144,7 @@ class QueueRepository:
             except psycopg.errors.UniqueViolation:
                 # two workers took different runs of one thread at the same instant; the other one has it
                 return []
-            return [_claimed(row) for row in await cursor.fetchall()]
+            return [_claimed(row) for row in await fetch_readable(cursor)]
 
     async def next_due(self) -> float | None:
         """Seconds until the earliest delayed run is due."""
@@ -180,20 +182,22 @@ class QueueRepository:
             "run_id": lease.run_id,
             "token": lease.token,
             "thread_id": thread_id,
-            "thread_error": jsonb(thread_error) if thread_error is not None else None,
+            "thread_error": document("thread", "error", thread_error) if thread_error is not None else None,
             "temporary_retention": temporary_retention,
         }
         if not outcome.rollback:
             parameters |= {
                 "status": outcome.status.value,
-                "output": jsonb(outcome.output),
-                "error": jsonb(outcome.error) if outcome.error is not None else None,
-                "last_error": outcome.last_error,
+                "output": document("run", "output", outcome.output),
+                "error": document("run", "error", outcome.error) if outcome.error is not None else None,
+                "last_error": text("run", "last_error", outcome.last_error),
                 "last_node": outcome.last_node,
                 "thread_status": outcome.thread_status,
                 "write_values": outcome.write_values,
-                "values": jsonb(outcome.values),
-                "interrupts": jsonb(outcome.interrupts) if outcome.interrupts is not None else None,
+                "values": document("thread", "values", outcome.values),
+                "interrupts": document("thread", "interrupts", outcome.interrupts)
+                if outcome.interrupts is not None
+                else None,
             }
         statements = LOCK_AND_ROLL_BACK if outcome.rollback else LOCK_AND_SETTLE
         # the lock is a statement of its own: what waits for it must look at the thread's runs afterwards
@@ -247,7 +251,7 @@ class QueueRepository:
                     cancel=_cancel(row),
                     request_id=request_id_of(row["kwargs"]),
                 )
-                for row in await cursor.fetchall()
+                for row in await fetch_readable(cursor)
             ]
 
     async def note_nodes(self, lease: Lease, nodes: Sequence[str]) -> None:
@@ -375,6 +379,10 @@ def _lease(row: Mapping[str, Any]) -> Lease:
 
 
 def _claimed(row: Mapping[str, Any]) -> ClaimedRun:
+    if UNREADABLE in row:
+        # it has been claimed, and is ended by whoever has: its runner finds nothing in its kwargs but this
+        kwargs = {UNREADABLE: row[UNREADABLE], SCOPE_KEY: scope_of(row["kwargs"])}
+        row = {**row, "kwargs": kwargs, "metadata": {}, "thread_metadata": {}}
     return ClaimedRun(
         run=run_from_row(row),
         lease=_lease(row),

@@ -14,6 +14,7 @@ from typing import Any
 
 from psycopg import sql
 
+from langgraph_serverless.domain.encryption import with_scope
 from langgraph_serverless.domain.priorities import ThreadPriority
 from langgraph_serverless.domain.run_kwargs import is_protocol_run
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, Run, RunStatus
@@ -24,6 +25,7 @@ from langgraph_serverless.persistence.filters import Search, column, fetch
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.sealing import document
 
 _SQL = load_queries(__file__)
 ENSURE_THREAD = _SQL["ensure_thread"]
@@ -197,7 +199,7 @@ class RunRepository:
         parameters = {
             "thread_id": thread_id,
             "tenant": tenant,
-            "metadata": jsonb(metadata),
+            "metadata": document("thread", "metadata", metadata),
             "temporary": temporary,
             "ttl_strategy": ttl and ttl.strategy,
             "ttl_minutes": ttl and ttl.minutes,
@@ -232,8 +234,8 @@ class RunRepository:
             "tenant": run.tenant,
             "assistant_id": run.assistant_id,
             "graph_id": run.graph_id,
-            "metadata": jsonb(run.metadata),
-            "kwargs": jsonb(run.kwargs),
+            "metadata": document("run", "metadata", run.metadata),
+            "kwargs": document("run", "kwargs", with_scope(run.kwargs)),
             "multitask_strategy": run.multitask_strategy.value,
             "webhook": run.webhook,
             "cron_id": run.cron_id,
@@ -241,8 +243,8 @@ class RunRepository:
             "priority": run.priority.priority,
             "concurrency_key": run.priority.concurrency_key,
             "after_seconds": run.after_seconds,
-            "thread_metadata": jsonb(run.thread_metadata),
-            "thread_config": jsonb(run.thread_config),
+            "thread_metadata": document("thread", "metadata", run.thread_metadata),
+            "thread_config": document("thread", "config", run.thread_config),
             "trace": jsonb(run.trace.headers) if run.trace is not None else None,
         }
         cursor = await connection.execute(INSERT_RUN, parameters)
@@ -337,14 +339,14 @@ class RunRepository:
         self, connection: Connection, run_ids: Sequence[uuid.UUID], *, reason: str, error: Mapping[str, Any]
     ) -> Sequence[LiveRun]:
         cursor = await connection.execute(
-            INTERRUPT_PENDING, {"run_ids": list(run_ids), "reason": reason, "error": jsonb(error)}
+            INTERRUPT_PENDING, {"run_ids": list(run_ids), "reason": reason, "error": document("run", "error", error)}
         )
         return [_live(row) for row in await cursor.fetchall()]
 
     async def delete_pending(
         self, connection: Connection, run_ids: Sequence[uuid.UUID], *, error: Mapping[str, Any]
     ) -> Sequence[LiveRun]:
-        cursor = await connection.execute(DELETE_PENDING, {"run_ids": list(run_ids), "error": jsonb(error)})
+        cursor = await connection.execute(DELETE_PENDING, {"run_ids": list(run_ids), "error": document("run", "error", error)})
         return [_live(row) for row in await cursor.fetchall()]
 
     async def refresh_thread_status(

@@ -17,6 +17,7 @@ from langgraph_serverless.domain.store import Condition
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.sealing import document
 
 _SQL = load_queries(__file__)
 PUT_ITEMS = _SQL["put_items"]
@@ -91,7 +92,7 @@ class StoreRepository:
             {
                 "prefixes": [prefix for prefix, _, _ in ordered],
                 "keys": [key for _, key, _ in ordered],
-                "values": [jsonb(entry.value) for _, _, entry in ordered],
+                "values": [document("store", "value", entry.value) for _, _, entry in ordered],
                 "ttls": [entry.ttl for _, _, entry in ordered],
             },
         )

@@ -18,6 +18,7 @@ from langgraph_serverless.persistence.filters import Search, column, fetch, fetc
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.sealing import document, is_sealed
 
 _SQL = load_queries(__file__)
 INSERT_THREAD = _SQL["insert_thread"]
@@ -52,7 +53,7 @@ class ThreadRepository:
         ttl: Ttl | None,
     ) -> Thread | None:
         """Add a thread; None if the id is taken."""
-        parameters = {"thread_id": thread_id, "metadata": jsonb(metadata), **_ttl(ttl)}
+        parameters = {"thread_id": thread_id, "metadata": document("thread", "metadata", metadata), **_ttl(ttl)}
         row = await (await connection.execute(INSERT_THREAD, parameters | {"tenant": tenant})).fetchone()
         return thread_from_row(row) if row else None
 
@@ -64,7 +65,7 @@ class ThreadRepository:
         self, connection: Connection, thread_id: uuid.UUID, *, metadata: Mapping[str, Any], ttl: Ttl | None
     ) -> Thread | None:
         """Merge metadata and replace the time to live, if there is one; None if the thread is missing."""
-        parameters = {"thread_id": thread_id, "metadata": jsonb(metadata), **_ttl(ttl)}
+        parameters = {"thread_id": thread_id, "metadata": document("thread", "metadata", metadata), **_ttl(ttl)}
         row = await (await connection.execute(UPDATE_THREAD, parameters)).fetchone()
         return thread_from_row(row) if row else None
 
@@ -133,12 +134,17 @@ class ThreadRepository:
                 nothing.
         """
         columns = [column(_COLUMNS.get(field, field), alias=field) for field in select]
-        if extract:
+        here = bool(extract) and is_sealed(connection)
+        if here:  # Postgres would look into what is encrypted
+            found = [ThreadField(path[0]) for path in extract.values() if path is not None]
+            columns += [column(_COLUMNS.get(field, field), alias=field) for field in {*found} - {*select}]
+        elif extract:
             columns.append(_extraction(conditions, extract))
         order = [column(name) for name in _ORDERS.get(sort_by, (sort_by,))]
-        return await fetch(
+        rows = await fetch(
             connection, conditions.page(columns, order=order, descending=descending, limit=limit, offset=offset)
         )
+        return [_extracted(row, select, extract) for row in rows] if here else rows
 
     async def count(self, connection: Connection, conditions: Search) -> int:
         return await fetch_count(connection, conditions)
@@ -155,6 +161,26 @@ def _extraction(conditions: Search, extract: Mapping[str, Sequence[str] | None])
         pairs.append(sql.SQL("{}::text, {}").format(conditions.bind(alias), found))
     built = sql.SQL("jsonb_build_object({})").format(sql.SQL(", ").join(pairs))
     return sql.SQL("{} AS {}").format(built, sql.Identifier(EXTRACTED))
+
+
+def _extracted(
+    row: DictRow, select: Sequence[ThreadField], extract: Mapping[str, Sequence[str] | None]
+) -> dict[str, Any]:
+    """As ``_extraction``, out of a row that has what it needs."""
+    values = {alias: None if path is None else _at(row[path[0]], path[1:]) for alias, path in extract.items()}
+    return {**{field.value: row[field] for field in select}, EXTRACTED: values}
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    """What Postgres' ``#>`` gives."""
+    for key in path:
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and key.lstrip("-").isdecimal() and -len(value) <= int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+    return value
 
 
 def _ttl(ttl: Ttl | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 from langgraph_serverless import tracing
+from langgraph_serverless.domain.encryption import encrypting_for, scope_of
 from langgraph_serverless.domain.runs import CancelRequest, ClaimedRun, RunOutcome, RunStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.current_node import current_node
@@ -133,6 +134,7 @@ class Jobs:
         claimed = job.claimed
         with (
             saying(claimed.about, current_node),
+            encrypting_for(scope_of(claimed.run.kwargs)),
             tracing.span(f"run {claimed.graph_id}", kind="consumer", parent=claimed.trace) as span,
         ):
             span.set(**_attributes(claimed))

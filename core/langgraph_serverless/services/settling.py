@@ -14,10 +14,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from langgraph_serverless.domain import run_errors
-from langgraph_serverless.domain.events import end_marker
+from langgraph_serverless.domain.events import ERROR, Event, end_marker
 from langgraph_serverless.domain.ports import Bell, EventAppender
 from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, RunOutcome, RunStatus
-from langgraph_serverless.errors import LeaseLostError, UnavailableError
+from langgraph_serverless.domain.serialization import dump_json
+from langgraph_serverless.domain.threads import ThreadStatus
+from langgraph_serverless.errors import EncryptionError, LeaseLostError, UnavailableError
 from langgraph_serverless.execution.runner import Execution, RunSignals
 from langgraph_serverless.persistence.queue import QueueRepository, Settled
 from langgraph_serverless.queue.heartbeat import Heartbeat
@@ -59,7 +61,12 @@ class Settler:
         Raises:
             LeaseLostError: somebody else has the run, nothing was written.
         """
-        settled = await self._settle(claimed, signals, execution.outcome)
+        try:
+            settled = await self._settle(claimed, signals, execution.outcome)
+        except EncryptionError as error:
+            # nothing has been written; a later worker would get no further
+            execution = unencrypted(execution.outcome, error)
+            settled = await self._settle(claimed, signals, execution.outcome)
         while isinstance(settled, CancelRequest):
             signals.cancel(settled)
             execution = Execution(outcome=honouring(settled, execution.outcome))
@@ -160,6 +167,23 @@ def honouring(request: CancelRequest, outcome: RunOutcome) -> RunOutcome:
         error=run_errors.cancelled(request.reason),
         rollback=request.action is CancelAction.ROLLBACK,
     )
+
+
+def unencrypted(outcome: RunOutcome, failure: EncryptionError) -> Execution:
+    """In place of an outcome that cannot be encrypted: says so, and has nothing of it. The checkpoints that there are stay."""
+    error = run_errors.describe(failure, mask=False)
+    ended = replace(
+        outcome,
+        status=RunStatus.ERROR,
+        output={"__error__": error},
+        thread_status=ThreadStatus.ERROR.value,
+        values=None,
+        write_values=False,
+        interrupts=None,
+        error=error,
+        last_error=None,
+    )
+    return Execution(outcome=ended, closing=(Event(ERROR, dump_json(error)),))
 
 
 def _thread_error(outcome: RunOutcome, signals: RunSignals) -> Mapping[str, Any] | None:
