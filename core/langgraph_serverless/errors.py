@@ -10,7 +10,8 @@ The tree::
     ├── InvalidInputError        422, names the field
     │   ├── NamespaceLabelError  422, a label of a store namespace (the wire wants it as plain text)
     │   └── BadRequestError      400, the request cannot be carried out as it is
-    │       └── CommandError     a command of the thread protocol; its answer has the error's name, and HTTP says 200
+    │       ├── CommandError     a command of the thread protocol; its answer has the error's name, and HTTP says 200
+    │       └── RpcError         a call by JSON-RPC; its answer has the number, and HTTP says 200
     ├── AccessError              401, 403 or what the project's auth handler says, with its headers
     ├── NotFoundError            404
     │   └── GraphNotFoundError
@@ -102,6 +103,16 @@ class CommandError(BadRequestError):
 
     def __init__(self, error: str, message: str) -> None:
         self.error = error
+        super().__init__(message)
+
+
+class RpcError(BadRequestError):
+    """A call by JSON-RPC cannot be carried out; ``number`` is the protocol's code for why."""
+
+    code = "call_refused"
+
+    def __init__(self, number: int, message: str) -> None:
+        self.number = number
         super().__init__(message)
 
 

@@ -28,7 +28,6 @@ def test_its_python_programs(examples_server: DevServer, file: str) -> None:
     ("method", "path", "body", "status"),
     [
         ("POST", "/mcp", {}, 404),
-        ("POST", "/a2a/minimal", {}, 404),
     ],
 )
 def test_what_it_says_does_not_work_does_not(

@@ -405,7 +405,7 @@ async def test_a_sender_that_dies_after_sending_is_replaced(container: WorkerCon
     service = container.webhooks
 
     class Dying:
-        async def send(self, url: str, message_id: str, body: bytes) -> None:
+        async def send(self, url: str, message_id: str, body: bytes, headers: Any = None) -> None:
             await alive.send(url, message_id, body)
             raise asyncio.CancelledError  # as if the process had ended here
 
@@ -451,7 +451,7 @@ async def test_one_that_cannot_be_sent_takes_no_other_along(container: WorkerCon
                 await asyncio.sleep(0.02)
 
     class Faulty:
-        async def send(self, url: str, message_id: str, body: bytes) -> None:
+        async def send(self, url: str, message_id: str, body: bytes, headers: Any = None) -> None:
             if url.endswith("/broken"):
                 raise RuntimeError("a fault of ours")
             await asyncio.sleep(0.05)  # long enough to be cancelled

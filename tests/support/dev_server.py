@@ -263,3 +263,24 @@ def sample_server(databases: Any, redis_uri: str, tmp_path_factory: pytest.TempP
     finally:
         server.close()
         databases.drop(uri)
+
+
+@pytest.fixture(scope="session")
+def agents_server(databases: Any, redis_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
+    """Agents for other agents; they may be told to notify this machine."""
+    uri = databases.create()
+    environ = {
+        "DATABASE_URI": uri,
+        "REDIS_URI": redis_uri,
+        "REDIS_KEY_PREFIX": f"agents-{free_port()}",
+        "SCHEDULER_INTERVAL_SECS": "0.5",
+        "STREAM_KEEPALIVE_SECS": "0.5",
+        "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1",
+    }
+    config = ROOT / "tests" / "fixtures" / "projects" / "agents" / "langgraph.json"
+    server = DevServer(config, tmp_path_factory.mktemp("agents") / "data", environ)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+        databases.drop(uri)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from langgraph_serverless.execution.project import ProjectConfig
     from langgraph_serverless.function_client import FunctionClient
     from langgraph_serverless.queue.bell import RedisBell
+    from langgraph_serverless.services.a2a import A2AService
+    from langgraph_serverless.services.a2a_push import A2APushService
     from langgraph_serverless.services.assistants import AssistantService
     from langgraph_serverless.services.crons import CronService
     from langgraph_serverless.services.priorities import PriorityService
@@ -63,7 +65,9 @@ class ApiContainer:
     """Everything but the user's graphs."""
 
     #: What ``create_app`` serves from this container.
-    resources: frozenset[str] = frozenset({"assistants", "threads", "runs", "stream", "crons", "store", "system"})
+    resources: frozenset[str] = frozenset(
+        {"assistants", "threads", "runs", "stream", "crons", "store", "a2a", "system"}
+    )
 
     def __init__(self, settings: Settings, *, manifest: Manifest | None = None) -> None:
         self.settings = settings
@@ -341,6 +345,28 @@ class ApiContainer:
         from langgraph_serverless.services.protocol_streams import ProtocolStreamService
 
         return ProtocolStreamService(self.thread_streams, self.settings)
+
+    @cached_property
+    def a2a(self) -> A2AService:
+        from langgraph_serverless.services.a2a import A2AService
+
+        return A2AService(
+            self.database,
+            self.catalog,
+            self.settings,
+            assistants=self.assistants,
+            threads=self.threads,
+            runs=self.runs,
+            priorities=self.priorities,
+            events=self.event_hub,
+            webhooks=self.webhook_addresses,
+        )
+
+    @cached_property
+    def a2a_push(self) -> A2APushService:
+        from langgraph_serverless.services.a2a_push import A2APushService
+
+        return A2APushService(self.database, self.a2a, self.threads, self.webhook_addresses)
 
     @cached_property
     def event_hub(self) -> EventHub | None:

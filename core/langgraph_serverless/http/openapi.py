@@ -159,7 +159,10 @@ def _say_what_is_no_model(name: str, responses: Schema) -> None:
         content = response.get("content", {})
         if _STREAM in content:
             schema = {"description": "Server-sent events; comments (`: heartbeat`) keep the connection alive."}
-            response["content"] = {_STREAM: {"schema": schema, "example": examples.STREAMS.get(name, examples.STREAM)}}
+            stream = {"schema": schema, "example": examples.STREAMS.get(name, examples.STREAM)}
+            # some methods of a call are answered at once
+            whole = {_JSON: content[_JSON]} if content.get(_JSON, {}).get("schema") else {}
+            response["content"] = {**whole, _STREAM: stream}
         elif content.get(_JSON) == {"schema": {}}:
             if status == "200" and name != "cancel_run":
                 response["content"] = {_JSON: {"schema": {"description": "Any JSON."}, "example": examples.OUTPUT}}

@@ -76,6 +76,12 @@ REQUESTS: Mapping[str, Any] = {
     "RunsCancel": {"thread_id": _THREAD, "run_ids": [_RUN]},
     "EventStreamRequest": {"channels": ["values", "messages", "lifecycle", "input"], "namespaces": [[]], "since": 17},
     "CommandRequest": {"id": 1, "method": "run.start", "params": {"assistant_id": "chat_agent", "input": _INPUT}},
+    "A2ARequest": {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "message/send",
+        "params": {"message": {"role": "user", "parts": [{"kind": "text", "text": "hello"}], "messageId": "m1"}},
+    },
     "CronCreate": {
         "assistant_id": "chat_agent",
         "schedule": "0 5 * * *",
@@ -150,6 +156,49 @@ RESPONSES: Mapping[str, Any] = {
         "multitask_strategy": "enqueue",
         "langsmith_session_name": None,
     },
+    "A2AAnswer": {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "result": {
+            "kind": "task",
+            "id": f"{_THREAD}:{_RUN}",
+            "contextId": _THREAD,
+            "status": {"state": "completed", "timestamp": _NOW},
+            "artifacts": [
+                {
+                    "artifactId": "2e234bec-9a7d-5b37-9b1a-b46a934682d4",
+                    "name": "Assistant Response",
+                    "description": f"Response from assistant {_ASSISTANT}",
+                    "parts": [{"kind": "text", "text": "Hi there"}],
+                }
+            ],
+        },
+    },
+    "A2ACard": {
+        "name": "Support",
+        "description": "Answers the first question",
+        "url": f"https://agents.example.com/a2a/{_ASSISTANT}",
+        "supportedInterfaces": [
+            {
+                "url": f"https://agents.example.com/a2a/{_ASSISTANT}",
+                "protocolBinding": "JSONRPC",
+                "protocolVersion": "1.0",
+            }
+        ],
+        "capabilities": {"streaming": True, "pushNotifications": True, "stateTransitionHistory": False},
+        "defaultInputModes": ["application/json", "text/plain"],
+        "defaultOutputModes": ["application/json", "text/plain"],
+        "skills": [
+            {
+                "id": f"{_ASSISTANT}-main",
+                "name": "Support Capabilities",
+                "description": "Answers the first question",
+                "tags": ["assistant", "langgraph"],
+            }
+        ],
+        "version": "0.1.0",
+    },
+    "A2ACardError": {"error": {"code": -32602, "message": f"Assistant '{_ASSISTANT}' not found"}},
     "CommandAnswer": {"type": "success", "id": 1, "result": {"run_id": _RUN}, "meta": {"applied_through_seq": 0}},
     "CronResponse": {
         "cron_id": _CRON,
@@ -207,12 +256,17 @@ STREAM = (
 )
 #: Operation -> what its stream looks like, if it is another one.
 STREAMS: Mapping[str, str] = {
+    "call_agent": (
+        "event: message\r\n"
+        f'data: {{"jsonrpc":"2.0","id":1,"result":{{"kind":"task","id":"{_THREAD}:{_RUN}","contextId":"{_THREAD}",'
+        f'"status":{{"state":"submitted","timestamp":"{_NOW}"}},"history":[]}}}}\r\n\r\n'
+    ),
     "stream_thread_events": (
         "event: lifecycle\r\n"
         f'data: {{"type":"event","event_id":"synth:{_RUN}:lc||running","seq":18,"method":"lifecycle","params":{{"namespace":[],'
         '"timestamp":1795328712578,"data":{"event":"running","graph_name":"chat_agent"}}}\r\n'
         "id: 18\r\n\r\n"
-    )
+    ),
 }
 OUTPUT = _VALUES
 METRICS = (

@@ -27,6 +27,7 @@ TAGS: Mapping[str, str] = {
     "Stateless Runs": "Executions on a thread that is made for them and, by default, removed with them.",
     "Crons": "Runs on a schedule.",
     "Store": "Items of long-term memory, by namespace and key, shared by all threads.",
+    "A2A": "Assistants as agents for other agents: the Agent-to-Agent protocol, by JSON-RPC, in its versions 0.3 and 1.0.",
     "System": "Health, versions, metrics and this description.",
 }
 
@@ -62,6 +63,15 @@ PARAMETERS: Mapping[str, tuple[str, Schema | None]] = {
         {"oneOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1}], "default": False},
     ),
     "recurse": ("Whether subgraphs of subgraphs are included.", _BOOLEAN),
+    "get_agent_card.assistant_id": ("The assistant's id, a UUID. Required.", {"type": "string", "format": "uuid"}),
+    "accept": (
+        "`text/event-stream` for methods that stream, `application/json` for the others.",
+        None,
+    ),
+    "LangGraph-A2A-History-Scope": (
+        "Whether a task's history has what was said in the whole context or in the task alone.",
+        {"type": "string", "enum": ["context", "task"], "default": "context"},
+    ),
     "include": ("More fields to send, comma-separated. `ttl` is the one that exists.", None),
     "subgraphs": ("Whether the states of subgraphs are included in their tasks.", _BOOLEAN),
     "before": ("Only checkpoints older than the one with this id.", None),
@@ -107,6 +117,47 @@ PARAMETERS: Mapping[str, tuple[str, Schema | None]] = {
 
 #: ``Model.field`` or ``field`` -> its words.
 FIELDS: Mapping[str, str] = {
+    "A2ARequest.jsonrpc": "The protocol's version.",
+    "A2ARequest.id": "The client's own name for this call; the answer has it too.",
+    "A2ARequest.method": "What is to be done. Its spelling says which version the client speaks: `tasks/get` is 0.3, `GetTask` 1.0.",
+    "A2ARequest.params": "What the method takes.",
+    "A2AParams.message": "To the agent.",
+    "A2AParams.configuration": (
+        "`blocking` (1.0: `returnImmediately`), `historyLength`, `pushNotificationConfig` (1.0: `taskPushNotificationConfig`)."
+    ),
+    "A2AParams.metadata": "Becomes the run's.",
+    "A2AParams.context": "The run's context.",
+    "A2AParams.id": "A task's.",
+    "A2AParams.contextId": "Only tasks of this context.",
+    "A2AParams.historyLength": "The most messages of the history to send; 0 for none.",
+    "A2AMessage.role": "`user`; of messages that the server sends, also `agent`.",
+    "A2AMessage.parts": "What is said.",
+    "A2AMessage.messageId": "The client's; it becomes the message's id in the thread.",
+    "A2AMessage.contextId": "The thread, which is made if it is missing; without one, a new thread.",
+    "A2AMessage.taskId": "A task that the message goes on with: the answer to what it asks, or something more for it to do.",
+    "A2APart.kind": "May be left out.",
+    "A2APart.text": "Text.",
+    "A2APart.file": "`uri` or `bytes` (base64), `mimeType`, `name`. In 1.0 `url` or `raw`, `mediaType`, `filename` of the part itself.",
+    "A2APart.data": "Fields of the graph's input, or of the answer to what it asks.",
+    "A2AAnswer.jsonrpc": "The protocol's version.",
+    "A2AAnswer.id": "The call's; `null` if it has none that can be read.",
+    "A2AAnswer.result": "What has come of it: a task, a list of tasks, a card and so on.",
+    "A2AAnswer.error": "Why nothing has. HTTP's status is 200 either way.",
+    "A2AError.code": (
+        "-32700 no JSON, -32600 no call, -32601 no such method, -32602 wrong parameters, -32001 no such task, -32002 it cannot"
+        " be canceled, -32003 no push notifications, -32004 not now, -32005 a part of an unknown kind."
+    ),
+    "A2AError.message": "The reason, for people.",
+    "A2ACardError.error": "Why there is no card.",
+    "A2ACard.name": "The assistant's name.",
+    "A2ACard.description": "The assistant's, or one made of its name.",
+    "A2ACard.url": "Where it is called, as the client has reached this server.",
+    "A2ACard.supportedInterfaces": "The same with each version of the protocol, the newest first.",
+    "A2ACard.capabilities": "Streams, push notifications, extensions.",
+    "A2ACard.defaultInputModes": "What it takes.",
+    "A2ACard.defaultOutputModes": "What it gives.",
+    "A2ACard.skills": "One: the assistant, with the fields of its graph's input.",
+    "A2ACard.version": "The server's version.",
     "EventStreamRequest.channels": (
         "What is wanted: `values`, `updates`, `messages`, `tools`, `custom` (or `custom:<name>`), `lifecycle`, `input`, `tasks`,"
         " `checkpoints`."
@@ -399,6 +450,9 @@ ERRORS: Mapping[str, Mapping[int, str]] = {
     "get_health": {500: "With `check_db`: Postgres does not answer; the body names what is down"},
     "get_info": {},
     "get_metrics": {},
+    "get_agent_card": {},
+    "get_assistant_card": {},
+    "call_agent": {},
 }
 
 COMMON_ERRORS: Mapping[int, str] = {

@@ -75,6 +75,8 @@ class Settled:
     more: bool
     #: The webhook that was put into the outbox.
     outbox_id: uuid.UUID | None
+    #: Notifications for other agents were put there too.
+    pushed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +211,7 @@ class QueueRepository:
                 if cancel is not None and (request := _cancel(cancel)) is not None:
                     return request
                 raise LeaseLostError(f"run {lease.run_id} was settled or taken over by another worker")
-            return Settled(more=bool(row["more"]), outbox_id=row["outbox_id"])
+            return Settled(more=bool(row["more"]), outbox_id=row["outbox_id"], pushed=bool(row.get("pushed")))
 
     async def already_settled(self, lease: Lease, thread_id: uuid.UUID, *, rollback: bool) -> Settled | None:
         """What a settle left to be done whose answer was lost; None if it was not written, or the lease had ended."""

@@ -280,7 +280,12 @@ WITH settled AS (
     WHERE s.webhook IS NOT NULL
     RETURNING outbox_id
 )
-SELECT settled.run_id, queued.more, (SELECT outbox_id FROM noted) AS outbox_id FROM settled, queued
+SELECT settled.run_id, queued.more, (SELECT outbox_id FROM noted) AS outbox_id,
+    EXISTS (
+        SELECT 1 FROM lgs.a2a_push p
+        WHERE p.task_id = COALESCE((SELECT task_id FROM lgs.a2a_turn t WHERE t.run_id = settled.run_id), settled.run_id)
+    ) AS pushed
+FROM settled, queued
 
 -- name: recorded_cancel
 -- The cancel that kept `settle` from writing, if the lease is still held.

@@ -46,6 +46,8 @@ class Delivery:
     request_id: str | None = None
     #: Where the run stands in its client's trace.
     trace: TraceContext | None = None
+    #: It tells another agent of its task: what is sent is made of the body (``domain/a2a_push.py``).
+    task: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ WHERE o.outbox_id = due.outbox_id
 RETURNING o.outbox_id, o.run_id, o.thread_id, o.url, o.attempt,
     COALESCE(o.payload #>> '{kwargs,config,configurable,langgraph_request_id}', o.run_id::text) AS request_id,
     (SELECT x.trace FROM lgs.run_trace x WHERE x.run_id = o.run_id) AS trace,
+    o.payload ? 'a2a' AS task,
     (o.payload || jsonb_build_object('webhook_sent_at', lgs.wire_time(clock_timestamp())))::text AS body
 
 -- name: webhook_delivered

@@ -74,6 +74,8 @@ class Settler:
         await self._close_stream(claimed, execution)
         if settled.outbox_id is not None and self._courier is not None:
             self._courier.send(settled.outbox_id)
+        if settled.pushed and self._courier is not None:
+            self._courier.send_left()
         if settled.more:
             # a worker looks for its next run as soon as one has ended; only if it leaves, somebody else must come
             await self._bell.ring(invoke=self.leaving)

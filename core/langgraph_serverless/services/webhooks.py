@@ -12,12 +12,15 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import orjson
+
 from langgraph_serverless import tracing
+from langgraph_serverless.domain.a2a_push import notification
 from langgraph_serverless.domain.ports import Bell
 from langgraph_serverless.domain.runs import correlation
 from langgraph_serverless.domain.webhooks import MOST_TRIES, retry_delay
@@ -37,7 +40,7 @@ LONGEST_STAY = 10.0
 class Sender(Protocol):
     """Carries a body to a URL."""
 
-    async def send(self, url: str, message_id: str, body: bytes) -> None:
+    async def send(self, url: str, message_id: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Raises: DeliveryError: if the receiver has not accepted it."""
 
 
@@ -125,7 +128,8 @@ class WebhookService:
         ids = {"langgraph.run_id": about["run_id"], "langgraph.webhook_id": about["webhook_id"]}
         try:
             with tracing.span("webhook", kind="client", parent=delivery.trace, attributes=ids):
-                await self._sender.send(delivery.url, str(delivery.outbox_id), delivery.body.encode())
+                body, headers = _message(delivery)
+                await self._sender.send(delivery.url, str(delivery.outbox_id), body, headers)
         except DeliveryError as error:
             delay = None if error.final else retry_delay(delivery.attempt, random.random())  # noqa: S311 - no secret
             async with self._database.connection() as connection:
@@ -177,6 +181,11 @@ class DeadLetters:
         for outbox_id in replayed:
             logger.info("webhook to be sent again", extra={"action": "webhook_replayed", "webhook_id": str(outbox_id)})
         return replayed
+
+
+def _message(delivery: Delivery) -> tuple[bytes, Mapping[str, str]]:
+    """What is sent, and the headers that belong to it."""
+    return notification(orjson.loads(delivery.body)) if delivery.task else (delivery.body.encode(), {})
 
 
 @contextmanager

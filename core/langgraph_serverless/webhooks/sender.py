@@ -52,8 +52,8 @@ class WebhookSender:
         self._secrets = secrets
         self._patience = patience
 
-    async def send(self, url: str, message_id: str, body: bytes) -> None:
-        """Deliver ``body``; returns if the receiver answered with a 2xx.
+    async def send(self, url: str, message_id: str, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """Deliver ``body``; returns if the receiver answered with a 2xx. ``headers`` are of this message alone, and have been checked.
 
         Raises:
             DeliveryError: it did not, or could not be reached, or must not be.
@@ -63,7 +63,8 @@ class WebhookSender:
         try:
             target = self._addresses.target(url)
             async with asyncio.timeout(self._patience):
-                status = await self._exchange(target, self._headers(target, message_id, body), body)
+                sent = self._headers(target, message_id, body, headers or {})
+                status = await self._exchange(target, sent, body)
         except InvalidInputError as error:
             raise DeliveryError(str(error)) from error
         except TimeoutError as error:
@@ -73,7 +74,9 @@ class WebhookSender:
         if not 200 <= status < 300:
             raise DeliveryError(f"the receiver answered {status}", final=status == 410)
 
-    def _headers(self, target: WebhookTarget, message_id: str, body: bytes) -> Mapping[str, str]:
+    def _headers(
+        self, target: WebhookTarget, message_id: str, body: bytes, own: Mapping[str, str]
+    ) -> Mapping[str, str]:
         now = int(time.time())
         headers = {
             "Host": target.authority,
@@ -92,6 +95,7 @@ class WebhookSender:
             headers |= place.headers
         if target.authorization is not None:
             headers["Authorization"] = target.authorization
+        headers |= own
         # one of each name: what the operator says replaces what is only a habit of ours
         static = {name.lower() for name in self._static}
         return {name: value for name, value in headers.items() if name.lower() not in static} | dict(self._static)
