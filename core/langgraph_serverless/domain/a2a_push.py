@@ -43,6 +43,11 @@ class PushConfig:
     scheme: str | None = None
     credentials: str | None = None
 
+    def shown(self) -> dict[str, str]:
+        """What is for the receiver's eyes."""
+        found = {"token": self.token, "scheme": self.scheme, "credentials": self.credentials}
+        return {name: value for name, value in found.items() if value is not None}
+
     def document(self, ref: TaskRef) -> dict[str, Any]:
         """On the wire; without the credentials, which only the receiver is shown."""
         config: dict[str, Any] = {"id": self.config_id, "url": self.url}
@@ -86,7 +91,7 @@ def read_config(config: Any, dialect: Dialect, default_id: str) -> PushConfig:
 
 def notification(payload: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
     """The body and the headers of a notification, out of the outbox."""
-    about = payload["a2a"]
+    about, shown = payload["a2a"], payload["shown"]
     dialect = Dialect(about["dialect"])
     waiting = bool(about["waiting"]) and payload["status"] == RunStatus.SUCCESS
     values = payload["values"]
@@ -105,7 +110,7 @@ def notification(payload: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
         turns=[(message_id, uuid.UUID(task_id)) for message_id, task_id in about["turns"] or ()],
     )
     document = first_frame(task_document(task, View(dialect=dialect)), dialect)
-    headers = {TOKEN_HEADER: about["token"]} if about["token"] else {}
-    if about["scheme"] and about["credentials"]:
-        headers["Authorization"] = f"{about['scheme']} {about['credentials']}"
+    headers = {TOKEN_HEADER: shown["token"]} if shown.get("token") else {}
+    if shown.get("scheme") and shown.get("credentials"):
+        headers["Authorization"] = f"{shown['scheme']} {shown['credentials']}"
     return orjson.dumps(document), headers

@@ -17,6 +17,7 @@ from langgraph_serverless.domain.a2a_push import MOST_CONFIGS, PushConfig
 from langgraph_serverless.domain.runs import RunStatus
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.sealing import document
 
 _SQL = load_queries(__file__)
 FIND_TASK = _SQL["find_task"]
@@ -119,9 +120,7 @@ class A2ARepository:
             "config_id": config.config_id,
             "url": config.url,
             "dialect": config.dialect.value,
-            "token": config.token,
-            "scheme": config.scheme,
-            "credentials": config.credentials,
+            "value": document("run", "push", config.shown()),
             "most": MOST_CONFIGS,
         }
         return await (await connection.execute(SET_PUSH, parameters)).fetchone() is not None
@@ -129,7 +128,10 @@ class A2ARepository:
     async def pushes(self, connection: Connection, ref: TaskRef) -> Sequence[PushConfig]:
         """Where the task is announced."""
         rows = await (await connection.execute(LIST_PUSHES, {"task_id": ref.run_id})).fetchall()
-        return [PushConfig(**row | {"dialect": Dialect(row["dialect"])}) for row in rows]
+        return [
+            PushConfig(config_id=row["config_id"], url=row["url"], dialect=Dialect(row["dialect"]), **row["value"])
+            for row in rows
+        ]
 
     async def delete_push(self, connection: Connection, ref: TaskRef, config_id: str) -> None:
         """Announce it there no longer."""

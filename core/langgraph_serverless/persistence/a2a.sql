@@ -77,19 +77,18 @@ SELECT lgs.a2a_notify(r, true) FROM lgs.run r JOIN marked USING (run_id) WHERE r
 
 -- name: set_push
 -- Where a client wants to be notified of a task; one of this name is replaced. None beyond the most that a task may have.
-INSERT INTO lgs.a2a_push (task_id, config_id, tenant, url, dialect, token, scheme, credentials)
-SELECT run_id, %(config_id)s, tenant, %(url)s, %(dialect)s, %(token)s, %(scheme)s, %(credentials)s
+INSERT INTO lgs.a2a_push (task_id, config_id, tenant, url, dialect, value)
+SELECT run_id, %(config_id)s, tenant, %(url)s, %(dialect)s, %(value)s
 FROM lgs.run r
 WHERE run_id = %(task_id)s AND (
     SELECT count(*) FROM lgs.a2a_push p WHERE p.task_id = r.run_id AND p.config_id <> %(config_id)s) < %(most)s::int
 ON CONFLICT (task_id, config_id) DO UPDATE
-SET url = EXCLUDED.url, dialect = EXCLUDED.dialect, token = EXCLUDED.token, scheme = EXCLUDED.scheme,
-    credentials = EXCLUDED.credentials
+SET url = EXCLUDED.url, dialect = EXCLUDED.dialect, value = EXCLUDED.value
 RETURNING config_id
 
 -- name: list_pushes
 -- Where clients want to be notified of a task, in the order in which they have said so.
-SELECT config_id, url, dialect, token, scheme, credentials FROM lgs.a2a_push
+SELECT config_id, url, dialect, value FROM lgs.a2a_push
 WHERE task_id = %(task_id)s
 ORDER BY created_at, config_id
 

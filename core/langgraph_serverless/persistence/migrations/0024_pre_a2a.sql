@@ -20,10 +20,8 @@ CREATE TABLE lgs.a2a_push (
     url text NOT NULL,
     -- the protocol's version that the receiver speaks: 0.3 or 1.0
     dialect text NOT NULL,
-    token text,
-    -- sent as "Authorization: scheme credentials"
-    scheme text,
-    credentials text,
+    -- what the receiver is to be shown: token; scheme and credentials of an Authorization header. Encrypted where data is.
+    value jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (task_id, config_id)
 );
@@ -35,10 +33,9 @@ LANGUAGE sql AS $$
     INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload)
     SELECT gen_random_uuid(), p.tenant, ($1).run_id, ($1).thread_id, p.url,
         lgs.webhook_payload($1, ($1).status, t.channel_values, ($1).error) || jsonb_build_object(
-            'interrupts', t.interrupts,
+            'interrupts', t.interrupts, 'shown', p.value,
             'a2a', jsonb_build_object(
                 'task_id', p.task_id, 'config_id', p.config_id, 'dialect', p.dialect,
-                'token', p.token, 'scheme', p.scheme, 'credentials', p.credentials,
                 'waiting', t.settled_status = 'interrupted', 'canceled', $2,
                 'turns', (
                     SELECT jsonb_agg(jsonb_build_array(m.message_id, m.task_id) ORDER BY r.created_at, r.run_id)
