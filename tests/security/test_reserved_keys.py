@@ -41,6 +41,18 @@ ENGINES = {
     "__after_seconds__": 1e9,
     "__proto__": {"polluted": True},
     "__class__": "mallory",
+    "__event_streaming_v2": True,
+    "__langsmith_project__": "mallory",
+}
+#: No keys of anybody, though they look like some: they stay what they are, a client's words.
+LOOK_ALIKES = {
+    "\uff3f\uff3fpregel_send": 1,
+    "_\u200b_pregel_send": 1,
+    " __pregel_send": 1,
+    "langgraph\u005fauth\uff3fuser": 1,
+    "l\u0430nggraph_auth_user_id": 1,
+    "configurable": {"__pregel_send": 1, "thread_id": FORGED, "configurable": {"__pregel_read": 1}},
+    "metadata": {"__pregel_send": 1},
 }
 HOSTILE = {**SERVERS, **ENGINES, "mine": "kept"}
 
@@ -73,6 +85,30 @@ def test_in_the_config_of_a_run(hostile: Hostile) -> None:
 def test_in_the_context_of_a_run(hostile: Hostile) -> None:
     for configurable in ran(hostile, context=HOSTILE):
         assert_clean(configurable)
+
+
+def test_in_the_metadata_of_a_run(hostile: Hostile) -> None:
+    """Checkpoints say whose they are: the caller's, whatever a client calls itself."""
+    forged = {"langgraph_auth_user_id": "mallory", "langgraph_auth_user": "mallory", "mine": "kept"}
+    thread_id = hostile.make("POST", "/threads", {"metadata": forged})["thread_id"]
+    assistant = hostile.make("POST", "/assistants", {"graph_id": "dump", "metadata": forged})
+    run = {"assistant_id": assistant["assistant_id"], "input": {"asked": 1}}
+    for more in ({"metadata": forged}, {"config": {"metadata": forged}}, {}):
+        output = hostile.make("POST", f"/threads/{thread_id}/runs/wait", run | more)
+        assert output["saw"]["metadata"]["mine"] == "kept"
+        assert "mallory" not in str(output["saw"])
+    for stored in hostile.make("GET", f"/threads/{thread_id}/runs"):
+        assert "mallory" not in str(stored["metadata"])
+    for state in hostile.make("POST", f"/threads/{thread_id}/history", {"limit": 100}):
+        assert "mallory" not in str(state["metadata"]), state["metadata"]
+
+
+def test_in_the_context_that_a_graph_sees(hostile: Hostile) -> None:
+    thread_id = hostile.make("POST", "/threads", {})["thread_id"]
+    run = {"assistant_id": "dump", "input": {"asked": 1}, "context": HOSTILE}
+    context = hostile.make("POST", f"/threads/{thread_id}/runs/wait", run)["saw"]["context"]
+    assert not [key for key in context if key.startswith(("__", "langgraph_auth_"))]
+    assert context["mine"] == "kept"
 
 
 @pytest.mark.parametrize("field", ["config", "context"])
@@ -138,3 +174,35 @@ def test_a_graph_that_is_only_looked_at(hostile: Hostile) -> None:
     assistant = hostile.make("POST", "/assistants", {"graph_id": "factory", "config": {"configurable": configurable}})
     drawing = hostile.make("GET", f"/assistants/{assistant['assistant_id']}/graph")
     assert "mine" in [node["id"] for node in drawing["nodes"]]
+
+
+def test_what_only_looks_like_one_stays_a_word(hostile: Hostile) -> None:
+    """The engine compares names as they are; so do we, and neither is taken in by the other's letters."""
+    for configurable in ran(hostile, config={"configurable": {**LOOK_ALIKES, **HOSTILE}}):
+        assert {key: configurable.get(key) for key in LOOK_ALIKES} == LOOK_ALIKES
+        assert_clean({key: value for key, value in configurable.items() if key not in LOOK_ALIKES})
+
+
+@pytest.mark.parametrize("way", ["stream", "batch", "stateless", "command"])
+def test_in_every_way_to_make_a_run(hostile: Hostile, way: str) -> None:
+    config = {"configurable": HOSTILE}
+    run = {"assistant_id": "dump", "input": {"asked": 1}, "config": config}
+    thread_id = hostile.make("POST", "/threads", {})["thread_id"]
+    if way == "stream":
+        hostile.client.post(f"/threads/{thread_id}/runs/stream", json=run).read()
+    elif way == "batch":
+        (made,) = hostile.make("POST", "/runs/batch", [{**run, "on_completion": "keep"}])
+        thread_id = made["thread_id"]
+    elif way == "stateless":
+        thread_id = hostile.make("POST", "/runs", {**run, "on_completion": "keep"})["thread_id"]
+    else:
+        command = {"id": 1, "method": "run.start", "params": run}
+        assert hostile.make("POST", f"/threads/{thread_id}/commands", command)["type"] == "success"
+    (made,) = hostile.make("GET", f"/threads/{thread_id}/runs")
+    hostile.make("GET", f"/threads/{thread_id}/runs/{made['run_id']}/join")
+    (made,) = hostile.make("GET", f"/threads/{thread_id}/runs")
+    assert made["status"] == "success"
+    stored = made["kwargs"]["config"]["configurable"]
+    assert stored.pop("__event_streaming_v2", False) == (way == "command")
+    assert_clean(stored)
+    assert_clean(hostile.make("GET", f"/threads/{thread_id}/state")["values"]["saw"]["configurable"])

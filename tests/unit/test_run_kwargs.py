@@ -84,6 +84,24 @@ def test_metadata_later_wins() -> None:
     assert (metadata["graph_id"], metadata["assistant_id"]) == ("g", str(ASSISTANT))
 
 
+def test_nobody_but_the_server_says_who_the_caller_is() -> None:
+    forged = {"langgraph_auth_user_id": "mallory", "langgraph_auth_user": "mallory", "kept": 1}
+    layers = {"assistant_metadata": forged, "thread_metadata": forged}
+    request = RunRequest(assistant_id="g", metadata=forged, config={"metadata": forged}, context=forged)
+    made = plan(request, Principal(identity="alice"), **layers)
+    for part in (made.metadata, made.kwargs["config"]["metadata"], made.kwargs["context"]):
+        assert part["kept"] == 1
+        assert "mallory" not in str(part)
+
+
+def test_headers_reach_no_internals() -> None:
+    names = ("__pregel_read", "langgraph_auth_any", "thread_id", "run_id", "checkpoint_id", "checkpoint_ns")
+    headers = {"x-tenant": "a", **dict.fromkeys(names, "mallory")}
+    configurable = plan(RunRequest(assistant_id="g", configurable_headers=headers)).kwargs["config"]["configurable"]
+    assert configurable["x-tenant"] == "a"
+    assert "mallory" not in str(configurable)
+
+
 def test_a_named_checkpoint_and_durability_reach_the_run() -> None:
     request = RunRequest(
         assistant_id="g", checkpoint={"checkpoint_id": "c1", "checkpoint_ns": ""}, durability=Durability.EXIT

@@ -21,8 +21,9 @@ from langgraph_serverless.domain.runs import Durability, RunRequest
 from langgraph_serverless.domain.webhooks import parse_url
 from langgraph_serverless.errors import BadRequestError
 
-#: LangGraph's own keys; a client that sets them would reach into the engine.
+#: Keys of LangGraph's engine, which a client that sets them would reach into, and of what the server says of the caller.
 RESERVED_PREFIX = "__"
+CALLERS_PREFIX = "langgraph_auth_"
 #: Keys of ``configurable`` that say where on the thread a run starts.
 CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 #: In a stored run's ``configurable``: its events are records of the thread protocol. No client can set it (``RESERVED_PREFIX``).
@@ -88,9 +89,9 @@ def plan_run(
     sent = _visible(request.config.get("configurable") or {})
     # only the request says where on its thread the run starts, and its context is not the place for that
     base = _without_checkpoint(_visible(assistant_config.get("configurable") or {}))
-    context = _cut({**assistant_context, **(request.context or sent)}, context_keys)
+    context = _cut(without_reserved({**assistant_context, **(request.context or sent)}), context_keys)
     mirrored = _without_checkpoint(_visible(_cut(dict(request.context or {}), context_keys) or {}))
-    visible = {**base, **sent, **mirrored, **request.configurable_headers, **_checkpoint(request)}
+    visible = {**base, **sent, **mirrored, **_headers(request), **_checkpoint(request)}
     configurable: dict[str, Any] = {
         **visible,
         "langgraph_auth_user": caller.user,
@@ -117,15 +118,16 @@ def plan_run(
     graph = (
         {"assistant_id": str(assistant_id)} if stateless else {"graph_id": graph_id, "assistant_id": str(assistant_id)}
     )
-    metadata = {
+    said = {
         **assistant_metadata,
         **thread_metadata,
         **graph,
         **(request.config.get("metadata") or {}),
         **request.metadata,
-        # whatever a client says about it
-        "assistant_id": str(assistant_id),
     }
+    # checkpoints keep it, beside who has made them
+    metadata = {key: value for key, value in said.items() if not key.startswith(CALLERS_PREFIX)}
+    metadata["assistant_id"] = str(assistant_id)  # whatever a client says about it
     settings = {key: value for key, value in {**assistant_config, **request.config}.items() if key not in MERGED_KEYS}
     config = {"configurable": configurable, **settings, "metadata": metadata}
     durability = request.durability or default_durability
@@ -179,12 +181,21 @@ def context_keys(schema: Any) -> frozenset[str] | None:
     return frozenset(schema["properties"])
 
 
+def without_reserved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a client has sent without keys of the engine and without those that say who the caller is."""
+    return {key: value for key, value in values.items() if not key.startswith((RESERVED_PREFIX, CALLERS_PREFIX))}
+
+
+def _headers(request: RunRequest) -> dict[str, Any]:
+    # a client chooses the names of its headers, too
+    return _without_checkpoint(_visible(request.configurable_headers))
+
+
 def _visible(configurable: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
-        for key, value in configurable.items()
-        if not key.startswith((RESERVED_PREFIX, "langgraph_auth_"))
-        and key not in ("run_id", "thread_id")
+        for key, value in without_reserved(configurable).items()
+        if key not in ("run_id", "thread_id")
         # clients send null for what they leave out, which a saver would take for a namespace
         and not (key in CHECKPOINT_KEYS and value is None)
     }

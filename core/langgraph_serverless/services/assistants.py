@@ -23,6 +23,7 @@ from langgraph_serverless.domain.manifest import GraphManifest
 from langgraph_serverless.domain.paging import Page
 from langgraph_serverless.domain.ports import Bell, GraphDescriber
 from langgraph_serverless.domain.principal import Principal
+from langgraph_serverless.domain.run_kwargs import without_reserved
 from langgraph_serverless.errors import ConflictError, InvalidInputError, NotFoundError, ProjectNeededError
 from langgraph_serverless.persistence.assistants import AssistantRepository
 from langgraph_serverless.persistence.pool import Database
@@ -285,7 +286,7 @@ def _read_config(caller: Principal, assistant: Assistant) -> dict[str, Any]:
     sent = assistant.config.get("configurable") or {}
     configurable = {
         # as in runs: nobody but the server sets these
-        **{key: value for key, value in sent.items() if not key.startswith(("__", "langgraph_auth_"))},
+        **{key: value for key, value in without_reserved(sent).items() if key not in ("thread_id", "run_id")},
         "langgraph_auth_user": caller.as_user(),
         "langgraph_auth_user_id": caller.identity,
         "langgraph_auth_permissions": list(caller.permissions),

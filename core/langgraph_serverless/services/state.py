@@ -22,6 +22,7 @@ from langgraph_sdk.runtime import AccessContext
 from psycopg_pool import AsyncConnectionPool
 
 from langgraph_serverless.domain.principal import Principal
+from langgraph_serverless.domain.run_kwargs import without_reserved
 from langgraph_serverless.domain.serialization import dump_json, to_json
 from langgraph_serverless.domain.thread_events import in_microseconds
 from langgraph_serverless.domain.threads import Thread, ThreadStatus
@@ -246,7 +247,7 @@ def _config(
     stored = thread.config.get("configurable") or {}
     wanted = {key: value for key, value in (checkpoint or {}).items() if key in CHECKPOINT_KEYS and value is not None}
     configurable = {
-        **{key: value for key, value in stored.items() if key not in _NOT_KEPT and not key.startswith("__")},
+        **{key: value for key, value in without_reserved(stored).items() if key not in _NOT_KEPT},
         "langgraph_auth_user": caller.as_user(),
         "langgraph_auth_user_id": caller.identity,
         "langgraph_auth_permissions": list(caller.permissions),
