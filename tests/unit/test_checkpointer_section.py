@@ -56,7 +56,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, ttl: Any, key: str) -> None:
 
 def test_what_nobody_knows_is_named(tmp_path: Path) -> None:
     config = read(tmp_path, {"serde": {"pickle": False}, "surprise": 1, "ttl": {"default": 5}})
-    assert config.unknown_keys == ("checkpointer.surprise", "checkpointer.ttl.default", "checkpointer.serde.pickle")
+    assert config.unknown_keys == ("checkpointer.surprise", "checkpointer.serde.pickle", "checkpointer.ttl.default")
 
 
 def test_a_saver_of_its_own_is_refused(tmp_path: Path) -> None:

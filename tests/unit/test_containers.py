@@ -117,7 +117,7 @@ def test_an_image_of_the_official_server_is_no_base(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="'image_distro' is one of debian, bookworm here; for 'wolfi' name an image"):
         written(project(tmp_path, image_distro="wolfi"))
     with pytest.raises(ProjectError, match="'python_version' must be one of"):
-        written(project(tmp_path, python_version="3.9"))
+        written(project(tmp_path, python_version="3.20"))
 
 
 def test_dependencies_beside_the_project_and_packages(tmp_path: Path) -> None:

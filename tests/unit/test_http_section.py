@@ -104,7 +104,7 @@ def test_a_mistake_is_one_sentence_that_names_the_key(tmp_path: Path, section: d
 
 def test_keys_that_nobody_knows_are_named(tmp_path: Path) -> None:
     section = {"apps": 1, "cors": {"origins": []}, "configurable_headers": {"inclusive": []}}
-    expected = ("http.apps", "http.cors.origins", "http.configurable_headers.inclusive")
+    expected = ("http.apps", "http.configurable_headers.inclusive", "http.cors.origins")
     assert project(tmp_path, section).unknown_keys == expected
 
 

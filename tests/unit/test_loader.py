@@ -398,8 +398,9 @@ def test_a_package_hidden_by_one_of_ours(tmp_path: Path) -> None:
 
 def test_unknown_keys_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "fine.py").write_text("def graph(): ...\n")
-    load(tmp_path, "./fine.py:graph", surprise=1, zebra=2)
-    assert "ignoring unknown keys surprise, zebra" in caplog.text
+    load(tmp_path, "./fine.py:graph", surprise=1, dependancies=[])
+    assert "ignoring the unknown key 'surprise'\n" in caplog.text
+    assert "ignoring the unknown key 'dependancies'; did you mean 'dependencies'?" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -421,7 +422,7 @@ def test_sections_without_effect_are_named_in_the_log(tmp_path: Path, caplog: py
         "g = StateGraph(dict).add_node('n', lambda s: s).add_edge(START, 'n')\n"
     )
     config = tmp_path / "langgraph.json"
-    sections = {"http": {"app": "./app.py:app"}, "webhooks": {"env_prefix": "X_"}}
+    sections = {"ui": {"card": "./card.tsx"}, "api_version": "0.8", "webhooks": {"env_prefix": "X_"}}
     config.write_text(json.dumps({"dependencies": ["."], "graphs": {"g": "./graphs.py:g"}, **sections}))
     GraphRegistry.load(read_project(config))
-    assert "no effect yet: http\n" in caplog.text
+    assert "no effect here: ui, api_version\n" in caplog.text

@@ -104,17 +104,21 @@ def test_what_is_wrong_is_named(tmp_path: Path, section: Any, problem: str) -> N
     assert str(tmp_path / "langgraph.json") in str(refused.value)
 
 
-def test_what_has_no_effect_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_of_its_own_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"store\.path is not supported: /store is answered by functions"):
+        project(tmp_path, {"path": "./store.py:make"})
+
+
+def test_what_nobody_knows_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     section = {
-        "path": "./store.py:make",
         "index": {"dims": 2, "embed": "./embed.py:embed", "distance": "l2"},
         "ttl": {"x": 1},
     }
     with caplog.at_level(logging.WARNING):
         GraphRegistry.load(project(tmp_path, section))
     told = " ".join(record.getMessage() for record in caplog.records)
-    assert "no effect yet: store.path" in told
-    assert "ignoring unknown keys store.index.distance, store.ttl.x" in told
+    assert "ignoring the unknown key 'store.index.distance'" in told
+    assert "ignoring the unknown key 'store.ttl.x'" in told
     caplog.clear()
     GraphRegistry.load(project(tmp_path, {"ttl": {"default_ttl": 1}}))
     assert caplog.records == []

@@ -15,7 +15,7 @@ from langgraph_serverless.cli.main import main
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.domain.manifest import Manifest
-from langgraph_serverless.domain.webhook_rules import WebhookRules, unknown_keys
+from langgraph_serverless.domain.webhook_rules import WebhookRules
 from langgraph_serverless.domain.webhooks import LONGEST_URL, AllowedHosts
 from langgraph_serverless.errors import DeliveryError, InvalidInputError, ProjectError, SettingsError
 from langgraph_serverless.execution.project import read_project
@@ -72,8 +72,6 @@ def test_only_what_does_nothing_is_called_so(tmp_path: Path) -> None:
     assert config.inactive_keys == ()
     assert config.unknown_keys == ("webhooks.urls", "webhooks.url.ports")
     assert config.webhook_rules.disabled
-    assert read_project(project(tmp_path, http={"app": "./a.py:a"})).inactive_keys == ("http",)
-    assert unknown_keys(FULL) == []
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,6 @@ RESERVED_HEADERS = frozenset(
 #: Characters of one header's value.
 LONGEST_VALUE = 8192
 
-_TOP_KEYS = frozenset({"env_prefix", "headers", "url"})
-_URL_KEYS = frozenset({"allowed_domains", "allowed_ports", "disable_loopback", "max_url_length", "require_https"})
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _TEMPLATE = re.compile(r"\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
@@ -77,8 +75,8 @@ class WebhookRules:
         url = {} if url is None else url
         if not isinstance(url, dict):
             raise ProjectError("webhooks.url must be an object.")
-        prefix = section.get("env_prefix") or ENV_PREFIX
-        if not isinstance(prefix, str):
+        prefix = section.get("env_prefix")
+        if prefix is not None and not isinstance(prefix, str):
             raise ProjectError("webhooks.env_prefix must be a string.")
         longest = url.get("max_url_length")
         return cls(
@@ -88,8 +86,8 @@ class WebhookRules:
             allowed_ports=tuple(_whole(entry, "allowed_ports", 65535) for entry in _listed(url, "allowed_ports")),
             max_url_length=LONGEST_URL if longest is None else _whole(longest, "max_url_length", LONGEST_URL),
             allow_relative=not _flag(url, "disable_loopback"),
-            env_prefix=prefix,
-            header_templates=_templates(section.get("headers"), prefix),
+            env_prefix=prefix or ENV_PREFIX,
+            header_templates=_templates(section.get("headers"), prefix or ENV_PREFIX),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -151,15 +149,6 @@ class WebhookRules:
         if self.allowed_ports and target.port not in self.allowed_ports:
             raise InvalidInputError(f"Webhook port {target.port} not allowed")
         return target
-
-
-def unknown_keys(section: Mapping[str, Any] | None) -> list[str]:
-    """The keys of the section and below that have no meaning, with their paths."""
-    section = section or {}
-    return [
-        *(f"webhooks.{key}" for key in sorted(set(section) - _TOP_KEYS)),
-        *(f"webhooks.url.{key}" for key in sorted(set(section.get("url") or ()) - _URL_KEYS)),
-    ]
 
 
 def _matches(host: str, domain: str) -> bool:

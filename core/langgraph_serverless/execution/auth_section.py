@@ -1,8 +1,7 @@
 """The section ``auth`` of langgraph.json, checked.
 
 ``read_auth`` promises ``AuthSettings`` in which every value has its type and range, or a one-sentence ``ProjectError`` that names the
-file and the key. The object that ``path`` names is looked at when it is loaded (``auth/handlers.py``). Keys that nobody knows are named
-by ``unknown_keys``, for a warning.
+file and the key. The object that ``path`` names is looked at when it is loaded (``auth/handlers.py``).
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ from langgraph_serverless.domain.auth_settings import AuthCache, AuthSettings
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.targets import parse_target
 
-_KEYS = frozenset({"path", "disable_studio_auth", "openapi", "cache"})
-_CACHE_KEYS = frozenset({"cache_keys", "ttl_seconds", "max_size"})
 #: Where the section says nothing.
 TTL_SECONDS, MAX_SIZE = 60.0, 1000
 #: A caller who was shut out must not be let in for days.
@@ -43,14 +40,6 @@ def read_auth(section: Mapping[str, Any] | None, root: Path, config_path: Path) 
         openapi=openapi or None,
         cache=_cache(section.get("cache"), f"{key}.cache"),
     )
-
-
-def unknown_keys(section: Mapping[str, Any] | None) -> list[str]:
-    """The keys of the section and below that have no meaning, with their paths."""
-    section = section or {}
-    cache = section.get("cache")
-    below = sorted(set(cache) - _CACHE_KEYS) if isinstance(cache, dict) else []
-    return [*(f"auth.{name}" for name in sorted(set(section) - _KEYS)), *(f"auth.cache.{name}" for name in below)]
 
 
 def _cache(cache: Any, key: str) -> AuthCache | None:

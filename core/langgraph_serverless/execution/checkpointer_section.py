@@ -17,8 +17,6 @@ from typing import Any
 from langgraph_serverless.domain.threads import Ttl, TtlStrategy
 from langgraph_serverless.errors import ProjectError
 
-_TTL_KEYS = frozenset({"default_ttl", "strategy", "sweep_interval_minutes", "sweep_limit"})
-_SERDE_KEYS = frozenset({"allowed_json_modules", "allowed_msgpack_modules", "pickle_fallback"})
 #: Postgres's calendar ends in the year 294276.
 MOST_MINUTES = 1e9
 
@@ -77,7 +75,8 @@ def read_serde(section: Mapping[str, Any] | None, config_path: Path) -> Serde:
         return Serde()
     if not isinstance(serde, dict):
         raise ProjectError(f"{key} must be an object.")
-    if serde.get("pickle_fallback") not in (None, False):
+    pickle = serde.get("pickle_fallback")
+    if pickle is not None and pickle is not False:
         raise ProjectError(
             f"{key}.pickle_fallback is not supported, as whoever can write to the database could run code here; remove it, and keep"
             " plain data, dataclasses, pydantic models and enums in the state."
@@ -112,14 +111,3 @@ def _classes(serde: Mapping[str, Any], name: str, key: str) -> list[tuple[str, .
             )
         found.append(parts)
     return found
-
-
-def unknown_keys(section: Mapping[str, Any] | None) -> list[str]:
-    """Keys of the section and below that have no meaning, with their paths."""
-    section = section or {}
-    ttl, serde = section.get("ttl") or {}, section.get("serde") or {}
-    return [
-        *(f"checkpointer.{key}" for key in sorted(section.keys() - {"path", "serde", "ttl"})),
-        *(f"checkpointer.ttl.{key}" for key in sorted(ttl.keys() - _TTL_KEYS)),
-        *(f"checkpointer.serde.{key}" for key in sorted(serde.keys() - _SERDE_KEYS)),
-    ]

@@ -1,7 +1,6 @@
 """The section ``encryption`` of langgraph.json, checked: where the project's ``langgraph_sdk.Encryption`` is.
 
-The object itself is looked at when it is loaded (``encryption/handlers.py``). Keys that nobody knows are named by ``unknown_keys``, for a
-warning.
+The object itself is looked at when it is loaded (``encryption/handlers.py``).
 """
 
 from __future__ import annotations
@@ -27,8 +26,3 @@ def read_encryption(section: Mapping[str, Any] | None, root: Path, config_path: 
         raise ProjectError(f"{key} must be './file.py:name' of a langgraph_sdk.Encryption.")
     parse_target(root, target, key=key)
     return target
-
-
-def unknown_keys(section: Mapping[str, Any] | None) -> list[str]:
-    """The keys of the section that have no meaning, with their paths."""
-    return [f"encryption.{name}" for name in sorted((section or {}).keys() - {"path"})]

@@ -1,8 +1,7 @@
 """The section ``http`` of langgraph.json, checked.
 
 ``read_http`` promises ``HttpSettings`` in which every value has its type and means what it says, or a one-sentence ``ProjectError``
-that names the file and the key. The object that ``app`` names is looked at when it is loaded (``http/user_app.py``). Keys that
-nobody knows are named by ``unknown_keys``, for a warning.
+that names the file and the key. The object that ``app`` names is looked at when it is loaded (``http/user_app.py``).
 
 Credentials for any origin are refused: browsers would send cookies with whatever any page asks, and the pages could read the answers.
 """
@@ -39,18 +38,6 @@ _HEADER_SECTIONS: Mapping[str, tuple[str, ...]] = {
     "logging_headers": ("logging_headers", "logging-headers"),
 }
 _CORS_KEYS = frozenset(each.name for each in fields(CorsSettings))
-_KEYS = frozenset(
-    [
-        "app",
-        "cors",
-        "disable_webhooks",
-        "enable_custom_route_auth",
-        "middleware_order",
-        "mount_prefix",
-        *(f"disable_{group}" for group in GROUPS),
-        *(spelling for spellings in _HEADER_SECTIONS.values() for spelling in spellings),
-    ]
-)
 #: What a header's name may be made of (RFC 9110), and the wildcard.
 _PATTERN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -79,21 +66,6 @@ def read_http(section: Mapping[str, Any] | None, root: Path, config_path: Path) 
         auth_first=order == AUTH_FIRST,
         enable_custom_route_auth=_flag(section, "enable_custom_route_auth", key),
     )
-
-
-def unknown_keys(section: Mapping[str, Any] | None) -> list[str]:
-    """The keys of the section and below that have no meaning, with their paths."""
-    section = section or {}
-    known = {"cors": _CORS_KEYS} | {
-        spelling: frozenset(_RULE_KEYS) for spellings in _HEADER_SECTIONS.values() for spelling in spellings
-    }
-    below = [
-        f"http.{name}.{key}"
-        for name, keys in known.items()
-        if isinstance(section.get(name), dict)
-        for key in sorted(set(section[name]) - keys)
-    ]
-    return [*(f"http.{key}" for key in sorted(set(section) - _KEYS)), *below]
 
 
 def _flag(section: Mapping[str, Any], name: str, key: str) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,6 +27,7 @@ from langgraph_sdk.runtime import AccessContext
 
 from langgraph_serverless.errors import GraphNotFoundError, ProjectError
 from langgraph_serverless.execution.checkpoint_types import CheckpointTypes
+from langgraph_serverless.execution.config_table import TABLE
 from langgraph_serverless.execution.embeddings import check_embedding
 from langgraph_serverless.execution.factories import Factory, Use
 from langgraph_serverless.execution.graphs_section import GraphSpec
@@ -62,9 +64,15 @@ class GraphRegistry:
             ProjectError: a graph cannot be loaded.
         """
         if project.inactive_keys:
-            logger.warning("%s: no effect yet: %s", project.config_path, ", ".join(project.inactive_keys))
-        if project.unknown_keys:
-            logger.warning("%s: ignoring unknown keys %s", project.config_path, ", ".join(project.unknown_keys))
+            logger.warning("%s: no effect here: %s", project.config_path, ", ".join(project.inactive_keys))
+        for path in project.unknown_keys:
+            near = TABLE.nearest(path)
+            hint = f"; did you mean '{near}'?" if near else ""
+            logger.warning("%s: ignoring the unknown key '%s'%s", project.config_path, path, hint)
+        running = f"{sys.version_info.major}.{sys.version_info.minor}"
+        if project.python_version not in (None, running):
+            about = "%s: python_version is %s, and this is Python %s"
+            logger.warning(about, project.config_path, project.python_version, running)
         prepare_imports(project)
         check_embedding(project)
         handler = load_handler(project)

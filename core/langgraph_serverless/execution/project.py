@@ -23,54 +23,20 @@ from langgraph_serverless.domain.http_settings import HttpSettings
 from langgraph_serverless.domain.store import StoreSettings
 from langgraph_serverless.domain.threads import Ttl
 from langgraph_serverless.domain.webhook_rules import WebhookRules
-from langgraph_serverless.domain.webhook_rules import unknown_keys as unknown_webhook_keys
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.auth_section import read_auth
-from langgraph_serverless.execution.auth_section import unknown_keys as unknown_auth_keys
+from langgraph_serverless.execution.build_section import check_build, check_ui
 from langgraph_serverless.execution.checkpointer_section import Serde, read_serde, read_thread_ttl
-from langgraph_serverless.execution.checkpointer_section import unknown_keys as unknown_checkpointer_keys
+from langgraph_serverless.execution.config_keys import Effect
+from langgraph_serverless.execution.config_table import TABLE
 from langgraph_serverless.execution.dependencies_section import local_folders, read_dependencies
 from langgraph_serverless.execution.encryption_section import read_encryption
-from langgraph_serverless.execution.encryption_section import unknown_keys as unknown_encryption_keys
 from langgraph_serverless.execution.env_section import read_env
 from langgraph_serverless.execution.graphs_section import GraphSpec, read_graphs
 from langgraph_serverless.execution.http_section import read_http
-from langgraph_serverless.execution.http_section import unknown_keys as unknown_http_keys
 from langgraph_serverless.execution.store_section import read_store
-from langgraph_serverless.execution.store_section import unknown_keys as unknown_store_keys
 from langgraph_serverless.execution.targets import parse_target
 from langgraph_serverless.redaction import conceal_environment
-
-#: every key that the MIT command line documents; others are ignored with a warning
-KNOWN_KEYS = frozenset(
-    [
-        "$schema",
-        "api_version",
-        "auth",
-        "base_image",
-        "checkpointer",
-        "dependencies",
-        "dockerfile_lines",
-        "encryption",
-        "env",
-        "graphs",
-        "http",
-        "image_distro",
-        "keep_pkg_tools",
-        "node_version",
-        "pip_config_file",
-        "pip_installer",
-        "priority",
-        "python_version",
-        "source",
-        "store",
-        "ui",
-        "ui_config",
-        "webhooks",
-    ]
-)
-#: sections that are checked and have no effect yet
-INACTIVE_KEYS = ("ui",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +51,8 @@ class ProjectConfig:
     local_dependencies: tuple[Path, ...] = ()
     #: ``dependencies`` as written, with pip requirements
     dependencies: tuple[str, ...] = ()
+    #: what an image of the project has
+    python_version: str | None = None
     #: not in ``repr``: it may hold secrets
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     store: Mapping[str, Any] | None = None
@@ -93,7 +61,7 @@ class ProjectConfig:
     #: the section ``auth``, checked; None: nobody is asked who they are
     auth: AuthSettings | None = None
     webhooks: Mapping[str, Any] | None = field(default=None, repr=False)
-    #: present sections that have no effect yet
+    #: present keys that are known and have no effect here
     inactive_keys: tuple[str, ...] = ()
     #: the section ``store``, checked
     store_settings: StoreSettings = field(default_factory=StoreSettings)
@@ -123,6 +91,8 @@ def read_project(config_path: Path) -> ProjectConfig:
     raw = _read_json(config_path)
     root = config_path.parent
     dependencies = read_dependencies(raw, config_path)
+    check_build(raw, config_path)
+    check_ui(raw, config_path)
     store = _section(raw, "store", config_path)
     checkpointer = _section(raw, "checkpointer", config_path)
     http = _section(raw, "http", config_path)
@@ -133,6 +103,7 @@ def read_project(config_path: Path) -> ProjectConfig:
         graphs=read_graphs(raw, config_path),
         local_dependencies=local_folders(dependencies, config_path),
         dependencies=dependencies,
+        python_version=raw.get("python_version"),
         env=read_env(raw, config_path),
         store=store,
         store_settings=read_store(store, config_path),
@@ -145,21 +116,20 @@ def read_project(config_path: Path) -> ProjectConfig:
         webhook_rules=_webhook_rules(webhooks, http or {}, config_path),
         priority=_priority(raw, root, config_path),
         encryption=read_encryption(_section(raw, "encryption", config_path), root, config_path),
-        inactive_keys=(
-            *(key for key in INACTIVE_KEYS if raw.get(key)),
-            *(["store.path"] if store and store.get("path") else []),
-        ),
-        unknown_keys=(
-            *sorted(set(raw) - KNOWN_KEYS),
-            *unknown_auth_keys(_section(raw, "auth", config_path)),
-            *unknown_encryption_keys(_section(raw, "encryption", config_path)),
-            *unknown_http_keys(http),
-            *unknown_store_keys(store),
-            *unknown_checkpointer_keys(checkpointer),
-            *unknown_webhook_keys(webhooks),
-            *(f"priority.{key}" for key in sorted((_section(raw, "priority", config_path) or {}).keys() - {"path"})),
-        ),
+        inactive_keys=_inactive(raw),
+        unknown_keys=_unknown(raw),
     )
+
+
+def _inactive(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys at the top that are known and do nothing here."""
+    found = ((path, key) for path, key in TABLE.present(raw) if key is not None and raw.get(path) is not None)
+    return tuple(path for path, key in found if key.effect is Effect.NOTHING and path != "$schema")
+
+
+def _unknown(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    found = (path.split(".") for path, key in TABLE.present(raw) if key is None)
+    return tuple(".".join(parts) for parts in sorted(found, key=lambda each: (len(each) > 1, each[0], len(each), each)))
 
 
 def _read_json(config_path: Path) -> dict[str, Any]:

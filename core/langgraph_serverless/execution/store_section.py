@@ -1,8 +1,8 @@
 """The section ``store`` of langgraph.json, checked.
 
 ``read_store`` promises ``StoreSettings`` in which every value has its type and range, or a one-sentence ``ProjectError`` that
-names the file and the key. ``embed`` is only looked at as text; ``embeddings.py`` finds what it means. Keys that nobody
-knows are named by ``unknown_keys``, for a warning.
+names the file and the key. ``embed`` is only looked at as text; ``embeddings.py`` finds what it means. A store of the project's own
+is refused (docs/adr/0030-configuration-and-safe-loading.md).
 """
 
 from __future__ import annotations
@@ -15,11 +15,6 @@ from typing import Any
 from langgraph_serverless.domain.store import StoreIndex, StoreSettings, StoreTtl
 from langgraph_serverless.errors import ProjectError
 
-_KEYS: Mapping[str, frozenset[str]] = {
-    "store": frozenset({"index", "path", "ttl"}),
-    "store.index": frozenset({"dims", "embed", "fields"}),
-    "store.ttl": frozenset({"default_ttl", "refresh_on_read", "sweep_interval_minutes"}),
-}
 #: pgvector's ``vector`` takes no more
 MOST_DIMS = 16_000
 #: Postgres has no interval of more minutes than that, and nobody a use for it
@@ -29,18 +24,16 @@ MOST_MINUTES = 2**31 - 1
 def read_store(section: Mapping[str, Any] | None, config_path: Path) -> StoreSettings:
     """What the section says; without one, the defaults."""
     section = section or {}
+    if section.get("path") is not None:
+        raise ProjectError(
+            f"{config_path}: store.path is not supported: /store is answered by functions that do not have the project, from the"
+            " same tables as graphs; remove the key, or open a store of your own in your graph."
+        )
     index, ttl = (_part(section, name, config_path) for name in ("index", "ttl"))
     return StoreSettings(
         index=None if index is None else _index(index, f"{config_path}: store.index"),
         ttl=StoreTtl() if ttl is None else _ttl(ttl, f"{config_path}: store.ttl"),
     )
-
-
-def unknown_keys(section: Mapping[str, Any] | None) -> list[str]:
-    """The keys of the section and below that have no meaning, with their paths."""
-    places = {"store": section or {}}
-    places |= {f"store.{name}": places["store"].get(name) or {} for name in ("index", "ttl")}
-    return [f"{place}.{key}" for place, part in places.items() for key in sorted(set(part) - _KEYS[place])]
 
 
 def _part(section: Mapping[str, Any], name: str, config_path: Path) -> Mapping[str, Any] | None:
