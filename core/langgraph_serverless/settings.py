@@ -353,6 +353,20 @@ class Settings:
         True,
         "Turn off behind RDS Proxy or PgBouncer, where they pin connections.",
     )
+    tenant_from: str = _setting(
+        "TENANT_FROM",
+        _text,
+        "",
+        "The field of the authenticated user that says whose data it is: `identity`, or one that the project's handler sets, such as "
+        "`org`. Whoever lacks it is refused with 403. Empty: there are no tenants. See [tenants.md](tenants.md).",
+    )
+    row_level_security: bool = _setting(
+        "ROW_LEVEL_SECURITY",
+        _flag,
+        False,
+        "Let the database keep tenants apart as well: with policies on every table, which `migrate` makes, so all processes and `migrate` "
+        "have to agree. Needs `TENANT_FROM`. Costs two round trips for requests that take a single statement.",
+    )
     cors_allow_origins: tuple[str, ...] = _setting(
         "CORS_ALLOW_ORIGINS",
         _origins,
@@ -541,6 +555,8 @@ class Settings:
         lease = values.get("lease_duration", cls.lease_duration)
         if values.get("heartbeat_interval", cls.heartbeat_interval) * 2 > lease:
             problems.append("HEARTBEAT_INTERVAL_SECS must be at most half of LEASE_DURATION_SECS")
+        if values.get("row_level_security") and not values.get("tenant_from"):
+            problems.append("ROW_LEVEL_SECURITY needs TENANT_FROM, which says whose data it is")
         if problems:
             raise SettingsError(problems)
         return cls(**values)

@@ -22,7 +22,7 @@ SESSION_STATE = re.compile(
     re.VERBOSE | re.MULTILINE,
 )
 #: The migration runs by itself, and is to reach Postgres directly.
-OF_THE_MIGRATION = {"migrate.py"}
+OF_THE_MIGRATION = {"migrate.py", "tenants.sql"}
 #: In statements of UPDATE, where columns are set to constants.
 COLUMNS = re.compile(r"\bSET\s+(status|name|kind)\s*=\s*'")
 

@@ -29,6 +29,8 @@ from langgraph_serverless.errors import AccessError
 
 #: What the SDK's own exception says by default.
 UNAUTHORIZED = "Unauthorized"
+#: It is part of keys of the store, which have an end.
+LONGEST_TENANT = 256
 STUDIO_HEADER, STUDIO_SCHEME = "x-auth-scheme", "langsmith"
 
 
@@ -84,6 +86,10 @@ class Authenticator:
         if not isinstance(tenant, str | int) or isinstance(tenant, bool) or tenant == "":
             # nobody's rows would be everybody's
             raise AccessError(f"The user has no '{self._tenant_from}', which says whose data it is", 403)
+        if len(str(tenant)) > LONGEST_TENANT or "\0" in str(tenant):
+            raise AccessError(
+                f"The user's '{self._tenant_from}' is too long to say whose data it is, or holds a NUL", 403
+            )
         return str(tenant)
 
     async def _ask(self, connection: HTTPConnection) -> Any:

@@ -25,7 +25,11 @@ def migrate() -> None:
     check_postgres(chosen[0] if chosen else "DATABASE_URI", settings.database_uri)
     index = _store(settings).index
     dims = index.dims if index else None
-    applied = asyncio.run(apply_migrations(settings.database_uri, dims=dims, on_progress=click.echo))
+    applied = asyncio.run(
+        apply_migrations(
+            settings.database_uri, dims=dims, tenants=settings.row_level_security, on_progress=click.echo
+        )
+    )
     click.echo(f"{without_password(settings.database_uri)}: {len(applied) or 'no'} migrations applied, up to date.")
 
 

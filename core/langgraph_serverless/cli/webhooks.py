@@ -48,7 +48,7 @@ def _asked(ask: Callable[[DeadLetters], Awaitable[T]]) -> T:
     async def asking() -> T:
         container = ApiContainer(settings)
         try:
-            return await ask(DeadLetters(container.database, container.bell))
+            return await ask(DeadLetters(container.database.as_system(), container.bell))
         finally:
             await container.aclose()
 

@@ -116,7 +116,9 @@ class ApiContainer:
         from langgraph_serverless.auth.authentication import Authenticator
 
         studio = self.settings.studio_auth and not settings.disable_studio_auth
-        return Authenticator(handlers, cache=settings.cache, studio=studio)
+        return Authenticator(
+            handlers, cache=settings.cache, studio=studio, tenant_from=self.settings.tenant_from or None
+        )
 
     @cached_property
     def authorize(self) -> Authorizer:
@@ -261,7 +263,7 @@ class ApiContainer:
         """For an operator's command; no route leads here."""
         from langgraph_serverless.services.replays import ReplayService
 
-        return ReplayService(self.database, self.bell, self.event_log)
+        return ReplayService(self.database.as_system(), self.bell, self.event_log)
 
     @cached_property
     def priorities(self) -> PriorityService:
@@ -408,7 +410,7 @@ class ApiContainer:
 
         settings = self.settings
         return SystemService(
-            self.database,
+            self.database.as_system(),
             self._redis_trouble,
             groups=settings.group_limits,
             jobs_per_worker=settings.n_jobs_per_worker,

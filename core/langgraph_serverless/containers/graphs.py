@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.domain.ports import GraphDescriber
 from langgraph_serverless.domain.priorities import AskHandler
+from langgraph_serverless.domain.tenants import acting_tenant
 from langgraph_serverless.encryption.aes import AesKeys
 from langgraph_serverless.encryption.cipher import ProjectCipher
 from langgraph_serverless.errors import ProjectError
@@ -26,6 +28,9 @@ from langgraph_serverless.persistence.graph_store import GraphStore
 from langgraph_serverless.persistence.serializer import ProjectSerializer
 from langgraph_serverless.services.catalog import GraphCatalog
 from langgraph_serverless.settings import Settings
+
+#: Stores of tenants that are kept; one that is in use elsewhere lives on there.
+_MOST_STORES = 100
 
 
 def load_registry(settings: Settings) -> GraphRegistry:
@@ -52,7 +57,8 @@ class GraphContainer(ApiContainer):
     ) -> None:
         super().__init__(settings, manifest=manifest)
         self._registry = registry
-        self._graph_store: GraphStore | None = None
+        #: By tenant, those used last at the end.
+        self._graph_stores: OrderedDict[str, GraphStore] = OrderedDict()
 
     @cached_property
     def registry(self) -> GraphRegistry:
@@ -101,18 +107,28 @@ class GraphContainer(ApiContainer):
         handler = self.registry.priority_handler
         return PriorityHandler(handler) if handler is not None else None
 
-    async def graph_store(self) -> BaseStore:
-        """LangGraph's own store on the tables that the HTTP API serves too."""
-        if self._graph_store is None:
+    async def graph_store(self, tenant: str | None = None) -> BaseStore:
+        """LangGraph's own store on the tables that the HTTP API serves too, with the items of a tenant; by default, of the one for
+        whom the process acts."""
+        whose = acting_tenant() or "" if tenant is None else tenant
+        if (store := self._graph_stores.get(whose)) is None:
             ttl = self.registry.project.store_settings.ttl
-            self._graph_store = GraphStore(self.database, await self.database.pool(), ttl, self.embedder)
-        return self._graph_store
+            database = self.database.for_tenant(whose)
+            store = GraphStore(database, await database.pool(), ttl, self.embedder, tenant=whose)
+            # another task may have been quicker
+            store = self._graph_stores.setdefault(whose, store)
+            if len(self._graph_stores) > _MOST_STORES:
+                self._graph_stores.popitem(last=False)
+        if whose in self._graph_stores:
+            self._graph_stores.move_to_end(whose)
+        return store
 
     async def aclose(self) -> None:
-        store, self._graph_store = self._graph_store, None
-        if store is not None and (task := store._task) is not None:
-            # the store's batching task; its finaliser only cancels it, and a closed event loop would complain
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        while self._graph_stores:
+            _, store = self._graph_stores.popitem()
+            if (task := store._task) is not None:
+                # the store's batching task; its finaliser only cancels it, and a closed event loop would complain
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         await super().aclose()

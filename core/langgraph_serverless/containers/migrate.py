@@ -32,7 +32,9 @@ async def migrate_and_seed(settings: Settings, *, manifest: Manifest | None = No
     container = _Seeding(settings, manifest=manifest)
     try:
         index = container.catalog.manifest.store.index
-        applied = await migrate(settings.database_uri, dims=index.dims if index else None)
+        applied = await migrate(
+            settings.database_uri, dims=index.dims if index else None, tenants=settings.row_level_security
+        )
         await container.assistants.ensure_defaults()
         return MigrateReport(applied=tuple(applied), graphs=tuple(container.catalog.graph_ids))
     finally:

@@ -12,6 +12,7 @@ from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.domain.priorities import AskHandler
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.scheduler import SchedulerService, TickReport
 from langgraph_serverless.services.system import Numbers
@@ -33,6 +34,11 @@ class SchedulerContainer(ApiContainer):
         """With ``ask_priority_handler`` where the project is in this process, as on a laptop."""
         super().__init__(settings, manifest=manifest)
         self._ask_here = ask_priority_handler
+
+    @cached_property
+    def database(self) -> Database:
+        # it does for all tenants what is due
+        return super().database.as_system()
 
     @property
     def ask_priority_handler(self) -> AskHandler | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,7 @@ from langgraph_serverless.execution.continuing import OnlyBegun
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.runner import GraphRunner
 from langgraph_serverless.persistence.checkpoints import FencedSaver
+from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.progress import ProgressRepository
 from langgraph_serverless.persistence.queue import HeartbeatConnection, QueueRepository
 from langgraph_serverless.queue.bell import BellListener
@@ -32,9 +34,16 @@ from langgraph_serverless.settings import Settings
 #: Threads for the synchronous nodes of one run; Python's default would let a handful of blocking graphs stall the rest.
 THREADS_PER_JOB = 4
 
+Beside = Callable[["WorkerContainer"], AbstractAsyncContextManager[Any]]
+
 
 class WorkerContainer(GraphContainer):
     """Adds the runner and the worker."""
+
+    @cached_property
+    def database(self) -> Database:
+        # it claims and settles for all tenants; what a run itself reads and writes is its tenant's (`_saver`, `graph_store`)
+        return super().database.as_system()
 
     @cached_property
     def queue(self) -> QueueService:
@@ -58,7 +67,9 @@ class WorkerContainer(GraphContainer):
     async def _saver(self, lease: Lease) -> FencedSaver:
         # a run's first lease has nothing to go on from
         on_read = OnlyBegun(lease.run_id) if lease.epoch > 1 else None
-        return FencedSaver(await self.database.pool(), lease, self.serializer, on_read=on_read)
+        # its process acts for everybody; the run's state is its tenant's
+        pool = await self.database.for_tenant(lease.tenant).pool()
+        return FencedSaver(pool, lease, self.serializer, on_read=on_read)
 
     def worker(self, ticket: str = "") -> Worker:
         """A new worker; its heartbeat has a connection of its own. ``ticket`` is what its function was invoked with."""
@@ -103,6 +114,7 @@ async def consume(
     idle_grace: float | None,
     registry: GraphRegistry | None = None,
     ticket: str = "",
+    beside: Beside = nullcontext,
     **options: Any,
 ) -> WorkReport:
     """Consume the queue until shortly before the deadline or until there is nothing to do.
@@ -112,11 +124,13 @@ async def consume(
         idle_grace: seconds to stay without a run; None for ever, also if there is none at all.
         registry: the project's graphs, when the process has loaded them already.
         ticket: what the function was invoked with, if a ring has invoked it.
+        beside: what else there is while the worker works, made of its container.
     """
     container = WorkerContainer(settings, registry=registry, **options)
     threads = use_threads_for(settings)
     try:
-        report = await container.worker(ticket).work(remaining=deadline, idle_grace=idle_grace)
+        async with beside(container):
+            report = await container.worker(ticket).work(remaining=deadline, idle_grace=idle_grace)
         sent = container.webhooks.sent
         report.webhooks_delivered, report.webhooks_failed = sent.delivered, sent.failed + sent.dead
         return report

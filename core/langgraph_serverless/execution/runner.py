@@ -125,7 +125,7 @@ class GraphRunner:
         registry: GraphRegistry,
         *,
         saver: SaverFactory,
-        store: Callable[[], Awaitable[BaseStore]],
+        store: Callable[[str], Awaitable[BaseStore]],
         log: EventAppender | None,
         progress: Callable[[ClaimedRun], Awaitable[Progress]],
         note_nodes: Callable[[Lease, Sequence[str]], Awaitable[None]],
@@ -204,7 +204,7 @@ class GraphRunner:
             attempt.config = signals.clock.in_config(attempt.config)
         if tracing.active():
             attempt.config = with_spans(attempt.config)
-        attempt.store = await self._store()
+        attempt.store = await self._store(claimed.lease.tenant)
         output = GraphOutput()
         async with (
             self._limit(attempt, signals) as timeout,

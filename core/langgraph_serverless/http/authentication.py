@@ -16,6 +16,7 @@ from starlette.authentication import AuthCredentials
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from langgraph_serverless.domain.principal import ANONYMOUS, Principal
+from langgraph_serverless.domain.tenants import acting_for
 from langgraph_serverless.domain.users import User
 from langgraph_serverless.errors import AccessError, BadRequestError, ServerError
 from langgraph_serverless.http.responses import json_response
@@ -46,6 +47,8 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         caller = ANONYMOUS
+        # a request that nobody has looked at gets to see no rows, where there is somebody to look
+        tenant = ANONYMOUS.tenant if self._authenticator is None else None
         if self._authenticator is not None and not is_public(scope) and not self._exempt(scope):
             try:
                 caller = await self._authenticator(scope, receive, send)
@@ -54,8 +57,10 @@ class Authentication:
                 return
             scope["user"] = caller.native if caller.native is not None else User(caller.user or {"identity": ""})
             scope["auth"] = AuthCredentials(list(caller.permissions))
+            tenant = caller.tenant
         scope.setdefault("state", {})[PRINCIPAL] = caller
-        await self._app(scope, receive, send)
+        with acting_for(tenant):
+            await self._app(scope, receive, send)
 
 
 def is_public(scope: Scope) -> bool:

@@ -2,8 +2,8 @@
 
 Promises that a graph and a client see the same items in the same order with the same scores, that a put is all or nothing
 with its vectors, that concurrent batches never wait for each other in a circle, and that no connection is held while
-something is embedded. Lists of namespaces are LangGraph's own; so are the rules on namespaces and times to live, and that a
-batch does its reads first, then its writes, the last one of a key.
+something is embedded. The rules on namespaces and times to live are LangGraph's own, and that a
+batch does its reads first, then its writes, the last one of a key. Items are those of one tenant, whose graph it is.
 
 Only processes with langgraph import this module. Never commits half a batch.
 """
@@ -17,6 +17,7 @@ from typing import Any, cast
 from langgraph.store.base import (
     BaseStore,
     GetOp,
+    ListNamespacesOp,
     Op,
     PutOp,
     Result,
@@ -40,7 +41,13 @@ class GraphStore(AsyncPostgresStore):
     """Built in the event loop that uses it."""
 
     def __init__(
-        self, database: Database, pool: AsyncConnectionPool[Connection], ttl: StoreTtl, embedder: Embedder | None = None
+        self,
+        database: Database,
+        pool: AsyncConnectionPool[Connection],
+        ttl: StoreTtl,
+        embedder: Embedder | None = None,
+        *,
+        tenant: str = "",
     ) -> None:
         super().__init__(
             pool,
@@ -49,6 +56,7 @@ class GraphStore(AsyncPostgresStore):
         self._database = database
         self._embedder = embedder
         self._items = StoreRepository()
+        self._tenant = tenant
 
     # Not gathered with those of other runs, which stand for each other: what one of them gets wrong would fail all.
     aput = BaseStore.aput
@@ -59,23 +67,23 @@ class GraphStore(AsyncPostgresStore):
         wanted = list(ops)
         for op in wanted:
             validate_op_namespace(op)
-        ours = {place for place, op in enumerate(wanted) if isinstance(op, GetOp | PutOp | SearchOp)}
         answers: dict[int, Result] = {}
-        others = [place for place in range(len(wanted)) if place not in ours]
-        if others:
-            answers |= zip(others, await super().abatch([wanted[place] for place in others]), strict=True)
-        gets = {place: op for place in ours if isinstance(op := wanted[place], GetOp)}
+        for place, op in enumerate(wanted):
+            if isinstance(op, ListNamespacesOp):
+                answers[place] = await self._list(op)
+        gets = {place: op for place, op in enumerate(wanted) if isinstance(op, GetOp)}
         if gets:
             answers |= zip(gets, await self._get_all(list(gets.values())), strict=True)
-        searches = {place: op for place in ours if isinstance(op := wanted[place], SearchOp)}
+        searches = {place: op for place, op in enumerate(wanted) if isinstance(op, SearchOp)}
         if searches:
             answers |= zip(searches, await self._search_all(list(searches.values())), strict=True)
-        await self._put_all([op for place in sorted(ours) if isinstance(op := wanted[place], PutOp)])
+        await self._put_all([op for op in wanted if isinstance(op, PutOp)])
         return [answers.get(place) for place in range(len(wanted))]
 
     async def _get_all(self, gets: Sequence[GetOp]) -> list[StoredItem | None]:
         async with self._database.connection() as connection:
-            found = await self._items.find(connection, [((get.namespace, get.key), get.refresh_ttl) for get in gets])
+            names = [((get.namespace, get.key), get.refresh_ttl) for get in gets]
+            found = await self._items.find(connection, names, tenant=self._tenant)
         return [None if item is None else StoredItem(**_fields(item)) for item in found]
 
     async def _search_all(self, searches: Sequence[SearchOp]) -> list[list[SearchItem]]:
@@ -88,6 +96,7 @@ class GraphStore(AsyncPostgresStore):
                         connection,
                         search.namespace_prefix,
                         _conditions(search.filter or {}),
+                        tenant=self._tenant,
                         limit=search.limit,
                         offset=search.offset,
                         refresh=search.refresh_ttl,
@@ -96,6 +105,22 @@ class GraphStore(AsyncPostgresStore):
                 ]
                 for search, vector in zip(searches, vectors, strict=True)
             ]
+
+    async def _list(self, op: ListNamespacesOp) -> list[tuple[str, ...]]:
+        asked = op.match_conditions or ()
+        prefixes = [list(each.path) for each in asked if each.match_type == "prefix"]
+        suffixes = [list(each.path) for each in asked if each.match_type == "suffix"]
+        async with self._database.connection() as connection:
+            found = await self._items.namespaces(
+                connection,
+                tenant=self._tenant,
+                prefixes=prefixes,
+                suffixes=suffixes,
+                max_depth=op.max_depth,
+                limit=op.limit,
+                offset=op.offset,
+            )
+        return [tuple(namespace) for namespace in found]
 
     async def _vector(self, search: SearchOp) -> list[float] | None:
         if self._embedder is None or not search.query:
@@ -113,9 +138,9 @@ class GraphStore(AsyncPostgresStore):
         going = [Entry(namespace=namespace, key=key, value={}) for namespace, key in deleted if len(last) > 1]
         async with self._database.transaction() as connection:
             if entries or going:
-                await self._items.put(connection, [*entries, *going])
+                await self._items.put(connection, [*entries, *going], tenant=self._tenant)
             if deleted:
-                await self._items.delete(connection, deleted)
+                await self._items.delete(connection, deleted, tenant=self._tenant)
 
     async def _entries(self, puts: Sequence[PutOp]) -> list[Entry]:
         embedder = self._embedder

@@ -4,7 +4,8 @@ Three sets of migrations run one after the other, each applied once and in order
 those of LangGraph's checkpoint saver and store (their tables stay theirs, so that the stock classes can read them), and
 our ``migrations/*_post_*.sql``, which may build on those tables. A session-level advisory lock makes concurrent callers
 wait for each other, so this must reach Postgres directly and not through a transaction pooler. A project with a semantic
-index also gets LangGraph's table of vectors, whose length is fixed from then on.
+index also gets LangGraph's table of vectors, whose length is fixed from then on, and one that keeps tenants apart policies
+on every table (``migrations/tenants.sql``), written anew whenever they have changed.
 
 A file is one transaction, unless its first line says ``-- no transaction``: then each of its statements is one of its own
 and must bear to be repeated, as the next attempt begins with the first one. That is for indexes on large tables.
@@ -32,6 +33,7 @@ DIRECTORY = Path(__file__).parent / "migrations"
 LOCK = 0x6C67_7365_7276
 CONNECT_TIMEOUT_S = 10
 VECTORS = DIRECTORY / "vectors.sql"
+TENANTS = DIRECTORY / "tenants.sql"
 LOCK_POLL_S = 0.2
 
 _NO_TRANSACTION = b"-- no transaction"
@@ -54,13 +56,27 @@ WHERE attrelid = to_regclass('store_vectors') AND attname = 'embedding' AND NOT 
 """
 
 
+_POLICIES = "SELECT obj_description(to_regprocedure('lgs.tenant()')::oid, 'pg_proc') AS policies"
+#: For the file, which puts it there.
+_NOTE = "SELECT set_config('lgs.policies', %s, true)"
+#: Lists of one tenant's threads among those of many, in the order that is asked for most.
+_TENANT_INDEX = """
+CREATE INDEX CONCURRENTLY IF NOT EXISTS thread_of_tenant ON lgs.thread (tenant, updated_at DESC, thread_id) WHERE purge_at IS NULL
+"""
+
+
 async def migrate(
-    database_uri: str, *, dims: int | None = None, on_progress: Callable[[str], None] | None = None
+    database_uri: str,
+    *,
+    dims: int | None = None,
+    tenants: bool = False,
+    on_progress: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Apply what is missing and return the names of our migrations that were applied.
 
     Args:
         dims: the length of the vectors of the project's index, if it has one.
+        tenants: keep them apart by row-level security. What is there stays without it.
 
     Raises:
         StartupError: if the database cannot be reached, a migration that was applied has been edited since, or vectors of
@@ -87,13 +103,18 @@ async def migrate(
             if dims is not None:
                 await _set_up_vectors(connection, dims)
             applied += await _apply(connection, "post", report)
+            if tenants and await _lacks_policies(connection):
+                report(f"migration {TENANTS.stem}")
+                await _keep_tenants_apart(connection)
+                applied.append(TENANTS.stem)
         finally:
             await connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
     return applied
 
 
-async def missing_migrations(database_uri: str, *, dims: int | None = None) -> list[str]:
-    """What ``migrate`` would apply: names of our migrations, and ``vectors`` if the project's index has no table yet.
+async def missing_migrations(database_uri: str, *, dims: int | None = None, tenants: bool = False) -> list[str]:
+    """What ``migrate`` would apply: names of our migrations, ``vectors`` if the project's index has no table yet, ``tenants`` if the
+    policies are not there or are not these.
 
     Raises:
         psycopg.Error: the database cannot be asked.
@@ -110,6 +131,8 @@ async def missing_migrations(database_uri: str, *, dims: int | None = None) -> l
         missing = [name for name in known_migrations() if name not in applied]
         if dims is not None and await (await connection.execute(_DIMS)).fetchone() is None:
             missing.append(VECTORS.stem)
+        if tenants and "0001_pre_core" in applied and await _lacks_policies(connection):
+            missing.append(TENANTS.stem)
     return missing
 
 
@@ -175,6 +198,32 @@ async def _set_up_vectors(connection: psycopg.AsyncConnection[DictRow], dims: in
             f" {str(error).splitlines()[0]}"
         ) from error
     await connection.execute(VECTORS.read_bytes())
+
+
+async def _lacks_policies(connection: psycopg.AsyncConnection[DictRow]) -> bool:
+    row = await (await connection.execute(_POLICIES)).fetchone()
+    return row is None or row["policies"] != await _policies(connection)
+
+
+async def _policies(connection: psycopg.AsyncConnection[DictRow]) -> str:
+    """What the database is told that it has: which file, and whether it has seen the table of vectors."""
+    vectors = await (await connection.execute(_DIMS)).fetchone() is not None
+    return f"{hashlib.sha256(TENANTS.read_bytes()).hexdigest()}{' with vectors' if vectors else ''}"
+
+
+async def _keep_tenants_apart(connection: psycopg.AsyncConnection[DictRow]) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(_NOTE, (await _policies(connection),))
+            await connection.execute(TENANTS.read_bytes())
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StartupError(
+            "ROW_LEVEL_SECURITY is on, and the database's user may not prepare it"
+            f" ({str(error).splitlines()[0]}); let an administrator run 'CREATE ROLE lgs_tenant NOLOGIN; GRANT lgs_tenant TO"
+            f' "{connection.info.user}"\', and migrate as the owner of the tables.'
+        ) from error
+    # outside, as runs go on while a large table is read; an index that was cut off is found by doctor
+    await connection.execute(_TENANT_INDEX)
 
 
 def _never(texts: Sequence[str]) -> list[list[float]]:

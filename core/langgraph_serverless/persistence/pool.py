@@ -8,6 +8,8 @@ as the network may have forgotten it, and for a while after another one was lost
 A transaction whose process stands still is ended by the server, so that it does not keep its locks (``BEGIN``).
 Where a connection is refused for its password, the address is read again and tried once more (``addresses``), within the same attempt.
 Failures to reach the database become ``UnavailableError`` (503); what a statement itself does wrong is left alone.
+Where tenants are kept apart (``row_level_security``), every statement is part of a transaction that sees the rows of one tenant: of
+the one that ``domain/tenants.py`` says, and of none if nobody has said it. Work for all of them says so (``as_system``).
 
 The pool belongs to the event loop that first used it.
 """
@@ -17,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import select
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Any, LiteralString, Self
 
 import psycopg
@@ -27,7 +29,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from langgraph_serverless.addresses import Address
 from langgraph_serverless.domain.ports import Cipher
-from langgraph_serverless.errors import UnavailableError
+from langgraph_serverless.domain.tenants import acting_tenant
+from langgraph_serverless.errors import AccessError, UnavailableError
 from langgraph_serverless.persistence.sealing import client_cursor, sealing_cursor
 from langgraph_serverless.settings import Settings
 
@@ -39,6 +42,11 @@ CHECK_AFTER_IDLE = 15.0
 #: How a transaction begins, in one message: with how long it may wait for its next statement before the server ends it. For
 #: this transaction only, as everything behind a pooler.
 BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '15s'"
+#: How one begins that sees the rows of a tenant and no others (``migrations/tenants.sql``). The tenant has a '=' before it, as what is
+#: left of a setting after its transaction is an empty text, and that is a tenant too.
+BEGIN_FOR_TENANT: LiteralString = (
+    f"{BEGIN}; SET LOCAL ROLE lgs_tenant; SELECT set_config('lgs.tenant', %(tenant)s, true)"
+)
 
 
 class Database:
@@ -52,9 +60,26 @@ class Database:
         self._opening = asyncio.Lock()
         self._last_use = _now()
         self._last_loss = float("-inf")
+        self._confined = settings.row_level_security
+
+    def as_system(self) -> Database:
+        """The same connections, for work that concerns the rows of all tenants."""
+        return _View(self, confined=False) if self._confined else self
+
+    def for_tenant(self, tenant: str) -> Database:
+        """The same connections, for work on the rows of this tenant."""
+        return _View(self, confined=True, tenant=tenant) if self._confined else self
+
+    def _whose(self) -> str | None:
+        """The tenant whose rows there are, where tenants are kept apart."""
+        return acting_tenant()
 
     async def pool(self) -> AsyncConnectionPool[Connection]:
         """The open pool, for libraries that take one (the checkpoint saver, the store)."""
+        pool = await self._whole_pool()
+        return _ConfinedPool(self) if self._confined else pool
+
+    async def _whole_pool(self) -> AsyncConnectionPool[Connection]:
         if self._pool is None:
             async with self._opening:
                 if self._pool is None:
@@ -100,12 +125,22 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection in autocommit mode.
+        """A connection in autocommit mode; in a transaction where tenants are kept apart.
 
         Raises:
             UnavailableError: if none is free within the pool's timeout, or the server closes the connection.
+            AccessError: the tenant may see something, and not write it.
         """
-        pool = await self.pool()
+        if self._confined:
+            async with self.transaction() as connection:
+                yield connection
+            return
+        async with self._taken() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _taken(self) -> AsyncIterator[Connection]:
+        pool = await self._whole_pool()
         try:
             async with pool.connection() as connection:
                 yield connection
@@ -128,17 +163,21 @@ class Database:
         Never in a pipeline, here or elsewhere: a task that is cancelled at a bad moment leaves its connection in pipeline mode, and
         whoever gets it then writes into a transaction that nobody commits.
         """
-        async with self.connection() as connection:
-            await connection.execute(BEGIN)
-            try:
-                yield connection
-            except BaseException:
-                # a connection that is lost has nothing to roll back; one that is not is brought back by the pool at the latest
-                if not connection.closed:
-                    with suppress(psycopg.Error):
-                        await connection.rollback()
-                raise
-            await connection.commit()
+        with _refused() if self._confined else nullcontext():
+            async with self._taken() as connection:
+                if self._confined:
+                    await _begin_for(connection, self._whose())
+                else:
+                    await connection.execute(BEGIN)
+                try:
+                    yield connection
+                except BaseException:
+                    # a connection that is lost has nothing to roll back; one that is not is brought back by the pool at the latest
+                    if not connection.closed:
+                        with suppress(psycopg.Error):
+                            await connection.rollback()
+                    raise
+                await connection.commit()
 
     async def ping(self) -> None:
         """One round trip.
@@ -153,6 +192,68 @@ class Database:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             await pool.close(timeout=5)
+
+
+class _View(Database):
+    """Another look through the connections of a database."""
+
+    def __init__(self, whole: Database, *, confined: bool, tenant: str | None = None) -> None:
+        self._whole = whole
+        self._confined = confined
+        self._tenant = tenant
+
+    def as_system(self) -> Database:
+        return self._whole.as_system()
+
+    def for_tenant(self, tenant: str) -> Database:
+        return self._whole.for_tenant(tenant)
+
+    def _whose(self) -> str | None:
+        return self._tenant
+
+    async def _whole_pool(self) -> AsyncConnectionPool[Connection]:
+        return await self._whole._whole_pool()
+
+    @asynccontextmanager
+    async def _taken(self) -> AsyncIterator[Connection]:
+        async with self._whole._taken() as connection:
+            yield connection
+
+    async def aclose(self) -> None:
+        await self._whole.aclose()
+
+
+class _ConfinedPool(AsyncConnectionPool[Connection]):
+    """What libraries get for a pool where tenants are kept apart: they only take connections from it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109 - as in psycopg
+        async with self._database.connection() as connection:
+            yield connection
+
+
+async def _begin_for(connection: Connection, tenant: str | None) -> None:
+    whose = "" if tenant is None else f"={tenant}"
+    try:
+        # bound by the client, as it is one message
+        await psycopg.AsyncClientCursor(connection).execute(BEGIN_FOR_TENANT, {"tenant": whose})
+    except (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege) as error:
+        await connection.rollback()
+        raise UnavailableError(
+            "ROW_LEVEL_SECURITY is on, and the database is not prepared for it: run 'langgraph-serverless migrate' with it"
+        ) from error
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """What a policy refuses is no fault of ours: the request wants to change what is not its tenant's."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise AccessError from error
 
 
 class _CheckingPool(AsyncConnectionPool[Connection]):

@@ -3,7 +3,9 @@
 Graphs use ``AsyncPostgresStore`` on the same table; the statements here agree with it on everything that is stored: a
 namespace is its labels joined by dots in ``prefix``, values are ``jsonb``, a time to live is ``expires_at`` plus whole
 ``ttl_minutes``, vectors are in ``store_vectors`` and go with their item. Unlike it, they hide what has expired, compare numbers as
-numbers, list items without vectors too, and need no langgraph. Graphs search and put with them as well (``graph_store.py``).
+numbers, list items without vectors too, and need no langgraph. Graphs use them as well (``graph_store.py``).
+
+A tenant has namespaces of its own, below ``tenants.item_root``; nobody above here sees that.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from langgraph_serverless.domain.store import Condition
+from langgraph_serverless.domain.tenants import item_root
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
@@ -60,9 +63,9 @@ class Entry:
     vectors: Sequence[tuple[str, Sequence[float]]] = ()
 
 
-def _item(row: Mapping[str, Any]) -> Item:
+def _item(row: Mapping[str, Any], root: str) -> Item:
     return Item(
-        namespace=row["prefix"].split("."),
+        namespace=row["prefix"][len(root) :].split("."),
         key=row["key"],
         value=row["value"],
         created_at=row["created_at"],
@@ -71,8 +74,8 @@ def _item(row: Mapping[str, Any]) -> Item:
     )
 
 
-def _names(items: Sequence[Name]) -> dict[str, Any]:
-    return {"prefixes": [".".join(namespace) for namespace, _ in items], "keys": [key for _, key in items]}
+def _names(items: Sequence[Name], root: str) -> dict[str, Any]:
+    return {"prefixes": [root + ".".join(namespace) for namespace, _ in items], "keys": [key for _, key in items]}
 
 
 def _vector(numbers: Sequence[float]) -> str:
@@ -81,12 +84,13 @@ def _vector(numbers: Sequence[float]) -> str:
 
 
 class StoreRepository:
-    """The statements of ``store.sql``."""
+    """The statements of ``store.sql``, on the items of one tenant."""
 
-    async def put(self, connection: Connection, entries: Sequence[Entry]) -> None:
+    async def put(self, connection: Connection, entries: Sequence[Entry], *, tenant: str) -> None:
         """Insert or replace items, each at most once; with vectors, in a transaction of the caller's."""
+        root = item_root(tenant)
         # always in one order, so that two batches wait for each other and not both for ever
-        ordered = sorted((".".join(entry.namespace), entry.key, entry) for entry in entries)
+        ordered = sorted((root + ".".join(entry.namespace), entry.key, entry) for entry in entries)
         await connection.execute(
             PUT_ITEMS,
             {
@@ -108,16 +112,19 @@ class StoreRepository:
                 },
             )
 
-    async def find(self, connection: Connection, wanted: Sequence[tuple[Name, bool]]) -> Sequence[Item | None]:
+    async def find(
+        self, connection: Connection, wanted: Sequence[tuple[Name, bool]], *, tenant: str
+    ) -> Sequence[Item | None]:
         """Items in the order of their names, each with whether its time is to start anew; None for what there is not."""
-        parameters = _names([name for name, _ in wanted]) | {"refresh": [refresh for _, refresh in wanted]}
+        root = item_root(tenant)
+        parameters = _names([name for name, _ in wanted], root) | {"refresh": [refresh for _, refresh in wanted]}
         cursor = await connection.execute(GET_ITEMS, parameters)
-        found = {(row["prefix"], row["key"]): _item(row) for row in await cursor.fetchall()}
-        return [found.get((".".join(namespace), key)) for (namespace, key), _ in wanted]
+        found = {(row["prefix"], row["key"]): _item(row, root) for row in await cursor.fetchall()}
+        return [found.get((root + ".".join(namespace), key)) for (namespace, key), _ in wanted]
 
-    async def delete(self, connection: Connection, items: Sequence[Name]) -> None:
+    async def delete(self, connection: Connection, items: Sequence[Name], *, tenant: str) -> None:
         """Delete items with their vectors; several only in a transaction that has put them."""
-        await connection.execute(DELETE_ITEMS, _names(items))
+        await connection.execute(DELETE_ITEMS, _names(items, item_root(tenant)))
 
     async def search(
         self,
@@ -125,16 +132,18 @@ class StoreRepository:
         namespace: Sequence[str],
         conditions: Sequence[Condition],
         *,
+        tenant: str,
         limit: int,
         offset: int,
         refresh: bool,
         query: Sequence[float] | None = None,
     ) -> Sequence[Item]:
         """A page of the items that meet the conditions, last updated first; with a query's vector, nearest first."""
+        root = item_root(tenant)
         # the operand is wrapped, as a bare JSON null would become an SQL null on the way
         wanted = [{"path": c.path, "operator": c.operator, "operand": [c.operand]} for c in conditions]
         parameters: dict[str, Any] = {
-            "prefix": ".".join(namespace),
+            "prefix": (root + ".".join(namespace)).removesuffix("."),
             "conditions": jsonb(wanted),
             "limit": limit,
             "offset": offset,
@@ -144,21 +153,24 @@ class StoreRepository:
             cursor = await connection.execute(SEARCH_ITEMS, parameters)
         else:
             cursor = await connection.execute(SEARCH_ITEMS_BY_MEANING, parameters | {"query": _vector(query)})
-        return [_item(row) for row in await cursor.fetchall()]
+        return [_item(row, root) for row in await cursor.fetchall()]
 
     async def namespaces(
         self,
         connection: Connection,
         *,
-        prefix: Sequence[str],
-        suffix: Sequence[str],
+        tenant: str,
+        prefixes: Sequence[Sequence[str]],
+        suffixes: Sequence[Sequence[str]],
         max_depth: int | None,
         limit: int,
         offset: int,
     ) -> Sequence[Sequence[str]]:
+        """Those that begin with all of the prefixes and end with all of the suffixes; ``*`` is any one label."""
+        asked = [(False, path) for path in prefixes] + [(True, path) for path in suffixes]
         parameters = {
-            "prefix": list(prefix),
-            "suffix": list(suffix),
+            "root": item_root(tenant),
+            "ends": jsonb([{"at_end": at_end, "path": list(path)} for at_end, path in asked]),
             "max_depth": max_depth,
             "limit": limit,
             "offset": offset,

@@ -46,13 +46,14 @@ DELETE FROM store
 WHERE (prefix, key) IN (SELECT * FROM unnest(%(prefixes)s::text[], %(keys)s::text[]))
 
 -- name: search_items
--- A page of the items at and below a namespace, last updated first; an empty namespace means all. `conditions` is a list
+-- A page of the items at and below a namespace, last updated first; an empty namespace means all but those that are below the
+-- roots of tenants (domain/tenants.py). `conditions` is a list
 -- of {path, operator, operand: [value]}: an item without the key has null there, and values of different types have no order.
 -- As for `get_items`, nobody is waited for.
 WITH found AS (
     SELECT s.prefix, s.key, s.value, s.created_at, s.updated_at
     FROM store s
-    WHERE (%(prefix)s = '' OR s.prefix = %(prefix)s OR s.prefix ^@ (%(prefix)s || '.'))
+    WHERE (%(prefix)s = '' AND NOT s.prefix ^@ '.' OR s.prefix = %(prefix)s OR s.prefix ^@ (%(prefix)s || '.'))
       AND (s.expires_at IS NULL OR s.expires_at > now())
       AND NOT EXISTS (
           SELECT 1
@@ -97,7 +98,7 @@ WITH found AS (
         WHERE v.prefix = s.prefix AND v.key = s.key
     ) AS score
     FROM store s
-    WHERE (%(prefix)s = '' OR s.prefix = %(prefix)s OR s.prefix ^@ (%(prefix)s || '.'))
+    WHERE (%(prefix)s = '' AND NOT s.prefix ^@ '.' OR s.prefix = %(prefix)s OR s.prefix ^@ (%(prefix)s || '.'))
       AND (s.expires_at IS NULL OR s.expires_at > now())
       AND NOT EXISTS (
           SELECT 1
@@ -131,21 +132,21 @@ WITH found AS (
 SELECT * FROM found ORDER BY score DESC NULLS LAST, updated_at DESC, key, prefix
 
 -- name: list_namespaces
--- The namespaces that begin and end like this, cut off at a depth, each once. `*` stands for any one label.
+-- The namespaces below a tenant's root that begin and end like this, cut off at a depth, each once. `*` stands for any one label.
 SELECT DISTINCT (n.labels[1:COALESCE(%(max_depth)s::int, cardinality(n.labels))]) COLLATE "C" AS namespace
 FROM (
-    SELECT DISTINCT string_to_array(prefix, '.') AS labels
+    SELECT DISTINCT string_to_array(substr(prefix, length(%(root)s) + 1), '.') AS labels
     FROM store
-    WHERE expires_at IS NULL OR expires_at > now()
+    WHERE CASE WHEN %(root)s = '' THEN NOT prefix ^@ '.' ELSE prefix ^@ %(root)s END
+      AND (expires_at IS NULL OR expires_at > now())
 ) AS n
-WHERE cardinality(n.labels) >= greatest(cardinality(%(prefix)s::text[]), cardinality(%(suffix)s::text[]))
-  AND NOT EXISTS (
-      SELECT 1 FROM unnest(%(prefix)s::text[]) WITH ORDINALITY AS p (label, place)
-      WHERE p.label <> '*' AND p.label <> n.labels[p.place])
-  AND NOT EXISTS (
-      SELECT 1 FROM unnest(%(suffix)s::text[]) WITH ORDINALITY AS p (label, place)
-      WHERE p.label <> '*'
-        AND p.label <> n.labels[cardinality(n.labels) - cardinality(%(suffix)s::text[]) + p.place])
+WHERE NOT EXISTS (
+    SELECT 1 FROM jsonb_to_recordset(%(ends)s) AS e (at_end boolean, path text[])
+    WHERE cardinality(n.labels) < cardinality(e.path)
+       OR EXISTS (
+          SELECT 1 FROM unnest(e.path) WITH ORDINALITY AS p (label, place)
+          WHERE p.label <> '*' AND p.label <> n.labels[
+              p.place + CASE WHEN e.at_end THEN cardinality(n.labels) - cardinality(e.path) ELSE 0 END]))
 ORDER BY namespace
 LIMIT %(limit)s OFFSET %(offset)s
 

@@ -58,7 +58,7 @@ class AssistantService:
             (default_assistant_id(graph_id), graph_id, graph.description)
             for graph_id, graph in self._catalog.graphs.items()
         ]
-        async with self._database.connection() as connection:
+        async with self._database.as_system().connection() as connection:
             await self._assistants.insert_defaults(connection, defaults, SYSTEM_METADATA)
 
     async def create(

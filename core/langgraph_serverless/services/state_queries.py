@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.protocol_commands import NO_SUCH_NAMESPACE
 from langgraph_serverless.domain.serialization import to_json
+from langgraph_serverless.domain.tenants import acting_for
 from langgraph_serverless.errors import BadGatewayError, CommandError, ServerError
 
 if TYPE_CHECKING:
@@ -111,8 +112,7 @@ class QueriesInFunction:
         )
 
     async def _ask(self, caller: Principal, thread_id: uuid.UUID, what: str, **arguments: Any) -> Document:
-        who = {"identity": caller.identity, "permissions": list(caller.permissions), "user": caller.user}
-        question = {"what": what, "caller": who, "thread_id": str(thread_id), "arguments": arguments}
+        question = {"what": what, "caller": caller.to_json(), "thread_id": str(thread_id), "arguments": arguments}
         answer = await self._function.call({ASK: question})
         if "result" in answer:
             result: Document = answer["result"]
@@ -124,12 +124,12 @@ class QueriesInFunction:
 
 async def answer_event(queries: StateQueries, question: Mapping[str, Any]) -> Document:
     """The state function's part of ``QueriesInFunction``."""
-    who, thread_id = question["caller"], uuid.UUID(question["thread_id"])
-    caller = Principal(identity=who["identity"], permissions=tuple(who["permissions"]), user=who["user"])
+    caller, thread_id = Principal.from_json(question["caller"]), uuid.UUID(question["thread_id"])
     try:
-        if question["what"] == "get":
-            return {"result": await queries.get(caller, thread_id, **question["arguments"])}
-        return {"result": await queries.list_checkpoints(caller, thread_id, **question["arguments"])}
+        with acting_for(caller.tenant):
+            if question["what"] == "get":
+                return {"result": await queries.get(caller, thread_id, **question["arguments"])}
+            return {"result": await queries.list_checkpoints(caller, thread_id, **question["arguments"])}
     except CommandError as error:
         return {"refused": {"error": error.error, "message": error.detail}}
     except ServerError as error:

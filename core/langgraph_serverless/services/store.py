@@ -73,7 +73,7 @@ class StoreService:
         # a single statement is a transaction by itself, and saves two round trips
         scope = self._database.transaction() if vectors else self._database.connection()
         async with scope as connection:
-            await self._items.put(connection, [entry])
+            await self._items.put(connection, [entry], tenant=caller.tenant)
 
     async def get(
         self, caller: Principal, *, namespace: Sequence[str], key: str, refresh_ttl: bool | None = None
@@ -85,7 +85,8 @@ class StoreService:
         """
         check_labels(namespace)
         async with self._database.connection() as connection:
-            (item,) = await self._items.find(connection, [((namespace, key), self._refresh(refresh_ttl))])
+            wanted = [((namespace, key), self._refresh(refresh_ttl))]
+            (item,) = await self._items.find(connection, wanted, tenant=caller.tenant)
         return item
 
     async def delete(self, caller: Principal, *, namespace: Sequence[str], key: str) -> None:
@@ -96,7 +97,7 @@ class StoreService:
         """
         check_labels(namespace)
         async with self._database.connection() as connection:
-            await self._items.delete(connection, [(namespace, key)])
+            await self._items.delete(connection, [(namespace, key)], tenant=caller.tenant)
 
     async def search(
         self,
@@ -127,6 +128,7 @@ class StoreService:
                 connection,
                 namespace,
                 wanted,
+                tenant=caller.tenant,
                 # as the official server has it: no limit at all would be a strange thing to ask for
                 limit=_clamp(limit or DEFAULT_LIMIT),
                 offset=_clamp(offset),
@@ -154,8 +156,9 @@ class StoreService:
         async with self._database.connection() as connection:
             return await self._items.namespaces(
                 connection,
-                prefix=prefix,
-                suffix=suffix,
+                tenant=caller.tenant,
+                prefixes=[prefix],
+                suffixes=[suffix],
                 max_depth=None if max_depth is None else min(max(max_depth, 0), 1000),
                 limit=_clamp(limit),
                 offset=_clamp(offset),

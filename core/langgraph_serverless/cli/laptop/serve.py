@@ -54,7 +54,9 @@ def _serve(arguments: argparse.Namespace, report: Report) -> None:
     settings = Settings.from_env(os.environ, config_path=arguments.config)
     log_everything(settings)
     index = project.store_settings.index
-    applied = asyncio.run(migrate(settings.database_uri, dims=index.dims if index else None))
+    applied = asyncio.run(
+        migrate(settings.database_uri, dims=index.dims if index else None, tenants=settings.row_level_security)
+    )
     if applied:
         report("progress", message=f"Database: {len(applied)} migrations applied")
     module, _, function = arguments.app.partition(":")

@@ -78,7 +78,7 @@ def check_databases(settings: Settings, environ: Mapping[str, str], *, with_migr
     index = read_project(settings.config_path).store_settings.index
     dims = index.dims if index else None
     if with_migrations:
-        applied = asyncio.run(migrate(settings.database_uri, dims=dims))
+        applied = asyncio.run(migrate(settings.database_uri, dims=dims, tenants=settings.row_level_security))
         logger.info("%s migrations applied", len(applied) or "no", extra={"action": "migrated"})
     else:
         _refuse_older_schema(settings, dims)
@@ -89,7 +89,9 @@ def _refuse_older_schema(settings: Settings, dims: int | None) -> None:
 
     shown = without_password(settings.database_uri)
     try:
-        missing = asyncio.run(missing_migrations(settings.database_uri, dims=dims))
+        missing = asyncio.run(
+            missing_migrations(settings.database_uri, dims=dims, tenants=settings.row_level_security)
+        )
     except psycopg.Error as error:
         said = str(error).strip().splitlines()[0]
         raise StartupError(f"The schema of {shown} cannot be read: {said}.") from error
