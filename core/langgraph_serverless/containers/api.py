@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from langgraph_serverless.services.webhooks import WebhookService
     from langgraph_serverless.streaming.hub import EventHub
     from langgraph_serverless.streaming.log import RedisEventLog
+    from langgraph_serverless.streaming.sealed import SealedHub, SealedLog
     from langgraph_serverless.streaming.thread_index import ThreadIndex
     from langgraph_serverless.webhooks.addresses import AddressBook
 
@@ -199,13 +200,18 @@ class ApiContainer:
         return FunctionClient(self.settings.state_function_name)
 
     @cached_property
-    def event_log(self) -> RedisEventLog | None:
+    def event_log(self) -> RedisEventLog | SealedLog | None:
         """Where runs write what they emit; None without Redis."""
         if self.redis is None:
             return None
         from langgraph_serverless.streaming.log import RedisEventLog
 
-        return RedisEventLog(self.redis, self.settings.redis_key_prefix, self.settings)
+        log = RedisEventLog(self.redis, self.settings.redis_key_prefix, self.settings)
+        if self.cipher is None or self.encryption_handlers is None:
+            return log
+        from langgraph_serverless.streaming.sealed import SealedLog
+
+        return SealedLog(log, self.cipher)
 
     @cached_property
     def assistants(self) -> AssistantService:
@@ -332,9 +338,13 @@ class ApiContainer:
         """What runs a thread has had, for its readers; None without Redis."""
         if self.redis is None:
             return None
+        from langgraph_serverless.streaming.sealed import SealedIndex
         from langgraph_serverless.streaming.thread_index import ThreadIndex
 
-        return ThreadIndex(self.redis, self.settings.redis_key_prefix, self.settings)
+        prefix = self.settings.redis_key_prefix
+        if self.cipher is None or self.encryption_handlers is None:
+            return ThreadIndex(self.redis, prefix, self.settings)
+        return SealedIndex(self.redis, prefix, self.settings, self.cipher)
 
     @cached_property
     def thread_streams(self) -> ThreadStreamService:
@@ -371,14 +381,19 @@ class ApiContainer:
         return A2APushService(self.database, self.a2a, self.threads, self.webhook_addresses)
 
     @cached_property
-    def event_hub(self) -> EventHub | None:
+    def event_hub(self) -> EventHub | SealedHub | None:
         """Where readers get what runs emit; None without Redis."""
         if self.redis is None:
             return None
         from langgraph_serverless.streaming.hub import EventHub
 
         settings = self.settings
-        return EventHub(self.redis, settings.redis_key_prefix, keepalive=settings.stream_keepalive)
+        hub = EventHub(self.redis, settings.redis_key_prefix, keepalive=settings.stream_keepalive)
+        if self.cipher is None or self.encryption_handlers is None:
+            return hub
+        from langgraph_serverless.streaming.sealed import SealedHub
+
+        return SealedHub(hub, self.cipher)
 
     @cached_property
     def crons(self) -> CronService:

@@ -8,6 +8,7 @@ Handlers run one document at a time each, all documents of a row or a page at on
 
 from __future__ import annotations
 
+import base64
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from langgraph_serverless.domain.encryption import (
     Sealed,
     blob_with,
     current_scope,
+    encrypting_for,
     envelopes,
     in_envelope,
     is_envelope,
@@ -30,7 +32,7 @@ from langgraph_serverless.encryption.handlers import Handlers
 from langgraph_serverless.errors import EncryptionError
 
 #: Who has encrypted a blob.
-_HANDLER, _AES = b"h", b"a"
+_HANDLER, _AES, _DOCUMENT = b"h", b"a", b"d"
 #: What is no object is given to handlers as an object with this key.
 _WHOLE = "value"
 
@@ -105,14 +107,28 @@ class ProjectCipher:
                 instead |= {key: in_envelope(value, contexts[name]) for key, value in replaced.items()}
         return opened, instead
 
-    async def renew_document(self, model: str, field: str, document: Any) -> Any:
+    async def renew_document(self, model: str, field: str, document: Any, *, everything: bool = False) -> Any:
+        """The document as it should be stored now; see ``services/reencryption.py``."""
         if not self.documents or document is None:
             return document
-        opened, instead = await self._open(document)
         if not isinstance(document, dict) or is_envelope(document):
-            return await self.seal_document(model, field, document) if instead is opened else instead
+            renewed = await self.renew_document(model, field, {_WHOLE: document}, everything=everything)
+            return renewed[_WHOLE]
+        _, instead = await self._open(document)
+        if everything:
+            instead = await self._sealed_anew(instead)
         plain = {key: value for key, value in instead.items() if not is_envelope(value)}
         return instead | await self._seal(Sealed(model, field, current_scope()), to_encrypt(field, plain))
+
+    async def _sealed_anew(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Each encrypted value decrypted and encrypted, for whom it was."""
+        opened = await self.open_document(document)
+        renewed = dict(document)
+        for key, (sealed, _) in envelopes(document).items():
+            if sealed is not None:
+                renewed[key] = opened[key]
+                renewed |= await self._seal(sealed, {key: opened[key]})
+        return renewed
 
     async def seal_blob(self, model: str, field: str, data: bytes) -> bytes:
         if self._handlers is not None and self._handlers.blobs:
@@ -120,6 +136,10 @@ class ProjectCipher:
             return blob_with(_HANDLER, sealed.to_json(), await self._handlers.encrypt_blob(sealed, data))
         if self._aes is not None and model == "checkpoint":
             return blob_with(_AES, {"key": self._aes.key_id}, self._aes.encrypt(data))
+        if self.documents and model != "checkpoint":
+            # what is derived from documents (events, answers that are kept) is as secret as they are
+            sealed_text = await self.seal_document(model, field, base64.b64encode(data).decode())
+            return blob_with(_DOCUMENT, {}, orjson.dumps(sealed_text))
         return data
 
     async def open_blob(self, data: bytes) -> bytes:
@@ -133,11 +153,21 @@ class ProjectCipher:
             plain = self._aes.decrypt(about.get("key", ""), data)
             current = about.get("key") == self._aes.key_id and not (self._handlers and self._handlers.blobs)
             return plain, blob if current else await self.seal_blob("checkpoint", "blob", plain)
+        if scheme == _DOCUMENT:
+            return base64.b64decode(await self.open_document(orjson.loads(data))), blob
         if self._handlers is None:
             raise EncryptionError("There are encrypted blobs, and the project has no encryption to decrypt them with.")
         sealed = Sealed.from_json(about)
         plain, replaced = await self._handlers.decrypt_blob(sealed, data)
         return plain, blob if replaced is None else blob_with(_HANDLER, sealed.to_json(), replaced)
 
-    async def renew_blob(self, model: str, field: str, data: bytes) -> bytes:
-        return (await self._open_blob(data))[1] if data.startswith(MAGIC) else await self.seal_blob(model, field, data)
+    async def renew_blob(self, model: str, field: str, data: bytes, *, everything: bool = False) -> bytes:
+        """The blob as it should be stored now."""
+        if not data.startswith(MAGIC):
+            return await self.seal_blob(model, field, data)
+        plain, instead = await self._open_blob(data)
+        if not everything or instead != data:
+            return instead
+        scheme, about, _ = parts_of(data)
+        with encrypting_for(about.get("metadata") if scheme == _HANDLER else None):
+            return await self.seal_blob(model, field, plain)

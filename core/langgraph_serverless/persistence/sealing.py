@@ -180,6 +180,19 @@ async def _open_checkpoint(cipher: Cipher, checkpoint: dict[str, Any]) -> dict[s
     return {**checkpoint, "channel_values": {**marks, **plain}}
 
 
+async def renew_checkpoint(cipher: Any, checkpoint: dict[str, Any], *, everything: bool) -> dict[str, Any]:
+    """A checkpoint's own document as it should be stored now."""
+    values = checkpoint.get("channel_values")
+    if not cipher.blobs or not isinstance(values, dict):
+        return checkpoint
+    if not isinstance(hidden := values.get(INLINE), str):
+        sealed = await CheckpointDocument("checkpoint", "checkpoint", checkpoint).sealed(cipher)
+        return cast("dict[str, Any]", sealed.obj)
+    before = base64.b64decode(hidden)
+    after = await cipher.renew_blob("checkpoint", "checkpoint", before, everything=everything)
+    return {**checkpoint, "channel_values": {**values, INLINE: base64.b64encode(after).decode()}}
+
+
 class _Sealing:
     """What both kinds of cursor do; ``cipher`` is set by ``sealing_cursor``."""
 
