@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "tests" / "fixtures" / "events"
 #: The first prepares the database, the worker executes what runs has made, the stream sees its own.
 ORDER = (
-    "migrate", "assistants", "threads", "runs", "worker", "state", "stream", "crons", "store", "system", "scheduler",
+    "migrate", "assistants", "threads", "runs", "worker", "state", "stream", "crons", "store", "mcp", "a2a", "system", "scheduler",
 )  # fmt: skip
 HTTP = tuple(name for name in ORDER if name not in {"migrate", "worker", "scheduler"})
 
@@ -90,6 +90,8 @@ def test_resources_answer(answers: dict[str, Any]) -> None:
     assert body(answers["runs"])["status"] == "pending"
     assert body(answers["crons"])["schedule"] == "0 8 * * 1-5"
     assert body(answers["store"], 204) is None
+    assert [tool["name"] for tool in body(answers["mcp"])["result"]["tools"]] == ["minimal"]
+    assert body(answers["a2a"])["name"] == "minimal"
     assert body(answers["system"])["ok"] is True
 
 

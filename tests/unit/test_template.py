@@ -12,12 +12,15 @@ import pytest
 from templates import ROOT, load, load_root, text
 
 from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.function_secrets import SECRET_SETTINGS
 from langgraph_serverless.http.app import RESOURCES, create_app
 from langgraph_serverless.settings import Settings
 
 HANDLER = re.compile(r"langgraph_serverless_functions\.(\w+)\.handler\.handler")
 ANY = "x-amazon-apigateway-any-method"
+#: Functions whose answers are sent as they come.
+STREAMING = {"stream", "mcp", "a2a"}
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +87,13 @@ def paths(integrations: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def shape(path: str) -> str:
-    return re.sub(r"\{(\w+)(:\w+)?\}", "{}", path)
+    # API Gateway knows no slash at the end
+    return re.sub(r"\{(\w+)(:\w+)?\}", "{}", path).rstrip("/") or "/"
 
 
 def routes(resource: str) -> set[str]:
     """Paths that the application of one function serves."""
-    container = ApiContainer(Settings.from_env({"DATABASE_URI": "postgresql://nowhere/none"}))
+    container = ApiContainer(Settings.from_env({"DATABASE_URI": "postgresql://nowhere/none"}), manifest=Manifest.of({}))
     app = create_app(container, resources=(resource,))
     found = {shape(getattr(route, "path", "")) for route in app.routes}
     assert found, f"{resource} serves nothing"
@@ -226,12 +230,12 @@ def test_who_sends_webhooks_knows_their_secrets_and_nobody_else(variables: dict[
 
 def test_who_wakes_the_worker_knows_it_and_nobody_else(variables: dict[str, dict[str, Any]]) -> None:
     knowing = {name for name, given in variables.items() if "WORKER_FUNCTION_NAME" in given}
-    assert knowing == {"runs", "stream", "worker", "scheduler"}
+    assert knowing == {"runs", "stream", "mcp", "a2a", "worker", "scheduler"}
 
 
 def test_who_asks_the_state_function_knows_it_and_nobody_else(variables: dict[str, dict[str, Any]]) -> None:
     knowing = {name for name, given in variables.items() if "STATE_FUNCTION_NAME" in given}
-    assert knowing == {"assistants", "threads", "store", "runs", "stream", "scheduler"}
+    assert knowing == {"assistants", "threads", "store", "runs", "stream", "mcp", "a2a", "scheduler"}
 
 
 def test_who_has_no_use_for_redis_does_not_get_it(variables: dict[str, dict[str, Any]]) -> None:
@@ -287,7 +291,7 @@ def test_one_parameter_decides_how_streams_are_answered(
         "Fn::Equals": [{"Ref": "ResponseTransferMode"}, "RESPONSE_STREAM"]
     }
     for integration in integrations.values():
-        if "StreamFunction" not in str(integration):
+        if not any(f"{name.title()}Function" in str(integration) for name in STREAMING):
             assert integration.keys() == {"type", "httpMethod", "uri"}
             assert "/2015-03-31/" in integration["uri"]["Fn::Sub"][0]
             continue
@@ -297,11 +301,16 @@ def test_one_parameter_decides_how_streams_are_answered(
         assert buffered["Fn::Sub"][0].endswith("/2015-03-31/functions/${Function}/invocations")
         assert integration["responseTransferMode"] == {"Fn::If": ["Streams", "STREAM", "BUFFERED"]}
         assert integration["timeoutInMillis"] == {"Fn::If": ["Streams", 900_000, 29_000]}
-    assert functions["stream"]["Timeout"] == {"Fn::If": ["Streams", 900, 30]}
-    condition, wrapper, without = functions["stream"]["Environment"]["Variables"]["AWS_LAMBDA_EXEC_WRAPPER"]["Fn::If"]
-    assert (condition, without) == ("Streams", {"Ref": "AWS::NoValue"})
-    script = ROOT / wrapper.replace("/var/task/langgraph_serverless_functions", "functions")
-    assert os.access(script, os.X_OK)
+    wrapped = {
+        name for name, each in functions.items() if "AWS_LAMBDA_EXEC_WRAPPER" in each["Environment"]["Variables"]
+    }
+    assert wrapped == STREAMING
+    for name in STREAMING:
+        assert functions[name]["Timeout"] == {"Fn::If": ["Streams", 900, 30]}
+        condition, wrapper, without = functions[name]["Environment"]["Variables"]["AWS_LAMBDA_EXEC_WRAPPER"]["Fn::If"]
+        assert (condition, without) == ("Streams", {"Ref": "AWS::NoValue"})
+        script = ROOT / wrapper.replace("/var/task/langgraph_serverless_functions", "functions")
+        assert os.access(script, os.X_OK)
 
 
 def test_what_api_gateway_answers_by_itself_has_the_applications_form(nested: dict[str, dict[str, Any]]) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from langgraph_serverless.services.a2a_push import A2APushService
     from langgraph_serverless.services.assistants import AssistantService
     from langgraph_serverless.services.crons import CronService
+    from langgraph_serverless.services.mcp import McpService
     from langgraph_serverless.services.priorities import PriorityService
     from langgraph_serverless.services.protocol_commands import ProtocolCommandService
     from langgraph_serverless.services.protocol_streams import ProtocolStreamService
@@ -67,7 +68,7 @@ class ApiContainer:
 
     #: What ``create_app`` serves from this container.
     resources: frozenset[str] = frozenset(
-        {"assistants", "threads", "runs", "stream", "crons", "store", "a2a", "system"}
+        {"assistants", "threads", "runs", "stream", "crons", "store", "mcp", "a2a", "system"}
     )
 
     def __init__(self, settings: Settings, *, manifest: Manifest | None = None) -> None:
@@ -332,6 +333,14 @@ class ApiContainer:
         from langgraph_serverless.services.streams import StreamService
 
         return StreamService(self.event_hub, self.runs, self.settings)
+
+    @cached_property
+    def mcp(self) -> McpService:
+        from langgraph_serverless.services.following import RunFollower
+        from langgraph_serverless.services.mcp import McpService
+
+        follower = RunFollower(self.event_hub, self.runs, self.settings)
+        return McpService(self.assistants, self.runs, self.streams, follower, self.catalog)
 
     @cached_property
     def thread_index(self) -> ThreadIndex | None:

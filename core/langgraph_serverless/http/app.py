@@ -32,7 +32,7 @@ from langgraph_serverless.http.middleware import (
 )
 from langgraph_serverless.http.security_headers import SecurityHeaders
 
-RESOURCES = ("assistants", "threads", "state", "runs", "stream", "crons", "store", "a2a", "system")
+RESOURCES = ("assistants", "threads", "state", "runs", "stream", "crons", "store", "mcp", "a2a", "system")
 #: The routers of a resource that has more than the one of its name.
 ROUTERS = {"stream": ("stream", "thread_stream", "protocol", "protocol_events", "protocol_socket")}
 

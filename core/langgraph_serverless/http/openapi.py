@@ -116,7 +116,7 @@ def _add_answers(operation: Schema, components: dict[str, Schema]) -> None:
     from langgraph_serverless.http import openapi_texts as texts  # noqa: PLC0415
 
     name, responses = operation["operationId"], operation["responses"]
-    success = next(response for status, response in responses.items() if status.startswith("2"))
+    success: Schema = next((response for status, response in responses.items() if status.startswith("2")), {})
     headers, errors = dict(texts.HEADERS.get(name, {})), dict(texts.ERRORS.get(name, {}))
     if any(parameter["name"] == HEADER for parameter in operation.get("parameters", ())):
         headers |= {REPLAYED: ("`true` if this is the answer to an earlier request with this key.", {"type": "string"})}
@@ -143,6 +143,11 @@ def _add_answers(operation: Schema, components: dict[str, Schema]) -> None:
         # as clients know it
         error = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
         responses["400"]["content"][_JSON] = {"schema": error, "example": {"error": "Key is required"}}
+    if name == "post_mcp":
+        # words of a LangGraph server, or an error of the protocol
+        error = {"type": "object", "properties": {"error": {"description": "What is wrong."}}, "required": ["error"]}
+        for refused in ("400", "403"):
+            responses[refused]["content"][_JSON] = {"schema": error, "example": {"error": "Invalid JSON"}}
     if name == "send_command":
         # what is JSON and no command gets an answer of the protocol's form
         forms = [{"$ref": _REFERENCES.format(model=model)} for model in ("CommandAnswer", "ErrorResponse")]

@@ -28,6 +28,7 @@ TAGS: Mapping[str, str] = {
     "Crons": "Runs on a schedule.",
     "Store": "Items of long-term memory, by namespace and key, shared by all threads.",
     "A2A": "Assistants as agents for other agents: the Agent-to-Agent protocol, by JSON-RPC, in its versions 0.3 and 1.0.",
+    "MCP": "Assistants as tools of the Model Context Protocol: streamable HTTP, without sessions.",
     "System": "Health, versions, metrics and this description.",
 }
 
@@ -450,6 +451,12 @@ ERRORS: Mapping[str, Mapping[int, str]] = {
     "get_health": {500: "With `check_db`: Postgres does not answer; the body names what is down"},
     "get_info": {},
     "get_metrics": {},
+    "post_mcp": {
+        400: "This is no message of the protocol, or the client takes no answer of it",
+        403: "This origin may not call",
+    },
+    "get_mcp": {},
+    "delete_mcp": {},
     "get_agent_card": {},
     "get_assistant_card": {},
     "call_agent": {},
