@@ -13,6 +13,7 @@ The tree::
     │       ├── CommandError     a command of the thread protocol; its answer has the error's name, and HTTP says 200
     │       └── RpcError         a call by JSON-RPC; its answer has the number, and HTTP says 200
     ├── AccessError              401, 403 or what the project's auth handler says, with its headers
+    ├── HandlerResultError       500, the project's auth handler has returned what means nothing
     ├── NotFoundError            404
     │   └── GraphNotFoundError
     ├── ConflictError            409
@@ -144,6 +145,12 @@ class AccessError(ServerError):
         self.status = status
         self.headers = dict(headers or {})
         super().__init__(detail)
+
+
+class HandlerResultError(ServerError):
+    """An authorisation handler has returned or left what means nothing; the text names types only."""
+
+    code = "invalid_handler_result"
 
 
 class NotFoundError(ServerError):

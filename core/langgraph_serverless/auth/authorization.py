@@ -14,14 +14,8 @@ from langgraph_serverless.auth.handlers import Handlers, refusal
 from langgraph_serverless.domain.auth_filters import Filter, FilterError, parse_filter
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.users import User
-from langgraph_serverless.errors import AccessError, ServerError
+from langgraph_serverless.errors import AccessError, HandlerResultError
 from langgraph_serverless.telemetry import logger
-
-
-class HandlerResultError(ServerError):
-    """A handler has returned what means nothing; the text names its type only."""
-
-    code = "invalid_handler_result"
 
 
 class HandlerAuthorizer:

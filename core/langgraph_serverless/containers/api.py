@@ -218,7 +218,9 @@ class ApiContainer:
     def assistants(self) -> AssistantService:
         from langgraph_serverless.services.assistants import AssistantService
 
-        return AssistantService(self.database, self.catalog, self.bell, self.describe_graph)
+        return AssistantService(
+            self.database, self.catalog, self.bell, self.describe_graph, authorize=self.authorize
+        )
 
     @property
     def describe_graph(self) -> GraphDescriber | None:
@@ -229,7 +231,9 @@ class ApiContainer:
     def threads(self) -> ThreadService:
         from langgraph_serverless.services.threads import ThreadService
 
-        return ThreadService(self.database, self.bell, self.catalog.manifest.thread_ttl)
+        return ThreadService(
+            self.database, self.bell, self.catalog.manifest.thread_ttl, authorize=self.authorize
+        )
 
     @property
     def supersteps(self) -> SuperstepWriter | None:
@@ -248,6 +252,7 @@ class ApiContainer:
             self.event_log,
             webhooks=self.webhook_addresses,
             priorities=self.priorities,
+            authorize=self.authorize,
         )
 
     @cached_property

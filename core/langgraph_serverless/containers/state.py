@@ -20,7 +20,9 @@ class StateContainer(GraphContainer):
     @cached_property
     def state(self) -> StateService:
         saver = partial(Saver, serde=self.serializer)
-        return StateService(self.database, self.registry, saver, self.graph_store, self.thread_index)
+        return StateService(
+            self.database, self.registry, saver, self.graph_store, self.thread_index, authorize=self.authorize
+        )
 
     @property
     def state_queries(self) -> QueriesHere:

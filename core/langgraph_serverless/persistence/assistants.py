@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.rows import DictRow
 
 from langgraph_serverless.domain.assistants import Assistant, AssistantField, AssistantVersion
+from langgraph_serverless.domain.auth_filters import Filter
 from langgraph_serverless.persistence.filters import Search, column, fetch, fetch_count
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
@@ -124,11 +125,14 @@ class AssistantRepository:
         return cursor.rowcount == 1
 
     @staticmethod
-    def search_filter(*, metadata: Mapping[str, Any], graph_id: str | None, name: str | None) -> Search:
+    def search_filter(
+        *, metadata: Mapping[str, Any], graph_id: str | None, name: str | None, allowed: Filter | None = None
+    ) -> Search:
         found = Search("lgs.assistant", key="assistant_id")
         found.contains("metadata", metadata)
         found.equals("graph_id", graph_id)
         found.includes_text("name", name)
+        found.allowed("metadata", allowed)
         return found
 
     async def search(

@@ -14,6 +14,7 @@ from typing import Any
 
 from psycopg import sql
 
+from langgraph_serverless.domain.auth_filters import Filter, visible
 from langgraph_serverless.domain.encryption import with_scope
 from langgraph_serverless.domain.priorities import ThreadPriority
 from langgraph_serverless.domain.run_kwargs import is_protocol_run
@@ -32,8 +33,9 @@ ENSURE_THREAD = _SQL["ensure_thread"]
 LOCK_FOR_CREATE = _SQL["lock_for_create"]
 INSERT_RUN = _SQL["insert_run"]
 GET_RUN = _SQL["get_run"]
-THREAD_IS_VISIBLE = _SQL["thread_is_visible"]
+LOOK_AT_THREAD = _SQL["look_at_thread"]
 GET_RESULT = _SQL["get_result"]
+THREAD_OF_RUN = _SQL["thread_of_run"]
 LOCK_THREAD = _SQL["lock_thread"]
 DELETE_RUN = _SQL["delete_run"]
 LIVE_RUNS = _SQL["live_runs"]
@@ -195,7 +197,8 @@ class RunRepository:
         metadata: Mapping[str, Any],
         temporary: bool,
         ttl: Ttl | None = None,
-    ) -> None:
+    ) -> bool:
+        """Make the thread, unless there is one of this id; whether it was made."""
         parameters = {
             "thread_id": thread_id,
             "tenant": tenant,
@@ -204,7 +207,7 @@ class RunRepository:
             "ttl_strategy": ttl and ttl.strategy,
             "ttl_minutes": ttl and ttl.minutes,
         }
-        await connection.execute(ENSURE_THREAD, parameters)
+        return (await connection.execute(ENSURE_THREAD, parameters)).rowcount == 1
 
     async def lock_for_create(
         self, connection: Connection, *, assistant_id: uuid.UUID, thread_id: uuid.UUID
@@ -251,10 +254,13 @@ class RunRepository:
         (row,) = await cursor.fetchall()
         return run_from_row(row), row["waits"]
 
-    async def find(self, connection: Connection, run_id: uuid.UUID, thread_id: uuid.UUID | None) -> Run | None:
+    async def find(
+        self, connection: Connection, run_id: uuid.UUID, thread_id: uuid.UUID | None, allowed: Filter | None = None
+    ) -> Run | None:
+        """The run, if the filter lets its thread through."""
         cursor = await connection.execute(GET_RUN, {"run_id": run_id, "thread_id": thread_id})
         row = await cursor.fetchone()
-        return run_from_row(row) if row else None
+        return run_from_row(row) if row and visible(row["thread_metadata"], allowed) else None
 
     async def list(
         self,
@@ -281,14 +287,31 @@ class RunRepository:
         )
         return [run_from_row(blank | row) for row in (await fetch(connection, statement))[:limit]]
 
-    async def thread_is_visible(self, connection: Connection, thread_id: uuid.UUID) -> bool:
-        cursor = await connection.execute(THREAD_IS_VISIBLE, {"thread_id": thread_id})
-        return await cursor.fetchone() is not None
+    async def thread_is_visible(
+        self,
+        connection: Connection,
+        thread_id: uuid.UUID,
+        allowed: Filter | None = None,
+        *,
+        gone: bool = False,
+    ) -> bool:
+        """Whether the thread exists for whom this filter is; with ``gone`` also one that was only a finished run's."""
+        cursor = await connection.execute(LOOK_AT_THREAD, {"thread_id": thread_id, "gone": gone})
+        row = await cursor.fetchone()
+        return row is not None and visible(row["metadata"], allowed)
 
-    async def result(self, connection: Connection, run_id: uuid.UUID) -> RunResult | None:
+    async def thread_of(self, connection: Connection, run_id: uuid.UUID) -> uuid.UUID | None:
+        """The thread of a run, also if clients do not see it any longer."""
+        row = await (await connection.execute(THREAD_OF_RUN, {"run_id": run_id})).fetchone()
+        return row["thread_id"] if row is not None else None
+
+    async def result(
+        self, connection: Connection, run_id: uuid.UUID, allowed: Filter | None = None
+    ) -> RunResult | None:
+        """How the run stands, if the filter lets its thread through."""
         cursor = await connection.execute(GET_RESULT, {"run_id": run_id})
         row = await cursor.fetchone()
-        if row is None:
+        if row is None or not visible(row["thread_metadata"], allowed):
             return None
         return RunResult(
             status=RunStatus(row["status"]),
@@ -301,10 +324,13 @@ class RunRepository:
             hidden=row["hidden"],
         )
 
-    async def lock_thread(self, connection: Connection, thread_id: uuid.UUID) -> bool:
-        """Lock a thread's row until the transaction ends; whether there is one."""
+    async def lock_thread(self, connection: Connection, thread_id: uuid.UUID, allowed: Filter | None = None) -> bool:
+        """Lock a thread's row until the transaction ends; whether there is one that the filter lets through."""
+        if allowed is not None and not await self.thread_is_visible(connection, thread_id, allowed, gone=True):
+            return False  # nobody waits for what he cannot see, nor keeps it from others
         cursor = await connection.execute(LOCK_THREAD, {"thread_id": thread_id})
-        return await cursor.fetchone() is not None
+        row = await cursor.fetchone()
+        return row is not None and visible(row["metadata"], allowed)
 
     async def delete(self, connection: Connection, run_id: uuid.UUID, thread_id: uuid.UUID) -> LiveRun | None:
         cursor = await connection.execute(DELETE_RUN, {"run_id": run_id, "thread_id": thread_id})
@@ -346,7 +372,9 @@ class RunRepository:
     async def delete_pending(
         self, connection: Connection, run_ids: Sequence[uuid.UUID], *, error: Mapping[str, Any]
     ) -> Sequence[LiveRun]:
-        cursor = await connection.execute(DELETE_PENDING, {"run_ids": list(run_ids), "error": document("run", "error", error)})
+        cursor = await connection.execute(
+            DELETE_PENDING, {"run_ids": list(run_ids), "error": document("run", "error", error)}
+        )
         return [_live(row) for row in await cursor.fetchall()]
 
     async def refresh_thread_status(

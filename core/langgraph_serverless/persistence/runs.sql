@@ -57,20 +57,25 @@ SELECT i.*, i.available_at > clock_timestamp() OR EXISTS (
 FROM inserted i
 
 -- name: get_run
--- One run of a visible thread.
-SELECT r.*
+-- One run of a visible thread, with what decides who sees it.
+SELECT r.*, t.metadata AS thread_metadata
 FROM lgs.run r JOIN lgs.thread t USING (thread_id)
 WHERE r.run_id = %(run_id)s
   AND (%(thread_id)s::uuid IS NULL OR r.thread_id = %(thread_id)s)
   AND t.purge_at IS NULL
 
--- name: thread_is_visible
--- Whether a thread exists for clients.
-SELECT 1 AS found FROM lgs.thread WHERE thread_id = %(thread_id)s AND purge_at IS NULL
+-- name: look_at_thread
+-- Whether a thread exists for clients, and what decides for which of them; `gone`: also one that went with its run.
+SELECT metadata FROM lgs.thread WHERE thread_id = %(thread_id)s AND (%(gone)s OR purge_at IS NULL)
+
+-- name: thread_of_run
+-- Which thread decides who sees a run.
+SELECT thread_id FROM lgs.run WHERE run_id = %(run_id)s
 
 -- name: get_result
 -- How a run stands and what it left: for wait and join, also when its thread is hidden already.
 SELECT r.status, r.resuming, r.output, r.error, t.channel_values AS thread_values, t.purge_at IS NOT NULL AS hidden,
+    t.metadata AS thread_metadata,
     CASE WHEN t.status = 'error' THEN t.error END AS thread_error,
     CASE WHEN t.status = 'interrupted' THEN t.interrupts END AS thread_interrupts
 FROM lgs.run r JOIN lgs.thread t USING (thread_id)

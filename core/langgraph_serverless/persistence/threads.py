@@ -13,6 +13,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import DictRow
 
+from langgraph_serverless.domain.auth_filters import Filter, visible
 from langgraph_serverless.domain.threads import Thread, ThreadField, ThreadStatus, Ttl, TtlStrategy
 from langgraph_serverless.persistence.filters import Search, column, fetch, fetch_count
 from langgraph_serverless.persistence.json import jsonb
@@ -25,6 +26,7 @@ INSERT_THREAD = _SQL["insert_thread"]
 GET_THREAD = _SQL["get_thread"]
 UPDATE_THREAD = _SQL["update_thread"]
 LOCK_THREADS = _SQL["lock_threads"]
+LOOK_AT_THREADS = _SQL["look_at_threads"]
 THREADS_OF_ASSISTANT = _SQL["threads_of_assistant"]
 DELETE_RUNS_OF_THREADS = _SQL["delete_runs_of_threads"]
 DELETE_THREADS = _SQL["delete_threads"]
@@ -69,10 +71,22 @@ class ThreadRepository:
         row = await (await connection.execute(UPDATE_THREAD, parameters)).fetchone()
         return thread_from_row(row) if row else None
 
-    async def lock(self, connection: Connection, thread_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
-        """Lock these threads until the transaction ends; those that exist are returned."""
-        rows = await (await connection.execute(LOCK_THREADS, {"thread_ids": list(thread_ids)})).fetchall()
-        return [row["thread_id"] for row in rows]
+    async def lock(
+        self, connection: Connection, thread_ids: Sequence[uuid.UUID], allowed: Filter | None = None
+    ) -> list[uuid.UUID]:
+        """Lock these threads until the transaction ends; those that exist, and that the filter lets through, are returned."""
+        wanted = list(thread_ids)
+        if allowed is not None:  # nobody waits for what he cannot see, nor keeps it from others
+            wanted = await self.visible(connection, wanted, allowed)
+        rows = await (await connection.execute(LOCK_THREADS, {"thread_ids": wanted})).fetchall()
+        return [row["thread_id"] for row in rows if visible(row["metadata"], allowed)]
+
+    async def visible(
+        self, connection: Connection, thread_ids: Sequence[uuid.UUID], allowed: Filter | None
+    ) -> list[uuid.UUID]:
+        """Those of these threads that exist and that the filter lets through."""
+        rows = await (await connection.execute(LOOK_AT_THREADS, {"thread_ids": list(thread_ids)})).fetchall()
+        return [row["thread_id"] for row in rows if visible(row["metadata"], allowed)]
 
     async def of_assistant(self, connection: Connection, assistant_id: uuid.UUID) -> list[uuid.UUID]:
         parameters = {"metadata": jsonb({"assistant_id": str(assistant_id)})}
@@ -107,12 +121,14 @@ class ThreadRepository:
         metadata: Mapping[str, Any],
         values: Mapping[str, Any],
         status: ThreadStatus | None,
+        allowed: Filter | None = None,
     ) -> Search:
         found = Search("lgs.thread", key="thread_id", visible=_VISIBLE)
         found.one_of("thread_id", ids)
         found.contains("metadata", metadata)
         found.contains("channel_values", values)
         found.equals("status", status)
+        found.allowed("metadata", allowed)
         return found
 
     async def search(

@@ -23,10 +23,14 @@ RETURNING *
 
 -- name: lock_threads
 -- The visible ones of these threads, locked in one order, as every change to a thread's runs begins.
-SELECT thread_id FROM lgs.thread
+SELECT thread_id, metadata FROM lgs.thread
 WHERE thread_id = ANY(%(thread_ids)s) AND purge_at IS NULL
 ORDER BY thread_id
 FOR UPDATE
+
+-- name: look_at_threads
+-- The visible ones of these threads, for whoever may not see all of them.
+SELECT thread_id, metadata FROM lgs.thread WHERE thread_id = ANY(%(thread_ids)s) AND purge_at IS NULL
 
 -- name: threads_of_assistant
 -- The threads whose metadata names this assistant.
@@ -90,7 +94,7 @@ SELECT * FROM copied
 
 -- name: measure_thread
 -- How much a visible thread's checkpoints take; no row if the thread is missing.
-SELECT t.thread_id, c.count AS checkpoint_count, c.bytes AS checkpoint_bytes,
+SELECT t.thread_id, t.metadata, c.count AS checkpoint_count, c.bytes AS checkpoint_bytes,
     w.count AS write_count, w.bytes AS write_bytes, b.channels
 FROM lgs.thread t,
 LATERAL (

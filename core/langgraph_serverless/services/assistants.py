@@ -2,6 +2,8 @@
 
 Every change but ``set_latest`` makes a version. Which graphs exist comes from the catalogue, never from loading one; only a
 graph that is built anew for each config is built to be described, where the user's code is at hand.
+
+Handlers for ``assistants`` are asked before a connection is taken; their filter is compared with the metadata of the current version.
 """
 
 from __future__ import annotations
@@ -18,15 +20,18 @@ from langgraph_serverless.domain.assistants import (
     changed_context,
     mirror_context,
 )
+from langgraph_serverless.domain.auth_filters import Filter, visible
+from langgraph_serverless.domain.handler_values import changed, changed_metadata, changed_number
 from langgraph_serverless.domain.ids import default_assistant_id, parse_id, random_id
 from langgraph_serverless.domain.manifest import GraphManifest
 from langgraph_serverless.domain.paging import Page
-from langgraph_serverless.domain.ports import Bell, GraphDescriber
+from langgraph_serverless.domain.ports import Authorizer, Bell, GraphDescriber, allow_all
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.run_kwargs import without_reserved
 from langgraph_serverless.errors import ConflictError, InvalidInputError, NotFoundError, ProjectNeededError
 from langgraph_serverless.persistence.assistants import AssistantRepository
-from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.persistence.filters import Search
+from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.threads import ThreadRepository
 from langgraph_serverless.services.catalog import GraphCatalog
 from langgraph_serverless.services.idempotency import Once, claimed, keep
@@ -41,8 +46,15 @@ class AssistantService:
     """Use cases around assistants."""
 
     def __init__(
-        self, database: Database, catalog: GraphCatalog, bell: Bell, describe: GraphDescriber | None = None
+        self,
+        database: Database,
+        catalog: GraphCatalog,
+        bell: Bell,
+        describe: GraphDescriber | None = None,
+        *,
+        authorize: Authorizer = allow_all,
     ) -> None:
+        self._authorize = authorize
         self._database = database
         self._catalog = catalog
         self._bell = bell
@@ -82,12 +94,24 @@ class AssistantService:
             once: see ``services/idempotency.py``.
 
         Raises:
-            ConflictError: if the id is taken.
+            ConflictError: if the id is taken, also by an assistant that the caller cannot see.
             GraphNotFoundError: if there is no such graph.
         """
-        self._catalog.require(graph_id)
-        config, context = mirror_context(config or {}, context)
         new_id = assistant_id or random_id()
+        value: dict[str, Any] = {
+            "assistant_id": new_id,
+            "graph_id": graph_id,
+            "config": dict(config or {}),
+            "context": dict(context) if context is not None else None,
+            "metadata": dict(metadata or {}),
+            "name": name,
+            "if_exists": "do_nothing" if return_existing else "raise",
+        }
+        allowed = await self._authorize(caller, "assistants", "create", value)
+        graph_id, metadata, name = changed(value, "graph_id", str), changed_metadata(value), changed(value, "name", str)
+        self._catalog.require(graph_id)
+        sent = changed(value, "context", dict) if value.get("context") is not None else None
+        config, context = mirror_context(changed(value, "config", dict), sent)
         async with claimed(self._database, caller, once) as connection:
             for _ in range(_ATTEMPTS):
                 made = await self._assistants.insert(
@@ -99,10 +123,12 @@ class AssistantService:
                     description=description,
                     config=config,
                     context=context,
-                    metadata=metadata or {},
+                    metadata=metadata,
                 )
                 if made is None and return_existing:
                     made = await self._assistants.get(connection, new_id)
+                    if made is not None and not visible(made.metadata, allowed):
+                        break
                 if made is not None:
                     await keep(connection, caller, once, made)
                     return made
@@ -117,9 +143,10 @@ class AssistantService:
         Raises:
             NotFoundError: if there is none.
         """
+        allowed = await self._authorize(caller, "assistants", "read", {"assistant_id": assistant_id})
         async with self._database.connection() as connection:
             found = await self._assistants.get(connection, assistant_id)
-        if found is None:
+        if found is None or not visible(found.metadata, allowed):
             raise NotFoundError("Not Found")
         return found
 
@@ -130,10 +157,20 @@ class AssistantService:
         Args:
             changes: any of graph_id, name, description, config, context, metadata.
         """
+        value: dict[str, Any] = {
+            "assistant_id": assistant_id,
+            "graph_id": changes.get("graph_id"),
+            "config": dict(changes.get("config") or {}),
+            "context": changes.get("context"),
+            "metadata": dict(changes.get("metadata") or {}),
+            "name": changes.get("name"),
+        }
+        allowed = await self._authorize(caller, "assistants", "update", value)
+        changes = _with_stamps(changes, value)
         if "graph_id" in changes:
             self._catalog.require(changes["graph_id"])
         async with self._database.transaction() as connection:
-            current = await self._assistants.lock(connection, assistant_id)
+            current = await self._lock(connection, assistant_id, allowed)
             if current is None:
                 raise NotFoundError(f"Assistant {assistant_id} not found")
             config, context = changed_context(current, changes.get("config"), changes.get("context"))
@@ -151,7 +188,14 @@ class AssistantService:
     async def delete(self, caller: Principal, assistant_id: uuid.UUID, *, delete_threads: bool = False) -> None:
         """Remove an assistant with all versions and crons, and on demand the threads that it was used on."""
         cancelled: Sequence[uuid.UUID] = ()
+        allowed = await self._authorize(caller, "assistants", "delete", {"assistant_id": assistant_id})
+        # as the official server has it, whatever becomes of the threads
+        value = {"thread_id": None, "action": "interrupt", "metadata": {"run_ids": None, "status": None}}
+        await self._authorize(caller, "threads", "update", value)
+        of_threads = await self._authorize(caller, "threads", "delete", {"thread_id": None}) if delete_threads else None
         async with self._database.transaction() as connection:
+            if allowed is not None and await self._lock(connection, assistant_id, allowed) is None:
+                raise NotFoundError(f"Assistant with ID {assistant_id} not found")
             # locked first, by a statement of its own: the next ones see the crons and the threads that were being made meanwhile
             if not await self._assistants.lock_to_delete(connection, assistant_id):
                 raise NotFoundError(f"Assistant with ID {assistant_id} not found")
@@ -159,7 +203,8 @@ class AssistantService:
             if delete_threads:
                 threads = await self._threads.of_assistant(connection, assistant_id)
                 # threads before crons, and these in one order, as everywhere: or two deletes would wait for each other
-                threads = await self._threads.lock(connection, threads)
+                # those of others, who have used it too, stay
+                threads = await self._threads.lock(connection, threads, of_threads)
             await self._assistants.lock_crons(connection, assistant_id, threads)
             await self._assistants.delete(connection, assistant_id)
             if threads:
@@ -182,9 +227,9 @@ class AssistantService:
         offset: int = 0,
     ) -> Page[dict[str, Any]]:
         """Assistants that match, each with the selected fields."""
-        if graph_id is not None:
-            self._catalog.require(graph_id)
-        conditions = self._assistants.search_filter(metadata=metadata, graph_id=graph_id, name=name)
+        value = _wanted(graph_id, metadata, limit, offset)
+        conditions = await self._conditions(caller, value, name)
+        limit, offset = changed_number(value, "limit", limit), changed_number(value, "offset", offset)
         async with self._database.connection() as connection:
             rows = await self._assistants.search(
                 connection,
@@ -200,9 +245,7 @@ class AssistantService:
     async def count(
         self, caller: Principal, *, metadata: Mapping[str, Any], graph_id: str | None, name: str | None
     ) -> int:
-        if graph_id is not None:
-            self._catalog.require(graph_id)
-        conditions = self._assistants.search_filter(metadata=metadata, graph_id=graph_id, name=name)
+        conditions = await self._conditions(caller, _wanted(graph_id, metadata, 0, 0), name)
         async with self._database.connection() as connection:
             return await self._assistants.count(connection, conditions)
 
@@ -214,7 +257,10 @@ class AssistantService:
         Raises:
             NotFoundError: if there is no such assistant.
         """
+        allowed = await self._authorize(caller, "assistants", "read", {"assistant_id": assistant_id})
         async with self._database.connection() as connection:
+            if allowed is not None:
+                await self._require_visible(connection, assistant_id, allowed)
             found = await self._assistants.list_versions(
                 connection, assistant_id, metadata=metadata, limit=limit, offset=offset
             )
@@ -224,7 +270,13 @@ class AssistantService:
 
     async def set_latest(self, caller: Principal, assistant_id: uuid.UUID, version: int | None) -> Assistant:
         """Make an existing version the current one; no version is added."""
-        async with self._database.connection() as connection:
+        value = {"assistant_id": assistant_id, "version": version}
+        allowed = await self._authorize(caller, "assistants", "update", value)
+        # without a filter, a single statement is a transaction by itself
+        scope = self._database.connection() if allowed is None else self._database.transaction()
+        async with scope as connection:
+            if allowed is not None and await self._lock(connection, assistant_id, allowed) is None:
+                raise NotFoundError(f"Assistant {assistant_id} not found")
             if version is not None:
                 found = await self._assistants.set_latest(connection, assistant_id, version)
                 if found is not None:
@@ -266,6 +318,31 @@ class AssistantService:
         """The schemas of the subgraphs, by namespace; empty if there are none. Raises what ``schemas`` does."""
         return (await self._described(caller, assistant_id)).subgraphs_at(namespace, recurse=recurse)
 
+    async def _conditions(self, caller: Principal, value: dict[str, Any], name: str | None) -> Search:
+        allowed = await self._authorize(caller, "assistants", "search", value)
+        graph_id = changed(value, "graph_id", str) or None
+        if graph_id is not None:
+            self._catalog.require(graph_id)
+        return self._assistants.search_filter(
+            metadata=changed_metadata(value), graph_id=graph_id, name=name, allowed=allowed
+        )
+
+    async def _require_visible(self, connection: Connection, assistant_id: uuid.UUID, allowed: Filter) -> None:
+        found = await self._assistants.get(connection, assistant_id)
+        if found is None or not visible(found.metadata, allowed):
+            raise NotFoundError(f"Assistant {assistant_id} not found")
+
+    async def _lock(
+        self, connection: Connection, assistant_id: uuid.UUID, allowed: Filter | None
+    ) -> Assistant | None:
+        """The assistant, locked; None if there is none that the filter lets through."""
+        if allowed is not None:  # nobody waits for what he cannot see, nor keeps it from others
+            found = await self._assistants.get(connection, assistant_id)
+            if found is None or not visible(found.metadata, allowed):
+                return None
+        found = await self._assistants.lock(connection, assistant_id)
+        return found if found is not None and visible(found.metadata, allowed) else None
+
     async def _described(self, caller: Principal, assistant_id: uuid.UUID) -> GraphManifest:
         assistant = await self.get(caller, assistant_id)
         known = self._catalog.require(assistant.graph_id)
@@ -279,6 +356,24 @@ class AssistantService:
                 f"Graph '{assistant.graph_id}' is built anew for each config: it cannot be described by this server"
             )
         return known
+
+
+def _wanted(graph_id: str | None, metadata: Mapping[str, Any], limit: int, offset: int) -> dict[str, Any]:
+    """A search as handlers are shown one."""
+    return {"graph_id": graph_id, "metadata": dict(metadata), "limit": limit, "offset": offset}
+
+
+def _with_stamps(changes: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
+    """A client's changes with what the handler has made of them."""
+    found = dict(changes)
+    kinds: dict[str, type[Any]] = {"graph_id": str, "name": str, "config": dict, "context": dict, "metadata": dict}
+    for key, kind in kinds.items():
+        # what a client has left out is shown as empty, and stays so unless the handler has put something there
+        if value.get(key):
+            found[key] = changed(value, key, kind)
+        elif changes.get(key):  # taken out by the handler
+            del found[key]
+    return found
 
 
 def _read_config(caller: Principal, assistant: Assistant) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 A run exists once its row is committed; the bell afterwards only makes it start sooner. Everything that depends on a
 thread's other runs (the multitask strategy, cancelling, deleting) happens under the lock of the thread's row, so that
 two requests, or a request and a settling worker, take turns.
+
+Runs follow their threads: who may see or change a run is decided by the handlers for threads and the thread's metadata. Handlers are
+asked before a connection is taken (``run_permits.py``).
 """
 
 from __future__ import annotations
@@ -10,12 +13,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from langgraph_serverless import tracing
 from langgraph_serverless.domain import run_errors
+from langgraph_serverless.domain.auth_filters import Filter, both, visible
 from langgraph_serverless.domain.ids import new_id
-from langgraph_serverless.domain.ports import Bell, EventAppender, WebhookPolicy
+from langgraph_serverless.domain.ports import Authorizer, Bell, EventAppender, WebhookPolicy, allow_all
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.run_kwargs import check_request, context_keys, plan_run
 from langgraph_serverless.domain.runs import (
@@ -33,6 +37,7 @@ from langgraph_serverless.services.catalog import GraphCatalog
 from langgraph_serverless.services.closing import close_streams
 from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
 from langgraph_serverless.services.priorities import Place, PriorityService
+from langgraph_serverless.services.run_permits import RunPermit, permit_run
 from langgraph_serverless.settings import Settings
 
 BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
@@ -67,6 +72,7 @@ class RunService:
         *,
         webhooks: WebhookPolicy | None = None,
         priorities: PriorityService | None = None,
+        authorize: Authorizer = allow_all,
     ) -> None:
         self._database = database
         self._catalog = catalog
@@ -75,6 +81,7 @@ class RunService:
         self._events = events
         self._webhooks = webhooks
         self._priorities = priorities or PriorityService(database, catalog, None)
+        self._authorize = authorize
         self._runs = RunRepository()
 
     # -- creating ------------------------------------------------------------------------------------------------
@@ -86,18 +93,43 @@ class RunService:
         *,
         thread_id: uuid.UUID | None,
         once: Once[Run] | None = None,
+        reads: bool = False,
     ) -> Run:
         """Queue a run on a thread, or on a thread of its own (``thread_id`` None: a stateless run).
 
+        Args:
+            reads: the caller wants what the thread comes to as the answer.
+
         Raises:
+            AccessError: the project's handler refuses it.
             NotFoundError: no such thread or assistant.
             ConflictError: strategy ``reject`` and the thread is busy.
             InvalidInputError: a field is wrong; the message names it.
         """
-        await self._check(request, stateless=thread_id is None)
-        (place,) = await self._priorities.places(caller, [(request, thread_id)])
+        permit = await self.permit(caller, request, thread_id=thread_id)
+        if reads:
+            allowed = await self._authorize(caller, "threads", "read", {"thread_id": thread_id})
+            permit = replace(permit, threads=both(permit.threads, allowed))
+        return await self.create_permitted(caller, permit, thread_id=thread_id, once=once)
+
+    async def permit(self, caller: Principal, request: RunRequest, *, thread_id: uuid.UUID | None) -> RunPermit:
+        """Ask whether the caller may run this, before the transaction that does.
+
+        Raises:
+            AccessError: not at all.
+            InvalidInputError: as for ``create``.
+        """
+        check_request(request, stateless=thread_id is None)
+        return await permit_run(self._authorize, self._catalog, caller, request, thread_id=thread_id)
+
+    async def create_permitted(
+        self, caller: Principal, permit: RunPermit, *, thread_id: uuid.UUID | None, once: Once[Run] | None = None
+    ) -> Run:
+        """Queue what has been permitted."""
+        await self._check_webhook(permit.request)
+        (place,) = await self._priorities.places(caller, [(permit.request, thread_id)])
         async with claimed_transaction(self._database, caller, once) as connection:
-            created = await self._insert(connection, caller, request, thread_id, place)
+            created = await self._insert(connection, caller, permit, thread_id, place)
             await keep(connection, caller, once, created.run)
         await self.announce([created])
         return created.run
@@ -110,11 +142,20 @@ class RunService:
         *,
         thread_id: uuid.UUID | None,
         place: Place | None = None,
+        permit: RunPermit | None = None,
     ) -> CreatedRun:
         """The same in the caller's transaction, who calls ``announce`` after it. Nobody else may hold that up: the webhook's host is
-        looked up by the sender, and the priority handler must have been asked before."""
-        check_request(request, stateless=thread_id is None)
-        return await self._insert(connection, caller, request, thread_id, place)
+        looked up by the sender, and the project's handlers must have been asked before.
+
+        Args:
+            permit: for the caller, this thread and what this request was then; it is asked for now if there is none.
+        """
+        if permit is None:
+            permit = await self.permit(caller, request, thread_id=thread_id)
+        else:
+            check_request(request, stateless=thread_id is None)
+            permit = replace(permit, request=request)
+        return await self._insert(connection, caller, permit, thread_id, place)
 
     async def announce(self, created: Sequence[CreatedRun]) -> None:
         """Wake workers for committed runs, and tell those whose runs had to make way."""
@@ -132,19 +173,19 @@ class RunService:
         self, caller: Principal, requests: Sequence[RunRequest], once: Once[Sequence[Run]] | None = None
     ) -> Sequence[Run]:
         """Queue stateless runs, all of them or none."""
-        for request in requests:
-            await self._check(request, stateless=True)
-        places = await self._priorities.places(caller, [(request, None) for request in requests])
+        permits = [await self.permit(caller, request, thread_id=None) for request in requests]
+        for permit in permits:
+            await self._check_webhook(permit.request)
+        places = await self._priorities.places(caller, [(permit.request, None) for permit in permits])
         async with claimed_transaction(self._database, caller, once) as connection:
-            wanted = zip(requests, places, strict=True)
-            created = [await self._insert(connection, caller, request, None, place) for request, place in wanted]
+            wanted = zip(permits, places, strict=True)
+            created = [await self._insert(connection, caller, permit, None, place) for permit, place in wanted]
             runs = [each.run for each in created]
             await keep(connection, caller, once, runs)
         await self.announce(created)
         return runs
 
-    async def _check(self, request: RunRequest, *, stateless: bool) -> None:
-        check_request(request, stateless=stateless)
+    async def _check_webhook(self, request: RunRequest) -> None:
         if request.webhook is not None and self._webhooks is not None:
             await self._webhooks.check(request.webhook)
 
@@ -152,18 +193,20 @@ class RunService:
         self,
         connection: Connection,
         caller: Principal,
-        request: RunRequest,
+        permit: RunPermit,
         thread_id: uuid.UUID | None,
         place: Place | None,
     ) -> CreatedRun:
+        request, run_id = permit.request, permit.run_id
         assistant_id = self._catalog.resolve_assistant(request.assistant_id)
         stateless = thread_id is None
         thread_id = thread_id or new_id()
-        makes_thread = stateless or request.if_not_exists == "create"
+        makes_thread, made = stateless or request.if_not_exists == "create", False
+        target = None
         for _ in range(_ATTEMPTS if makes_thread else 1):
             if makes_thread:
                 temporary = stateless and request.on_completion == "delete"
-                await self._runs.ensure_thread(
+                made = await self._runs.ensure_thread(
                     connection,
                     thread_id,
                     tenant=caller.tenant,
@@ -171,12 +214,20 @@ class RunService:
                     temporary=temporary,
                     ttl=None if temporary else self._catalog.manifest.thread_ttl,
                 )
+            # nobody waits for what he cannot see, nor keeps it from others
+            hidden = not made and permit.threads is not None
+            if hidden and not await self._runs.thread_is_visible(connection, thread_id, permit.threads):
+                continue
             target = await self._runs.lock_for_create(connection, assistant_id=assistant_id, thread_id=thread_id)
             if target is None or target.thread_id is not None:
                 break
         if target is None or target.thread_id is None:
             raise NotFoundError(NOT_FOUND)
-        run_id = new_id()
+        # a thread that has just been made is the caller's, whatever a handler has forgotten to write into its metadata
+        if not made and not visible(target.thread_metadata, permit.threads):
+            raise NotFoundError(NOT_FOUND)
+        if not visible(target.metadata, permit.assistants):
+            raise NotFoundError(NOT_FOUND)
         strategy = request.multitask_strategy if target.thread_is_busy else MultitaskStrategy.ENQUEUE
         cancelled, ended = await self._make_way(connection, thread_id, strategy, run_id)
         graph = self._catalog.require(target.graph_id)
@@ -236,9 +287,10 @@ class RunService:
 
     async def get(self, caller: Principal, thread_id: uuid.UUID, run_id: uuid.UUID) -> Run:
         """Raises: NotFoundError."""
+        allowed = await self._authorize(caller, "threads", "read", {"thread_id": thread_id})
         async with self._database.connection() as connection:
-            run = await self._runs.find(connection, run_id, thread_id)
-            if run is None and not await self._runs.thread_is_visible(connection, thread_id):
+            run = await self._runs.find(connection, run_id, thread_id, allowed)
+            if run is None and not await self._runs.thread_is_visible(connection, thread_id, allowed):
                 raise NotFoundError(f"Thread with ID {thread_id} not found")
         if run is None:
             raise NotFoundError("Not Found")
@@ -246,8 +298,40 @@ class RunService:
 
     async def find(self, caller: Principal, thread_id: uuid.UUID | None, run_id: uuid.UUID) -> Run | None:
         """The run, or None if it does not exist (any more)."""
+        allowed = await self.readable(caller, thread_id, run_id)
+        return await self.look(thread_id, run_id, allowed)
+
+    async def readable(self, caller: Principal, thread_id: uuid.UUID | None, run_id: uuid.UUID) -> Filter | None:
+        """Which threads the caller may follow a run of, for ``look`` and ``result``.
+
+        Args:
+            thread_id: None if the client has not named it.
+
+        Raises:
+            AccessError: none.
+        """
+        if self._authorize is allow_all:
+            return None
+        if thread_id is None:
+            async with self._database.connection() as connection:
+                thread_id = await self._runs.thread_of(connection, run_id)
+        return await self._authorize(caller, "threads", "read", {"thread_id": thread_id and str(thread_id)})
+
+    async def look(
+        self, thread_id: uuid.UUID | None, run_id: uuid.UUID, allowed: Filter | None
+    ) -> Run | None:
+        """The run, of which ``readable`` has said who may see it.
+
+        Raises:
+            NotFoundError: there are handlers, and the caller sees no such thread.
+        """
         async with self._database.connection() as connection:
-            return await self._runs.find(connection, run_id, thread_id)
+            run = await self._runs.find(connection, run_id, thread_id, allowed)
+            if run is not None or allowed is None or thread_id is None:
+                return run
+            if await self._runs.thread_is_visible(connection, thread_id, allowed, gone=True):
+                return None
+        raise NotFoundError("Thread not found")
 
     async def list(
         self,
@@ -264,18 +348,25 @@ class RunService:
         Raises:
             NotFoundError: without the thread.
         """
+        read = await self._authorize(caller, "threads", "read", {"thread_id": thread_id})
+        found = await self._authorize(caller, "threads", "search", {"thread_id": thread_id, "metadata": {}})
+        allowed = both(read, found)
         async with self._database.connection() as connection:
-            runs = await self._runs.list(
-                connection, thread_id, limit=limit, offset=offset, status=status, select=select
+            looked = allowed is None or await self._runs.thread_is_visible(connection, thread_id, allowed)
+            runs = (
+                await self._runs.list(connection, thread_id, limit=limit, offset=offset, status=status, select=select)
+                if looked
+                else []
             )
-            if not runs and not await self._runs.thread_is_visible(connection, thread_id):
+            if not runs and not await self._runs.thread_is_visible(connection, thread_id, allowed):
                 raise NotFoundError(f"Thread with ID {thread_id} not found")
             return runs
 
-    async def result(self, run_id: uuid.UUID) -> RunResult | None:
-        """How the run stands and what it left; None if it has been deleted (rolled back)."""
+    async def result(self, run_id: uuid.UUID, allowed: Filter | None = None) -> RunResult | None:
+        """How the run stands and what it left; None if it has been deleted (rolled back). For whoever has been let in to the run
+        already, or with what ``readable`` has said."""
         async with self._database.connection() as connection:
-            return await self._runs.result(connection, run_id)
+            return await self._runs.result(connection, run_id, allowed)
 
     # -- ending --------------------------------------------------------------------------------------------------
 
@@ -285,9 +376,10 @@ class RunService:
         Raises:
             NotFoundError: no such run on this thread.
         """
+        allowed = await self._authorize(caller, "threads", "delete", {"run_id": run_id, "thread_id": thread_id})
         async with self._database.transaction() as connection:
             # without the lock, a thread that has just been made anew under this id would not be locked, but its runs
-            locked = await self._runs.lock_thread(connection, thread_id)
+            locked = await self._runs.lock_thread(connection, thread_id, allowed)
             if locked:
                 await self._runs.live(connection, thread_id)  # their rows too, as ``delete_run`` asks for
             deleted = await self._runs.delete(connection, run_id, thread_id) if locked else None
@@ -314,8 +406,9 @@ class RunService:
         Raises:
             NotFoundError: none of them exists, or all of them have finished.
         """
+        allowed = await self._may_cancel(caller, thread_id, action, run_ids=list(run_ids))
         async with self._database.transaction() as connection:
-            locked = await self._runs.lock_thread(connection, thread_id)
+            locked = await self._runs.lock_thread(connection, thread_id, allowed)
             runs = await self._runs.lock_runs(connection, thread_id, run_ids) if locked else ()
             if not runs:
                 raise NotFoundError("No runs found to cancel.")
@@ -337,12 +430,13 @@ class RunService:
         Raises:
             NotFoundError: there is none.
         """
+        allowed = await self._may_cancel(caller, None, action, status=status)
         async with self._database.connection() as connection:
             threads = await self._runs.threads_with_status(connection, status)
         cancelled: list[uuid.UUID] = []
         for thread_id in threads:
             async with self._database.transaction() as connection:
-                if not await self._runs.lock_thread(connection, thread_id):
+                if not await self._runs.lock_thread(connection, thread_id, allowed):
                     continue
                 live = [
                     run for run in await self._runs.live(connection, thread_id) if status in ("all", run.wire_status)
@@ -354,6 +448,19 @@ class RunService:
         if not cancelled:
             raise NotFoundError("No runs found to cancel.")
         return cancelled
+
+    async def _may_cancel(
+        self,
+        caller: Principal,
+        thread_id: uuid.UUID | None,
+        action: CancelAction,
+        *,
+        run_ids: Sequence[uuid.UUID] | None = None,
+        status: str | None = None,
+    ) -> Filter | None:
+        which = {"run_ids": run_ids, "status": status}
+        value = {"thread_id": thread_id, "action": action.value, "metadata": which}
+        return await self._authorize(caller, "threads", "update", value)
 
     async def _cancel_locked(
         self, connection: Connection, live: Sequence[LiveRun], action: CancelAction, *, reason: str

@@ -21,6 +21,8 @@ from langgraph.types import StateSnapshot, StateUpdate
 from langgraph_sdk.runtime import AccessContext
 from psycopg_pool import AsyncConnectionPool
 
+from langgraph_serverless.domain.auth_filters import Filter, both, visible
+from langgraph_serverless.domain.ports import Authorizer, allow_all
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.run_kwargs import without_reserved
 from langgraph_serverless.domain.serialization import dump_json, to_json
@@ -67,7 +69,10 @@ class StateService:
         saver_factory: SaverFactory,
         store_factory: StoreFactory,
         index: ThreadIndex | None = None,
+        *,
+        authorize: Authorizer = allow_all,
     ) -> None:
+        self._authorize = authorize
         self._database = database
         self._registry = registry
         self._saver = saver_factory
@@ -89,7 +94,7 @@ class StateService:
             NotFoundError: without the thread.
             GraphRefusedError: if what is to come next cannot be told, as tasks have written what does not go together.
         """
-        thread = await self._thread(thread_id)
+        thread = await self._readable(caller, thread_id)
         if thread.graph_id is None:
             return None
         config = _config(caller, thread_id, thread, checkpoint)
@@ -122,7 +127,7 @@ class StateService:
         Raises:
             NotFoundError: without the thread.
         """
-        thread = await self._thread(thread_id)
+        thread = await self._readable(caller, thread_id)
         if thread.graph_id is None or limit < 1:
             return []
         config = _config(caller, thread_id, thread, checkpoint)
@@ -157,7 +162,11 @@ class StateService:
         async def write(graph: Graph, config: RunnableConfig) -> RunnableConfig:
             return await graph.aupdate_state(config, values, as_node)
 
-        written, thread, state = await self._write(caller, thread_id, checkpoint, write)
+        allowed = both(
+            await self._authorize(caller, "threads", "update", {"thread_id": thread_id}),
+            await self._authorize(caller, "threads", "read", {"thread_id": thread_id}),
+        )
+        written, thread, state = await self._write(caller, thread_id, checkpoint, write, allowed)
         await self._tell(thread, state)
         return written["configurable"]
 
@@ -174,19 +183,29 @@ class StateService:
             steps = [[_state_update(update) for update in step.get("updates") or ()] for step in supersteps]
             return await graph.abulk_update_state(config, steps)
 
+        allowed = await self._authorize(caller, "threads", "update", {"thread_id": thread_id})
         # nobody is told: it is how a thread is made
-        _, thread, _ = await self._write(caller, thread_id, None, write)
+        _, thread, _ = await self._write(caller, thread_id, None, write, allowed)
         return thread
 
     async def _write(
-        self, caller: Principal, thread_id: uuid.UUID, checkpoint: Mapping[str, Any] | None, write: Write
+        self,
+        caller: Principal,
+        thread_id: uuid.UUID,
+        checkpoint: Mapping[str, Any] | None,
+        write: Write,
+        allowed: Filter | None,
     ) -> tuple[RunnableConfig, Thread, StateSnapshot]:
         # The lock on the thread's row keeps runs from being created until this is committed: creating one takes the same
         # lock first. The saver works on the same connection, so that checkpoints and thread change together, and so that
         # a process with a pool of one connection does not wait for itself.
         async with self._database.transaction() as connection:
+            if allowed is not None:  # nobody waits for what he cannot see, nor keeps it from others
+                thread = await self._threads.find(connection, thread_id)
+                if thread is None or not visible(thread.metadata, allowed):
+                    raise _missing(thread_id)
             thread = await self._threads.find(connection, thread_id, lock=True)
-            if thread is None:
+            if thread is None or not visible(thread.metadata, allowed):
                 raise _missing(thread_id)
             if thread.status is ThreadStatus.BUSY:
                 raise ConflictError(f"Thread {thread_id} has in-flight runs. Wait for them to finish or cancel them.")
@@ -222,10 +241,11 @@ class StateService:
             about = {"action": "state_update_untold", "thread_id": str(thread.thread_id)}
             logger.warning("event log out of reach: %s", error, extra=about)
 
-    async def _thread(self, thread_id: uuid.UUID) -> StatefulThread:
+    async def _readable(self, caller: Principal, thread_id: uuid.UUID) -> StatefulThread:
+        allowed = await self._authorize(caller, "threads", "read", {"thread_id": thread_id})
         async with self._database.connection() as connection:
             thread = await self._threads.find(connection, thread_id)
-        if thread is None:
+        if thread is None or not visible(thread.metadata, allowed):
             raise _missing(thread_id)
         return thread
 

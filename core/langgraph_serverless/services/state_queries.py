@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.domain.protocol_commands import NO_SUCH_NAMESPACE
+from langgraph_serverless.domain.protocol_commands import NO_SUCH_NAMESPACE, PERMISSION_DENIED, UNKNOWN_ERROR
 from langgraph_serverless.domain.serialization import to_json
 from langgraph_serverless.domain.tenants import acting_for
 from langgraph_serverless.errors import BadGatewayError, CommandError, ServerError
@@ -133,7 +133,8 @@ async def answer_event(queries: StateQueries, question: Mapping[str, Any]) -> Do
     except CommandError as error:
         return {"refused": {"error": error.error, "message": error.detail}}
     except ServerError as error:
-        return {"refused": {"error": "unknown_error", "message": f"{error.status}: {error.detail}"}}
+        name = PERMISSION_DENIED if error.status == 403 else UNKNOWN_ERROR
+        return {"refused": {"error": name, "message": f"{error.status}: {error.detail}"}}
 
 
 class _naming:

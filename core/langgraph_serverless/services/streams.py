@@ -22,7 +22,7 @@ from langgraph_serverless.domain.ports import EventReader
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.runs import CancelAction
 from langgraph_serverless.domain.serialization import dump_json
-from langgraph_serverless.errors import GoneError, NotFoundError, UnavailableError
+from langgraph_serverless.errors import AccessError, GoneError, NotFoundError, UnavailableError
 from langgraph_serverless.services.following import FAULT, RUN_NOT_FOUND, Batches, Instead, RunFollower, snapshot
 from langgraph_serverless.services.runs import RunService
 from langgraph_serverless.settings import Settings
@@ -80,12 +80,16 @@ class StreamService:
         Without ``last_event_id`` it begins now. With it, a resumable run's begins after that event, also for a while after
         the run has ended; and so does every run's where streams are carried over.
         """
-        run = await self._runs.find(caller, thread_id, run_id)
+        allowed = await self._runs.readable(caller, thread_id, run_id)
+        try:
+            run = await self._runs.look(thread_id, run_id, allowed)
+        except NotFoundError as error:
+            return Joined(False, _listed([Event(ERROR, dump_json(_no_thread(error)))]))
         if run is not None:
             resumable = bool(run.kwargs.get("resumable"))
             over = run.status.is_final
         else:
-            left = await self._runs.result(run_id)
+            left = await self._runs.result(run_id, allowed)
             if left is None or not left.hidden:
                 return Joined(False, _listed([Event(ERROR, dump_json(RUN_NOT_FOUND))]))
             # a finished stateless run: only resumable events have ids, so a client that has one may go on
@@ -184,11 +188,16 @@ class StreamService:
     async def join(
         self, caller: Principal, thread_id: uuid.UUID | None, run_id: uuid.UUID
     ) -> AsyncGenerator[bytes, None]:
-        """The same for a run that somebody else may have made; of a finished run, what its thread has come to."""
-        run = await self._runs.find(caller, thread_id, run_id)
+        """The same for a run that somebody else may have made; of a finished run, what its thread has come to.
+
+        Raises:
+            NotFoundError: there are handlers, and the caller sees no such thread.
+        """
+        allowed = await self._runs.readable(caller, thread_id, run_id)
+        run = await self._runs.look(thread_id, run_id, allowed)
         if run is not None and not run.status.is_final:
             return self.wait(run_id)
-        result = await self._runs.result(run_id)
+        result = await self._runs.result(run_id, allowed)
         if result is None or not (run is not None or result.hidden):
             return _pieces(dump_json({"__error__": RUN_NOT_FOUND}))
         return _pieces(dump_json(result.output if result.hidden else result.thread_output))
@@ -215,6 +224,9 @@ class StreamService:
                 await self._runs.cancel(caller, thread_id, [run_id], CancelAction.INTERRUPT, "the client disconnected")
             except NotFoundError:
                 return  # it has ended by itself
+            except AccessError as error:
+                logger.warning("an abandoned run goes on, as its reader may not cancel it: %s", error, extra=about)
+                return
             except UnavailableError as error:
                 if pause is None:
                     logger.error("an abandoned run goes on: %s", error, extra=about)
@@ -256,6 +268,10 @@ async def _without_markers(batches: AsyncIterator[Sequence[Event]]) -> Batches:
             before = event
         if events or not batch:
             yield events
+
+
+def _no_thread(error: NotFoundError) -> dict[str, str]:
+    return {"error": "HTTPException", "message": f"{error.status}: {error.detail}"}
 
 
 async def _listed(*batches: Sequence[Event]) -> Batches:

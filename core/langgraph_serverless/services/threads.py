@@ -2,6 +2,9 @@
 
 Deleting a thread deletes its runs; a worker that executes one loses its lease with the row and stops. The bell only tells
 it sooner.
+
+Handlers for ``threads`` are asked before a connection is taken; their filter is compared with the metadata of the row, under its lock where
+it is changed. What is hidden is missing.
 """
 
 from __future__ import annotations
@@ -11,13 +14,16 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from langgraph_serverless.domain.auth_filters import Filter, both, visible
+from langgraph_serverless.domain.handler_values import changed, changed_metadata, changed_number
 from langgraph_serverless.domain.ids import new_id, random_id
 from langgraph_serverless.domain.paging import Page
-from langgraph_serverless.domain.ports import Bell
+from langgraph_serverless.domain.ports import Authorizer, Bell, allow_all
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.threads import Thread, ThreadField, ThreadStatus, Ttl, TtlStrategy
-from langgraph_serverless.errors import ConflictError, InvalidInputError, NotFoundError
+from langgraph_serverless.errors import ConflictError, HandlerResultError, InvalidInputError, NotFoundError
 from langgraph_serverless.persistence import sweeps
+from langgraph_serverless.persistence.filters import Search
 from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.threads import ThreadRepository
 from langgraph_serverless.services.idempotency import Once, claimed, claimed_transaction, keep
@@ -53,7 +59,10 @@ class SuperstepWriter(Protocol):
 class ThreadService:
     """Use cases around threads."""
 
-    def __init__(self, database: Database, bell: Bell, default_ttl: Ttl | None = None) -> None:
+    def __init__(
+        self, database: Database, bell: Bell, default_ttl: Ttl | None = None, *, authorize: Authorizer = allow_all
+    ) -> None:
+        self._authorize = authorize
         self._database = database
         self._bell = bell
         self._default_ttl = default_ttl
@@ -77,20 +86,30 @@ class ThreadService:
             once: see ``services/idempotency.py``.
 
         Raises:
-            ConflictError: if the id is taken.
+            ConflictError: if the id is taken, also by a thread that the caller cannot see.
         """
         wanted = thread_id or new_id()
+        value = {
+            "thread_id": wanted,
+            "metadata": dict(metadata or {}),
+            "if_exists": "do_nothing" if return_existing else "raise",
+            **({"ttl": {"strategy": ttl.strategy.value, "ttl": ttl.minutes}} if ttl is not None else {}),
+        }
+        allowed = await self._authorize(caller, "threads", "create", value)
+        stamped = _own(changed_metadata(value))
         async with claimed(self._database, caller, once) as connection:
             for _ in range(_ATTEMPTS):
                 made = await self._threads.insert(
                     connection,
                     wanted,
                     tenant=caller.tenant,
-                    metadata=_own(metadata or {}),
+                    metadata=stamped,
                     ttl=ttl or self._default_ttl,
                 )
                 if made is None and return_existing:
                     made = await self._threads.get(connection, wanted)
+                    if made is not None and not visible(made.metadata, allowed):
+                        break
                 if made is not None:
                     await keep(connection, caller, once, made)
                     return made
@@ -105,9 +124,10 @@ class ThreadService:
         Raises:
             NotFoundError: if there is none.
         """
+        allowed = await self._authorize(caller, "threads", "read", {"thread_id": thread_id})
         async with self._database.connection() as connection:
             found = await self._threads.get(connection, thread_id)
-        if found is None:
+        if found is None or not visible(found.metadata, allowed):
             raise _missing(thread_id)
         return found
 
@@ -115,16 +135,23 @@ class ThreadService:
         self, caller: Principal, thread_id: uuid.UUID, *, metadata: Mapping[str, Any], ttl: Ttl | None
     ) -> Thread:
         """Merge metadata and replace the time to live, if one is given."""
-        async with self._database.connection() as connection:
-            found = await self._threads.update(connection, thread_id, metadata=_own(metadata), ttl=ttl)
+        value = {"thread_id": thread_id, "metadata": dict(metadata)}
+        allowed = await self._authorize(caller, "threads", "update", value)
+        stamped, found = _own(changed_metadata(value)), None
+        # a single statement is a transaction by itself
+        scope = self._database.connection() if allowed is None else self._database.transaction()
+        async with scope as connection:
+            if allowed is None or await self._threads.lock(connection, [thread_id], allowed):
+                found = await self._threads.update(connection, thread_id, metadata=stamped, ttl=ttl)
         if found is None:
             raise NotFoundError("Not Found")
         return found
 
     async def delete(self, caller: Principal, thread_id: uuid.UUID) -> None:
         """Remove a thread with its runs, crons and checkpoints, also while it is busy."""
+        allowed = await self._authorize(caller, "threads", "delete", {"thread_id": thread_id})
         async with self._database.transaction() as connection:
-            found, cancelled = await self._delete(connection, [thread_id])
+            found, cancelled = await self._delete(connection, [thread_id], allowed)
         if not found:
             raise _missing(thread_id)
         await self._stop(cancelled)
@@ -137,24 +164,36 @@ class ThreadService:
         Threads that are missing are passed over, and with ``KEEP_LATEST`` also those that are busy: their next run may need
         what would go.
         """
+        # as in the official server, which has them as strings here
+        value = {"thread_ids": [str(thread_id) for thread_id in thread_ids]}
+        allowed = await self._authorize(caller, "threads", "delete", value)
         if strategy is TtlStrategy.KEEP_LATEST:
             pruned, wanted = 0, sorted(set(thread_ids))
             for start in range(0, len(wanted), _PRUNED_AT_ONCE):
                 async with self._database.transaction() as connection:
-                    pruned += await sweeps.prune(connection, wanted[start : start + _PRUNED_AT_ONCE])
+                    batch: Sequence[uuid.UUID] = wanted[start : start + _PRUNED_AT_ONCE]
+                    if allowed is not None:
+                        batch = await self._threads.lock(connection, batch, allowed)
+                    pruned += await sweeps.prune(connection, batch)
             return pruned
         async with self._database.transaction() as connection:
-            found, cancelled = await self._delete(connection, thread_ids)
+            found, cancelled = await self._delete(connection, thread_ids, allowed)
         await self._stop(cancelled)
         return len(found)
 
     async def copy(self, caller: Principal, thread_id: uuid.UUID, once: Once[Thread] | None = None) -> Thread:
         """A new thread with the same metadata, state and history, and no runs."""
-        begin = claimed_transaction if self._default_ttl else claimed
+        copy_id, made = random_id(), None
+        read = await self._authorize(caller, "threads", "read", {"thread_id": thread_id})
+        value: dict[str, Any] = {"thread_id": copy_id}
+        allowed = both(read, await self._authorize(caller, "threads", "create", value))
+        stamps = _own(changed_metadata(value))
+        begin = claimed_transaction if self._default_ttl or stamps or allowed is not None else claimed
         async with begin(self._database, caller, once) as connection:
-            made = await self._threads.copy(connection, thread_id, random_id())
-            if made is not None and self._default_ttl:
-                made = await self._threads.update(connection, made.thread_id, metadata={}, ttl=self._default_ttl)
+            if allowed is None or await self._threads.lock(connection, [thread_id], allowed):
+                made = await self._threads.copy(connection, thread_id, copy_id)
+            if made is not None and (self._default_ttl or stamps):
+                made = await self._threads.update(connection, copy_id, metadata=stamps, ttl=self._default_ttl)
             if made is None:
                 raise ConflictError("Conflict")
             await keep(connection, caller, once, made)
@@ -177,7 +216,9 @@ class ThreadService:
     ) -> Page[dict[str, Any]]:
         """Threads that match, each with the selected fields and the extracted values."""
         paths = parse_extract(extract or {})
-        conditions = self._threads.search_filter(ids=ids, metadata=metadata, values=values, status=status)
+        value = _wanted(metadata, values, status, limit, offset)
+        conditions = await self._conditions(caller, value, ids)
+        limit, offset = changed_number(value, "limit", limit), changed_number(value, "offset", offset)
         async with self._database.connection() as connection:
             rows = await self._threads.search(
                 connection,
@@ -199,15 +240,16 @@ class ThreadService:
         values: Mapping[str, Any],
         status: ThreadStatus | None,
     ) -> int:
-        conditions = self._threads.search_filter(ids=None, metadata=metadata, values=values, status=status)
+        conditions = await self._conditions(caller, _wanted(metadata, values, status, 0, 0), None)
         async with self._database.connection() as connection:
             return await self._threads.count(connection, conditions)
 
     async def storage(self, caller: Principal, thread_id: uuid.UUID) -> dict[str, Any]:
         """What a thread's checkpoints take, in rows and bytes."""
+        allowed = await self._authorize(caller, "threads", "read", {"thread_id": thread_id})
         async with self._database.connection() as connection:
             row = await self._threads.measure(connection, thread_id)
-        if row is None:
+        if row is None or not visible(row["metadata"], allowed):
             raise _missing(thread_id)
         channels = row["channels"]
         channel_bytes = sum(channel["bytes"] for channel in channels.values())
@@ -223,11 +265,23 @@ class ThreadService:
             "pending_writes": {"count": row["write_count"], "bytes": row["write_bytes"]},
         }
 
+    async def _conditions(
+        self, caller: Principal, value: dict[str, Any], ids: Sequence[uuid.UUID] | None
+    ) -> Search:
+        allowed = await self._authorize(caller, "threads", "search", value)
+        return self._threads.search_filter(
+            ids=ids,
+            metadata=changed_metadata(value),
+            values=changed(value, "values", dict),
+            status=_status(value.get("status")),
+            allowed=allowed,
+        )
+
     async def _delete(
-        self, connection: Connection, thread_ids: Sequence[uuid.UUID]
+        self, connection: Connection, thread_ids: Sequence[uuid.UUID], allowed: Filter | None
     ) -> tuple[Sequence[uuid.UUID], Sequence[uuid.UUID]]:
         """Which threads there were, and which of their runs were executing."""
-        found = await self._threads.lock(connection, thread_ids)
+        found = await self._threads.lock(connection, thread_ids, allowed)
         if not found:
             return found, ()
         cancelled = await self._threads.delete_runs(connection, found)
@@ -270,6 +324,26 @@ def parse_extract_path(path: str) -> Sequence[str] | None:
         steps += [step["key"]] if step["key"] else []
         steps += _INDEX.findall(step["indexes"])
     return steps
+
+
+def _wanted(
+    metadata: Mapping[str, Any], values: Mapping[str, Any], status: ThreadStatus | None, limit: int, offset: int
+) -> dict[str, Any]:
+    """A search as handlers are shown one."""
+    return {
+        "metadata": dict(metadata),
+        "values": dict(values),
+        "status": status and status.value,
+        "limit": limit,
+        "offset": offset,
+    }
+
+
+def _status(status: Any) -> ThreadStatus | None:
+    try:
+        return ThreadStatus(status) if status is not None else None
+    except ValueError:
+        raise HandlerResultError("Auth handler left no thread status in 'status'.") from None
 
 
 def _own(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,10 +85,11 @@ async def _create(
     *,
     key: Key,
     thread_id: uuid.UUID | None,
+    waits: bool = False,
 ) -> _Followed:
     wanted = payload.to_domain(get_request_id(request))
     try:
-        run = await container.runs.create(caller, wanted, thread_id=thread_id, once=once(key, _ids))
+        run = await container.runs.create(caller, wanted, thread_id=thread_id, once=once(key, _ids), reads=waits)
     except AnsweredBeforeError as before:
         ids = {name: uuid.UUID(value) for name, value in orjson.loads(before.answer.body).items()}
         await container.streams.require_kept(ids["run_id"])
@@ -144,7 +145,7 @@ async def wait_run(
     *, caller: Caller, container: Container, request: Request, key: Key, thread_id: RunThreadId, payload: Payload
 ) -> Response:
     """Queue a run on a thread and wait for its output."""
-    run = await _create(container, caller, request, payload, key=key, thread_id=thread_id)
+    run = await _create(container, caller, request, payload, key=key, thread_id=thread_id, waits=True)
     return _waited_for(container, caller, payload, run)
 
 
@@ -153,7 +154,7 @@ async def wait_stateless_run(
     caller: Caller, container: Container, request: Request, key: Key, payload: Payload
 ) -> Response:
     """Queue a stateless run and wait for its output."""
-    run = await _create(container, caller, request, payload, key=key, thread_id=None)
+    run = await _create(container, caller, request, payload, key=key, thread_id=None, waits=True)
     return _waited_for(container, caller, payload, run)
 
 
