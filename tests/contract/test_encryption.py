@@ -30,6 +30,7 @@ from psycopg import sql
 from redis import Redis
 from worker_container import working
 
+from langgraph_serverless.containers.reencryption import reencrypt
 from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.containers.worker import WorkerContainer
@@ -531,3 +532,49 @@ async def own_defaults(site: Site) -> None:
         await seeding.assistants.ensure_defaults()
     finally:
         await seeding.aclose()
+
+
+async def test_everything_can_be_encrypted_anew(site: Site, databases: Any) -> None:
+    """What another key or nobody has encrypted is found and replaced, and nobody notices."""
+    own = replace(site, uri=databases.create())
+    own.settings = own.settings.replace(database_uri=own.uri, redis_key_prefix=f"anew-{uuid.uuid4().hex[:8]}")
+    thread_ids = []
+    for sealed in (False, True):
+        container = StateContainer(own.settings, registry=site.registry, manifest=site.manifest)
+        if not sealed:
+            container.__dict__["cipher"] = None
+        async with serving(container) as (_, client):
+            sdk = LangGraphClient(client)
+            await container.assistants.ensure_defaults()
+            await sdk.assistants.create("talks", metadata={"about": CANARY}, context={"tone": CANARY})
+            thread = await sdk.threads.create(metadata={"note": CANARY, "owner": "u1"}, graph_id="asks")
+            thread_ids.append(thread["thread_id"])
+            values = {"text": CANARY, "said": [CANARY]}
+            await sdk.threads.update_state(thread["thread_id"], values, as_node="ask")
+            await sdk.runs.create(thread["thread_id"], "asks", input={"text": CANARY})
+            await sdk.store.put_item(["a"], str(sealed), {"text": CANARY})
+            await sdk.crons.create("talks", schedule="0 0 1 1 *", input={"text": CANARY})
+    assert own.hits(CANARY)
+    async with site.key("b"):
+        first = await reencrypt(site.registry.project, own.settings, everything=False)
+        assert all(where.startswith("redis") for where, _ in own.hits(CANARY))  # for ten minutes
+        assert first.failed == 0
+        assert all(table.renewed for name, table in first.tables.items() if "writes" not in name), first
+        again = await reencrypt(site.registry.project, own.settings, everything=False)
+        assert sum(table.renewed for table in again.tables.values()) == 0
+        complete = await reencrypt(site.registry.project, own.settings, everything=True)
+        assert complete.tables["threads"].renewed == 2
+        site.project.KEYS["gone"] = site.project.KEYS.pop("a")  # nothing needs it any more
+        try:
+            container = StateContainer(own.settings, registry=site.registry, manifest=site.manifest)
+            async with serving(container) as (_, client):
+                sdk = LangGraphClient(client)
+                for thread_id in thread_ids:
+                    assert (await sdk.threads.get(thread_id))["metadata"]["note"] == CANARY
+                    assert (await sdk.threads.get_state(thread_id))["values"] == {"text": CANARY, "said": [CANARY]}
+                    assert (await sdk.runs.list(thread_id))[0]["kwargs"]["input"] == {"text": CANARY}
+                assert {item["value"]["text"] for item in (await sdk.store.search_items(["a"]))["items"]} == {CANARY}
+                assert len(await sdk.assistants.search(graph_id="talks")) == 3
+        finally:
+            site.project.KEYS["a"] = site.project.KEYS.pop("gone")
+    databases.drop(own.uri)

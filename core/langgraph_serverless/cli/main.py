@@ -220,6 +220,22 @@ def replay_webhooks(ids: tuple[uuid.UUID, ...], everything: bool, debug: bool) -
         command(None if everything else ids)
 
 
+@main.command(short_help="Encrypt what is stored anew, after a key has changed.")
+@_CONFIG
+@click.option("--all", "everything", is_flag=True, help="Also what the handlers do not want replaced.")
+@_DEBUG
+def reencrypt(*, config: Path, everything: bool, debug: bool) -> None:
+    """Encrypt anew what the project's decrypt handlers want replaced, and what was stored before there was encryption.
+
+    DATABASE_URI names the database. It may be stopped and repeated at any time, while the deployment goes on. Ends with exit code 1 if
+    something cannot be decrypted.
+    """
+    with _sentences(debug):
+        from langgraph_serverless.cli.reencrypt import reencrypt as command  # noqa: PLC0415
+
+        command(config=config, everything=everything)
+
+
 @main.command(short_help="Look for what is wrong, and say what to do about it.")
 @_CONFIG
 @click.option(
