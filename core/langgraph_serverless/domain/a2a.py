@@ -293,6 +293,13 @@ class Spoken:
     message_id: str = ""
     text: str = ""
     _known: set[str] = field(default_factory=set)
+    #: Something may be missing, and nobody knows of which message yet.
+    _missed: bool = False
+    _broken: str | None = None
+
+    def miss(self) -> None:
+        """Events may have been lost: of the message that is going on, nothing more is told until it is whole."""
+        self._missed = True
 
     def hear(self, event: Any) -> bool:
         """Whether there is more now."""
@@ -300,6 +307,10 @@ class Spoken:
         if not isinstance(message, dict) or message.get("type") not in ("AIMessageChunk", "ai"):
             return False
         message_id, text = str(message.get("id") or ""), spoken_text(message.get("content"))
+        if self._missed:
+            self._missed, self._broken = False, message_id
+        if message_id == self._broken and message["type"] != "ai":
+            return False
         if message["type"] == "ai":  # said at once
             if not text or message_id in self._known:
                 return False

@@ -75,10 +75,11 @@ def read_config(config: Any, dialect: Dialect, default_id: str) -> PushConfig:
             _PARAMS, f"'id' of a push notification config must be a text of at most {_LONGEST_ID} characters"
         )
     authentication = config.get("authentication") or {}
-    schemes = authentication.get("schemes") if isinstance(authentication, dict) else None
+    if not isinstance(authentication, dict):
+        raise RpcError(_PARAMS, "Invalid 'authentication' in push notification config")
+    schemes = authentication.get("schemes")  # of 0.3, which has a list
     first = schemes[0] if isinstance(schemes, list) and schemes else None
-    scheme = authentication.get("scheme") or first if isinstance(authentication, dict) else authentication
-    credentials = (authentication.get("credentials") or None) if isinstance(authentication, dict) else None
+    scheme, credentials = authentication.get("scheme") or first or None, authentication.get("credentials") or None
     if scheme is not None and not (isinstance(scheme, str) and _SCHEME.fullmatch(scheme)):
         raise RpcError(_PARAMS, "Invalid 'authentication' in push notification config: the scheme is no token")
     for name, value in (("token", token), ("credentials", credentials)):

@@ -24,6 +24,7 @@ from langgraph_serverless.domain.a2a_messages import Incoming
 from langgraph_serverless.domain.a2a_push import PushConfig
 from langgraph_serverless.domain.assistants import Assistant
 from langgraph_serverless.domain.cursors import FROM_THE_START
+from langgraph_serverless.domain.events import is_gap
 from langgraph_serverless.domain.ids import parse_id, random_id
 from langgraph_serverless.domain.ports import EventReader, WebhookPolicy
 from langgraph_serverless.domain.principal import Principal
@@ -346,7 +347,9 @@ class A2AService:
             async for batch in batches:
                 more = False
                 for event in batch:
-                    if event.name.startswith("messages"):
+                    if is_gap(event):
+                        spoken.miss()
+                    elif event.name.startswith("messages"):
                         more = spoken.hear(orjson.loads(event.data)) or more
                 if more:
                     yield [Said(spoken.message_id, spoken.text, datetime.now(UTC))]
