@@ -1,4 +1,4 @@
-"""uvicorn as all long-lived processes of ours run it: parsers and loop in C, patient with slow clients, quiet in the log.
+"""uvicorn as all long-lived processes of ours run it: parsers and loop in C, patient with slow clients to a point, quiet in the log.
 
 ``Reported`` and ``Server`` make a failed start one exception instead of a log line: ``run`` raises what the application's own
 start-up has raised.
@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from langgraph_serverless.cli.server.slow_clients import patient_for
+from langgraph_serverless.cli.server.slow_requests import PromptRequests
 from langgraph_serverless.settings import Settings
 
 Message = MutableMapping[str, Any]
@@ -82,7 +83,7 @@ def server_config(app: App, settings: Settings, *, connection_grace: float, **op
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=patient_for(settings.stream_write_timeout),
+        http=type("Protocol", (PromptRequests, patient_for(settings.stream_write_timeout)), {}),
         ws="websockets-sansio",
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,  # a quarter of a megabyte for each socket
