@@ -12,6 +12,7 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from langgraph_serverless.build.pruning import prune
 from langgraph_serverless.build.requirements import project_requirements
 from langgraph_serverless.build.sources import allowed_requirements, pinned_requirements
 from langgraph_serverless.build.target import BuildTarget, host_architecture, host_python
+from langgraph_serverless.domain.http_settings import HttpSettings
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.project import ProjectConfig, read_project
@@ -306,24 +308,31 @@ def test_api_functions_are_not_given_langgraph() -> None:
     assert not any("uvicorn" in entry for entry in allowed_requirements("worker"))
 
 
-def test_only_the_worker_is_given_what_the_project_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The API functions never import the project; and what is not complete is not on record."""
-    asked: dict[str, list[str]] = {}
+@pytest.mark.parametrize(
+    "code", [{}, {"encryption": "./keys.py:encryption"}, {"http": HttpSettings(app="./web.py:app")}]
+)
+def test_only_the_worker_is_given_what_the_project_asks_for_unless_every_function_imports_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: dict[str, Any]
+) -> None:
+    """And what is not complete is not on record."""
+    asked: dict[str, tuple[list[str], str]] = {}
 
-    def remember(folder: Path, *, wanted: list[str], **_: object) -> None:
+    def remember(folder: Path, *, wanted: list[str], pins: Path, ranges: list[str], **_: object) -> None:
         assert not (tmp_path / "out" / "build.json").exists()
-        asked[folder.name] = wanted
+        assert any("langgraph" in entry for entry in ranges) == (pins.name == "worker.txt")
+        asked[folder.name] = wanted, pins.name
 
     for part in ("package_folder", "handlers_folder"):  # smaller than ours: what is asked for is of interest
         (tmp_path / part).mkdir()
         monkeypatch.setattr(bundle, part, lambda part=part: tmp_path / part)
     monkeypatch.setattr(bundle, "install", remember)
-    monkeypatch.setattr(bundle, "_manifest", lambda _: Manifest(graphs={}, hash="0"))
+    monkeypatch.setattr(bundle, "_manifest", lambda _: Manifest(graphs={}, hash="0", **code))
     project(tmp_path, {"requirements.txt": "leaf\n"}, [".", "tenacity"])
     for _ in range(2):
         bundle.build_bundles(tmp_path / "app" / "langgraph.json", tmp_path / "out", target=HERE)
         assert (tmp_path / "out" / "build.json").exists()
-    assert asked == {"api": [], "worker": ["tenacity", "-r", str(tmp_path / "app" / "requirements.txt")]}
+    theirs = ["tenacity", "-r", str(tmp_path / "app" / "requirements.txt")], "worker.txt"
+    assert asked == {"api": theirs if code else ([], "base.txt"), "worker": theirs}
 
 
 def test_a_uv_lock_is_exported_with_its_hashes(

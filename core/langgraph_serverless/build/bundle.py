@@ -8,7 +8,8 @@
         project/                          the user's project, langgraph.json on top
         libraries/                        its local dependencies from elsewhere
         langgraph_manifest.json           graphs described, for functions without langgraph
-        ...                               dependencies, unless left out; those of the project in the worker's only
+        ...                               dependencies, unless left out; those of the project in the worker's only, or in both if it
+                                          has code for every function: ``auth``, ``encryption``, ``http.app``
     <output>/build.json                   what was built, for ``deploy`` and for whoever asks later
 
 The same inputs give the same bytes, so that a second deployment uploads nothing. Relies on the project being importable here,
@@ -117,12 +118,13 @@ def build_bundles(
             say(f"Building {output / name}")
             _fill(output / name, project, manifest, output)
             if wanted is not None:
-                # API functions never import the project, so its dependencies would only be weight there
-                theirs = wanted if name == "worker" else Requirements()
+                # where API functions import nothing of the project, its dependencies would only be weight there
+                like = "worker" if manifest.has_code_for_all else name
+                theirs = wanted if like == "worker" else Requirements()
                 if for_traces:
                     theirs = replace(theirs, wanted=[*theirs.wanted, *tracing_requirements()])
                 say(f"Installing the dependencies of {output / name}")
-                _install(output / name, theirs, target, Path(scratch) / name, say)
+                _install(output / name, theirs, target, Path(scratch) / name, say, like=like)
             compiled = compile_bundle(output / name, target.python) and compiled
             _open_to_all(output / name)
     say("Measuring")
@@ -197,13 +199,20 @@ def _not_in_functions(folder: str, names: list[str]) -> set[str]:
 
 
 def _install(
-    folder: Path, wanted: Requirements, target: BuildTarget, scratch: Path, say: Callable[[str], None]
+    folder: Path,
+    wanted: Requirements,
+    target: BuildTarget,
+    scratch: Path,
+    say: Callable[[str], None],
+    *,
+    like: str,
 ) -> None:
+    """What the project wants and what we do, which is that of the bundle ``like``."""
     scratch.mkdir()
     install(
         folder,
-        pins=pinned_requirements(folder.name),
-        ranges=allowed_requirements(folder.name),
+        pins=pinned_requirements(like),
+        ranges=allowed_requirements(like),
         wanted=wanted.wanted,
         locked=wanted.locked,
         target=target,

@@ -144,6 +144,11 @@ class Manifest:
         return hashlib.sha256(canonical(content).encode()).hexdigest()
 
     @property
+    def has_code_for_all(self) -> bool:
+        """Whether every process that takes requests imports something of the project, which most projects leave to the graphs."""
+        return self.auth is not None or self.encryption is not None or self.http.app is not None
+
+    @property
     def short_hash(self) -> str:
         return self.hash[:SHORT_HASH]
 
