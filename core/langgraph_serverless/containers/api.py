@@ -135,6 +135,13 @@ class ApiContainer:
     def database(self) -> Database:
         return Database(self.settings, lambda: self.cipher)
 
+    @property
+    def encryption_path(self) -> str | None:
+        """Where the project's encryption is."""
+        # an operator's command that looks at no document has no manifest, and needs none; services need one
+        known = self._manifest is not None or self.settings.manifest_path is not None
+        return self.catalog.manifest.encryption if known else None
+
     @cached_property
     def encryption_handlers(self) -> EncryptionHandlers | None:
         """The project's own encryption; None if it has none.
@@ -142,9 +149,7 @@ class ApiContainer:
         Raises:
             ProjectError: with the sentence to show.
         """
-        # an operator's command that looks at no document has no manifest, and needs none
-        known = self._manifest is not None or self.settings.manifest_path is not None or "catalog" in vars(self)
-        path = self.catalog.manifest.encryption if known else None
+        path = self.encryption_path
         if path is None:
             return None
         from langgraph_serverless.encryption.handlers import Handlers

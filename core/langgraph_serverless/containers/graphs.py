@@ -94,6 +94,10 @@ class GraphContainer(ApiContainer):
         named = {(each.module, each.name) for each in self.catalog.manifest.types if "." not in each.name}
         return ProjectSerializer(named | serde.msgpack, allowed_json=serde.json)
 
+    @property
+    def encryption_path(self) -> str | None:
+        return self.registry.project.encryption if self._manifest is None else self._manifest.encryption
+
     @cached_property
     def cipher(self) -> ProjectCipher | None:
         """With the key of the environment, which checkpoints alone are encrypted with."""

@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import Any
 
 from langgraph_serverless.domain.crons import Cron, CronField, OnRunCompleted
-from langgraph_serverless.domain.encryption import with_scope
+from langgraph_serverless.domain.encryption import UNREADABLE, with_scope
 from langgraph_serverless.domain.paging import Page
 from langgraph_serverless.persistence.filters import Search, column, fetch, fetch_count
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
-from langgraph_serverless.persistence.sealing import document
+from langgraph_serverless.persistence.sealing import document, fetch_readable
 
 _SQL = load_queries(__file__)
 INSERT_CRON = _SQL["insert_cron"]
@@ -183,9 +183,12 @@ class CronRepository:
     ) -> DueCron | None:
         """The next due cron, locked; ``now`` is for tests, None means the database's time."""
         cursor = await connection.execute(CLAIM_DUE_CRON, {"now": now, "skipped": list(skipped)})
-        row = await cursor.fetchone()
-        if row is None:
+        rows = await fetch_readable(cursor)
+        if not rows:
             return None
+        (row,) = rows
+        if UNREADABLE in row:
+            row = {**row, "payload": {UNREADABLE: row[UNREADABLE]}, "metadata": {}}
         return DueCron(
             cron=cron_from_row(row),
             due_at=row["next_run_date"],

@@ -15,6 +15,7 @@ from typing import Any
 from langgraph_serverless.domain.trace_context import TraceContext
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
+from langgraph_serverless.persistence.sealing import fetch_readable
 
 _SQL = load_queries(__file__)
 CLAIM_WEBHOOKS = _SQL["claim_webhooks"]
@@ -48,6 +49,8 @@ class Delivery:
     trace: TraceContext | None = None
     #: It tells another agent of its task: what is sent is made of the body (``domain/a2a_push.py``).
     task: bool = False
+    #: Why the body could not be decrypted: then it is as it is stored, and nobody's.
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,8 @@ class WebhookRepository:
         """Up to ``limit`` due rows, or this one if it is due."""
         parameters = {"limit": limit, "lease": lease, "most_tries": most_tries, "outbox_id": outbox_id}
         cursor = await connection.execute(CLAIM_WEBHOOKS, parameters)
-        return [Delivery(**row | {"trace": TraceContext.from_json(row["trace"])}) for row in await cursor.fetchall()]
+        rows = await fetch_readable(cursor)
+        return [Delivery(**row | {"trace": TraceContext.from_json(row["trace"])}) for row in rows]
 
     async def delivered(self, connection: Connection, delivery: Delivery) -> bool:
         """Whether it was still this sender's."""

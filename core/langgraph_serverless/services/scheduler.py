@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from langgraph_serverless import tracing
 from langgraph_serverless.domain.crons import Cron, next_run_date, run_request
-from langgraph_serverless.domain.encryption import encrypting_for, scope_of
+from langgraph_serverless.domain.encryption import encrypting_for, require_readable, scope_of
 from langgraph_serverless.domain.ports import Bell
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.errors import ServerError, UnavailableError
@@ -236,6 +236,7 @@ class SchedulerService:
                         continue
                     asked = unasked or due.cron.cron_id in places
                     if asked:
+                        require_readable(due.cron.payload)
                         with encrypting_for(scope_of(due.cron.payload)):
                             created, was_refused = await self._fire(connection, due, places.get(due.cron.cron_id))
                 if not asked:  # without the cron's lock; then it is claimed anew, by us or by another scheduler

@@ -185,6 +185,8 @@ class DeadLetters:
 
 def _message(delivery: Delivery) -> tuple[bytes, Mapping[str, str]]:
     """What is sent, and the headers that belong to it."""
+    if delivery.unreadable is not None:
+        raise DeliveryError(delivery.unreadable)  # it may be readable by the next try
     return notification(orjson.loads(delivery.body)) if delivery.task else (delivery.body.encode(), {})
 
 
