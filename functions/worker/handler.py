@@ -9,6 +9,7 @@ from langgraph_serverless.containers.graphs import load_registry
 from langgraph_serverless.containers.worker import consume
 from langgraph_serverless.function_build import OwnBuild
 from langgraph_serverless.function_runtime import FunctionRuntime
+from langgraph_serverless.http.in_process import serving_beside
 
 runtime = FunctionRuntime("worker")
 registry = load_registry(runtime.settings)  # the user's graphs are imported once per process
@@ -24,6 +25,7 @@ def consume_queue(event: dict[str, Any], context: Any) -> dict[str, Any]:
             idle_grace=runtime.settings.worker_idle_grace,
             registry=registry,
             ticket=str(event.get("ticket", "")),
+            beside=serving_beside,
         )
     )
     outcome = dict(report.summary)

@@ -91,7 +91,7 @@ async def test_a_long_value_is_not_sent_back_whole(http: httpx.AsyncClient) -> N
 async def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_error(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    container = ApiContainer(settings)
+    container = ApiContainer(settings, manifest=Manifest.of({}))
     scope = {"type": "http", "method": "POST", "path": "/threads", "raw_path": b"/threads", "query_string": b""}
     messages = iter([{"type": "http.request", "body": b'{"meta', "more_body": True}, {"type": "http.disconnect"}])
     sent: list[Any] = []
@@ -192,7 +192,7 @@ async def broken(settings: Settings, container: ApiContainer) -> AsyncIterator[h
     class BrokenContainer(ApiContainer):
         threads = Broken(RuntimeError("secret"))  # type: ignore[assignment]
 
-    app = create_app(BrokenContainer(settings), ["threads"])
+    app = create_app(BrokenContainer(settings, manifest=Manifest.of({})), ["threads"])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
         yield client
 

@@ -110,6 +110,26 @@ class ApiContainer:
         )
 
     @cached_property
+    def user_app(self) -> object | None:
+        """The project's own application (``http.app``); None if it has none.
+
+        Raises:
+            ProjectError: with the sentence to show.
+        """
+        target = self.catalog.manifest.http.app
+        if target is None:
+            return None
+        from langgraph_serverless.execution.project_code import load_object
+
+        loaded: object = load_object(self.project, target, key="http.app")
+        return loaded
+
+    @property
+    def mount_prefix(self) -> str:
+        """Below which the API is; empty or like ``/api``."""
+        return self.settings.mount_prefix or self.catalog.manifest.http.mount_prefix
+
+    @cached_property
     def authenticator(self) -> Authenticator | None:
         """Who is calling; None if nobody is asked."""
         settings, handlers = self.catalog.manifest.auth, self.auth_handlers

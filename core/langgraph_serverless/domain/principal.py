@@ -21,6 +21,8 @@ class Principal:
     tenant: str = ""
     #: The handler's own object, for handlers that look at its type; it does not outlive the request.
     native: Any = field(default=None, repr=False, compare=False)
+    #: The project's own code, for nobody in particular: no handler is asked what it may do.
+    trusted: bool = False
 
     @property
     def is_studio(self) -> bool:
@@ -66,6 +68,8 @@ class Principal:
 #: Marks Studio in the document of its user. Nobody else's has this key with this value (``auth/authentication.py``).
 STUDIO_KIND = "StudioUser"
 ANONYMOUS = Principal()
+#: The project's own code in a server's process, outside of a run.
+SERVER = Principal(trusted=True)
 STUDIO = Principal.of_user(
     {
         "identity": STUDIO_USER,

@@ -30,6 +30,7 @@ from typing import Any
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.project import ProjectConfig
 from langgraph_serverless.execution.targets import Target, parse_target
+from langgraph_serverless.loopback import provide_modules
 
 #: Top-level folders of this repository. Lambda handlers and tests import some of them before the project is loaded.
 OWN_TOP_LEVEL = ("core", "functions", "infra", "tests", "examples")
@@ -37,7 +38,8 @@ LOOSE_FILE_PREFIX = "langgraph_project"
 
 
 def prepare_imports(project: ProjectConfig) -> None:
-    """Put the project's folders at the front of ``sys.path``."""
+    """Put the project's folders at the front of ``sys.path``, and what its clients of this server look for beside them."""
+    provide_modules()
     folders = import_folders(project)
     sys.path[:] = [*map(str, folders), *(entry for entry in sys.path if entry not in map(str, folders))]
     importlib.invalidate_caches()

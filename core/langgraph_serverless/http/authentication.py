@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 PUBLIC = frozenset({"/", "/ok", "/info", "/metrics", "/docs", "/openapi.json"})
 #: Where the caller is kept in a request's state.
 PRINCIPAL = "principal"
+#: In a scope: who has sent it, if that is known already: an outer ``Authentication`` has found it, or the request comes from this
+#: process (``in_process``). No client can write there.
+CALLER = "langgraph_serverless.caller"
 #: A socket's close codes are 4000 and the status that a request would have had.
 CLOSE = 4000
 
@@ -37,10 +40,11 @@ Exempt = Callable[[Scope], bool]
 class Authentication:
     """Lets requests through whose caller is known."""
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator | None, exempt: Exempt = lambda _: False) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator | None, exempt: Exempt | None = None) -> None:
+        """``exempt`` says which requests need no caller, by default those of ``PUBLIC``."""
         self._app = app
         self._authenticator = authenticator
-        self._exempt = exempt
+        self._exempt = exempt or is_public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -49,12 +53,16 @@ class Authentication:
         caller = ANONYMOUS
         # a request that nobody has looked at gets to see no rows, where there is somebody to look
         tenant = ANONYMOUS.tenant if self._authenticator is None else None
-        if self._authenticator is not None and not is_public(scope) and not self._exempt(scope):
+        known: Principal | None = scope.get(CALLER)
+        if known is not None:
+            caller, tenant = known, known.tenant
+        elif self._authenticator is not None and not self._exempt(scope):
             try:
                 caller = await self._authenticator(scope, receive, send)
             except (AccessError, BadRequestError) as error:
                 await _refuse(error, scope, receive, send)
                 return
+            scope[CALLER] = caller
             scope["user"] = caller.native if caller.native is not None else User(caller.user or {"identity": ""})
             scope["auth"] = AuthCredentials(list(caller.permissions))
             tenant = caller.tenant

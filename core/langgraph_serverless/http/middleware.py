@@ -13,29 +13,36 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langgraph_serverless import tracing
+from langgraph_serverless.domain.http_settings import CorsSettings, HeaderRules
 from langgraph_serverless.domain.idempotency import REPLAYED
 from langgraph_serverless.domain.runs import correlation
 from langgraph_serverless.domain.trace_context import TraceContext
+from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.function_client import CORRELATION
 from langgraph_serverless.http.body import too_large
 from langgraph_serverless.http.responses import json_response
 from langgraph_serverless.numbers import REQUEST_BOUNDS, Histogram
+from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import saying
 
 logger = logging.getLogger("langgraph_serverless.http")
 
 #: It is stored with each run.
 _LONGEST_REQUEST_ID = 256
+#: Characters of a header's value in a log line.
+_LONGEST_LOGGED = 1024
 
 #: Any origin may call unless ``CORS_ALLOW_ORIGINS`` says otherwise, and none with cookies. ``location`` is exposed because clients find the run they have just made in it, and ``idempotency-replayed``
 #: because they cannot tell a repeat otherwise.
@@ -58,6 +65,28 @@ class Cors(CORSMiddleware):
             self.preflight_headers["Access-Control-Allow-Private-Network"] = "true"
 
 
+def cors_options(settings: Settings, section: CorsSettings | None, *, own: bool = False) -> dict[str, Any]:
+    """What ``Cors`` is to allow. The section replaces the default; origins that the environment names replace its origins.
+
+    Args:
+        own: the project's application says by itself which pages may call; what it does not allow is not allowed here.
+
+    Raises:
+        ProjectError: credentials for any origin.
+    """
+    named = settings.cors_allow_origins if settings.cors_allow_origins != ("*",) else None
+    if section is None:
+        return {**CORS_DEFAULTS, "allow_origins": named or (() if own else ("*",))}
+    options = {**asdict(section), "allow_private_network": True}
+    if named is not None:
+        options |= {"allow_origins": named, "allow_origin_regex": None}
+        if "*" in named and section.allow_credentials:
+            raise ProjectError(
+                "CORS_ALLOW_ORIGINS has '*', and http.cors.allow_credentials is true: name the origins only."
+            )
+    return options
+
+
 class RequestCounter:
     """Requests that this process has answered, by method, route and status, and how long they took by method and route."""
 
@@ -73,9 +102,10 @@ class RequestCounter:
 class Observed:
     """Request id, span, log line, counter, and 500 for what nobody expected."""
 
-    def __init__(self, app: ASGIApp, counter: RequestCounter) -> None:
+    def __init__(self, app: ASGIApp, counter: RequestCounter, logged: HeaderRules = HeaderRules()) -> None:  # noqa: B008 - frozen
         self._app = app
         self._counter = counter
+        self._logged = logged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -95,13 +125,14 @@ class Observed:
     ) -> None:
         started = time.perf_counter()
         # 499 is what nginx calls a client that left before the answer
-        status = 499
+        status, whole = 499, False
 
         async def observe(message: Message) -> None:
-            nonlocal status
+            nonlocal status, whole
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
+            whole = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         with tracing.span(scope["method"], kind="server", parent=parent) as span:
             try:
@@ -111,10 +142,11 @@ class Observed:
                 pass
             except Exception:
                 logger.exception("Unexpected error", extra=self._fields(scope, 500, started, request_id))
-                if status != 499:
+                if status == 499:
+                    status = 500
+                    await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
+                elif not whole:
                     raise
-                status = 500
-                await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
             finally:
                 route = scope.get("route")
                 path = (getattr(route, "path", "") if route is not None else "") or "unmatched"
@@ -128,9 +160,10 @@ class Observed:
                     fields = self._fields(scope, status, started, request_id)
                     logger.info("%s %s %s", scope["method"], scope["path"], status, extra=fields)
 
-    @staticmethod
-    def _fields(scope: Scope, status: int, started: float, request_id: str) -> dict[str, Any]:
+    def _fields(self, scope: Scope, status: int, started: float, request_id: str) -> dict[str, Any]:
+        headers = self._logged.selected(scope["headers"])
         return {
+            **({"headers": {name: value[:_LONGEST_LOGGED] for name, value in headers.items()}} if headers else {}),
             "action": "request",
             "method": scope["method"],
             "path": scope["path"],
@@ -151,6 +184,31 @@ def _correlation(scope: Scope) -> tuple[str, TraceContext | None]:
     sent = _header(scope, b"x-request-id")[:_LONGEST_REQUEST_ID]
     named = passed.get("request_id") or sent or (event.get("requestContext") or {}).get("requestId")
     return str(named or uuid.uuid4()), parent
+
+
+class LastResort:
+    """500 for what nobody expected, where the user's middleware is between this and ``Observed`` and is to see an answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            if scope["type"] != "http" or started:
+                raise
+            logger.exception("Unexpected error", extra={"action": "request", "path": scope["path"], "status": 500})
+            await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
 
 
 class PlainTarget:
@@ -196,7 +254,8 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._limit:
-                raise too_large(self._limit)
+                # of this class, as the user's own routes may be reading
+                raise HTTPException(413, too_large(self._limit).detail)
             return message
 
         await self._app(scope, counted, send)

@@ -38,20 +38,27 @@ def line_to_try(url: str, graph_id: str) -> str:
 
 
 def answers(url: str) -> bool:
-    """Whether ``GET /ok`` does."""
-    return get_json(url, "/ok") is not None
+    """Whether ``GET /ok`` gets an answer; what it is may be up to the project's own application."""
+    return _get(url, "/ok") is not None
 
 
 def get_json(url: str, path: str) -> Any:
     """The answer's body, or None if it is not a success. Takes no proxy from the environment: the server is next door."""
+    try:
+        status, body = _get(url, path) or (0, b"")
+        return json.loads(body) if status == 200 else None
+    except ValueError:
+        return None
+
+
+def _get(url: str, path: str) -> tuple[int, bytes] | None:
     parts = urlsplit(url)
     connection = HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT)
     try:
-        connection.request("GET", path)
+        connection.request("GET", f"{parts.path}{path}")
         response = connection.getresponse()
-        body = response.read()
-        return json.loads(body) if response.status == 200 else None
-    except (OSError, HTTPException, ValueError):
+        return response.status, response.read()
+    except (OSError, HTTPException):
         return None
     finally:
         connection.close()

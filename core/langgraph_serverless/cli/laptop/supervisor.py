@@ -203,7 +203,9 @@ class Supervisor:
         url = url_of(listener)
         if not await asyncio.to_thread(banner.answers, url):
             raise StartupError(f"The server started but does not answer {url}/ok.")
-        graphs = list(read_project(self._options.config_path).graphs)
+        project = read_project(self._options.config_path)
+        graphs = list(project.graphs)
+        url += (self._environ.get("MOUNT_PREFIX") or project.http.mount_prefix).rstrip("/")
         try_this = await asyncio.to_thread(banner.line_to_try, url, graphs[0])
         places = {
             "API": url,

@@ -24,6 +24,7 @@ from langgraph_serverless.errors import ProjectError, ServerError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.http.app import create_app
+from langgraph_serverless.http.in_process import serving
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 
@@ -55,7 +56,7 @@ class ServerApplication:
         if with_worker:
             sys.setswitchinterval(SWITCH_INTERVAL)
             self._worker = WorkerThread(settings, registry, manifest)
-        self.app: FastAPI = create_app(self._container, lifespan=self._lifespan)
+        self.app: FastAPI = create_app(self._container, lifespan=self._lifespan, work=self._work)
         if self._worker is not None:
             self.app.state.metrics.append(self._worker.metrics)
 
@@ -77,7 +78,18 @@ class ServerApplication:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Around the start and the stop of the user's application, which may use all of this."""
         await self._container.assistants.ensure_defaults()
+        try:
+            async with serving(self._container):
+                yield
+        finally:
+            await self._container.aclose()
+            await asyncio.to_thread(tracing.flush, tracing.LAST_FLUSH_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def _work(self, _: FastAPI) -> AsyncIterator[None]:
+        """Runs may need what the user's application has started."""
         if self._worker is not None:
             self._worker.start()
         ticking = None
@@ -93,8 +105,6 @@ class ServerApplication:
                 await asyncio.to_thread(self._worker.stop)
             if self._scheduler is not None:
                 await self._scheduler.aclose()
-            await self._container.aclose()
-            await asyncio.to_thread(tracing.flush, tracing.LAST_FLUSH_SECONDS)
 
 
 def load_project(settings: Settings) -> tuple[GraphRegistry, Manifest]:

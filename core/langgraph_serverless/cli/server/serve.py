@@ -97,6 +97,8 @@ def serve_here(
         SystemExit: with 1, if a part of it has crashed.
     """
     check_databases(settings, os.environ, with_migrations=options.with_migrations)
+    if options.mount_prefix:
+        settings = settings.replace(mount_prefix=options.mount_prefix)
     application = ServerApplication(settings, with_worker=options.with_worker, with_scheduler=options.with_scheduler)
     draining = Draining(application.app)
     mounted: App = Mounted(draining, options.mount_prefix) if options.mount_prefix else draining

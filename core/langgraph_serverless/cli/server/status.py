@@ -34,7 +34,7 @@ class StatusServer:
             settings.replace(pool_min_size=0, pool_max_size=min(_CONNECTIONS, settings.pool_max_size)),
             manifest=manifest,
         )
-        app = create_app(self._container, resources=("system",), lifespan=self._lifespan)
+        app = create_app(self._container, resources=("system",), lifespan=self._lifespan, inside=True)
         self._metrics: list[Callable[[], str]] = app.state.metrics
         self._listener = listener
         self._started = threading.Event()

@@ -24,6 +24,7 @@ from langgraph_serverless.cli.server.signals import end_now, leave_nodes_behind
 from langgraph_serverless.cli.server.status import StatusServer
 from langgraph_serverless.containers.worker import WorkerContainer, use_threads_for
 from langgraph_serverless.event_loop import run_to_end
+from langgraph_serverless.http.in_process import serving_beside
 from langgraph_serverless.services.worker import Worker
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
@@ -62,7 +63,8 @@ async def _work(container: WorkerContainer, status: StatusServer | None) -> bool
         status.start(lambda: worker.metrics)
     logger.info("working", extra={"action": "working", "worker": worker.worker_id})
     try:
-        report = await worker.work()
+        async with serving_beside(container):
+            report = await worker.work()
     except Exception:
         logger.exception("the worker has ended", extra={"action": "worker_crashed"})
         return True

@@ -18,6 +18,7 @@ from langgraph_serverless.containers.worker import WorkerContainer, use_threads_
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.event_loop import run_to_end
 from langgraph_serverless.execution.loader import GraphRegistry
+from langgraph_serverless.http.in_process import serving_beside
 from langgraph_serverless.services.worker import Worker
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
@@ -84,7 +85,8 @@ class WorkerThread:
         self._worker = container.worker()
         self._ready.set()
         try:
-            await self._worker.work()
+            async with serving_beside(container):
+                await self._worker.work()
         except Exception:
             # an API that queues runs which nobody executes would be worse: whoever supervises this process restarts it
             logger.exception("the worker has ended", extra={"action": "worker_crashed"})
