@@ -36,8 +36,6 @@ THREADS_PER_JOB = 4
 
 Beside = Callable[["WorkerContainer"], AbstractAsyncContextManager[Any]]
 
-Beside = Callable[["WorkerContainer"], AbstractAsyncContextManager[Any]]
-
 
 class WorkerContainer(GraphContainer):
     """Adds the runner and the worker."""
@@ -127,13 +125,11 @@ async def consume(
         registry: the project's graphs, when the process has loaded them already.
         ticket: what the function was invoked with, if a ring has invoked it.
         beside: what else there is while the worker works, made of its container.
-        beside: what else there is while the worker works, made of its container.
     """
     container = WorkerContainer(settings, registry=registry, **options)
     threads = use_threads_for(settings)
     try:
         async with beside(container):
-            async with beside(container):
             report = await container.worker(ticket).work(remaining=deadline, idle_grace=idle_grace)
         sent = container.webhooks.sent
         report.webhooks_delivered, report.webhooks_failed = sent.delivered, sent.failed + sent.dead
