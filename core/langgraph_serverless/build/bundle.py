@@ -11,6 +11,7 @@
         ...                               dependencies, unless left out; those of the project in the worker's only, or in both if it
                                           has code for every function: ``auth``, ``encryption``, ``http.app``
     <output>/build.json                   what was built, for ``deploy`` and for whoever asks later
+    <output>/sbom.json                    whose software that is, in which versions and under which licences (CycloneDX)
 
 The same inputs give the same bytes, so that a second deployment uploads nothing. Relies on the project being importable here,
 since its graphs are loaded to describe them. Never touches a folder that it has not made.
@@ -35,6 +36,7 @@ from langgraph_serverless.build.measuring import BundleSize, check_budget, measu
 from langgraph_serverless.build.project_copy import copy_project
 from langgraph_serverless.build.pruning import prune
 from langgraph_serverless.build.requirements import Requirements, project_requirements
+from langgraph_serverless.build.sbom import SBOM_NAME, write_sbom
 from langgraph_serverless.build.sources import (
     allowed_requirements,
     handlers_folder,
@@ -110,7 +112,8 @@ def build_bundles(
     manifest = _manifest(project)
     for name in BUNDLES:
         _make_room(output / name)
-    (output / RECORD_NAME).unlink(missing_ok=True)  # until everything is done there is nothing to deploy
+    for name in (RECORD_NAME, SBOM_NAME):
+        (output / name).unlink(missing_ok=True)  # until everything is done there is nothing to deploy
     compiled = True
     with tempfile.TemporaryDirectory(prefix="langgraph-serverless-") as scratch:
         wanted = project_requirements(project, Path(scratch), say) if with_dependencies else None
@@ -131,6 +134,7 @@ def build_bundles(
     report = _report(
         project, output, target, manifest, compiled=compiled, with_dependencies=with_dependencies, for_image=for_image
     )
+    write_sbom(output, BUNDLES)
     (output / RECORD_NAME).write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
     return report
 
