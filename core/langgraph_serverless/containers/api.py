@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from langgraph_serverless.queue.bell import RedisBell
     from langgraph_serverless.services.a2a import A2AService
     from langgraph_serverless.services.a2a_push import A2APushService
+    from langgraph_serverless.services.a2a_tasks import A2ATasks
     from langgraph_serverless.services.assistants import AssistantService
     from langgraph_serverless.services.crons import CronService
     from langgraph_serverless.services.mcp import McpService
@@ -398,26 +399,38 @@ class ApiContainer:
         return ProtocolStreamService(self.thread_streams, self.settings)
 
     @cached_property
-    def a2a(self) -> A2AService:
-        from langgraph_serverless.services.a2a import A2AService
+    def a2a_tasks(self) -> A2ATasks:
+        from langgraph_serverless.services.a2a_tasks import A2ATasks
 
-        return A2AService(
+        return A2ATasks(
             self.database,
             self.catalog,
             self.settings,
             assistants=self.assistants,
             threads=self.threads,
             runs=self.runs,
-            priorities=self.priorities,
             events=self.event_hub,
+        )
+
+    @cached_property
+    def a2a(self) -> A2AService:
+        from langgraph_serverless.services.a2a import A2AService
+
+        return A2AService(
+            self.database,
+            self.a2a_tasks,
+            threads=self.threads,
+            runs=self.runs,
+            priorities=self.priorities,
             webhooks=self.webhook_addresses,
+            authorize=self.authorize,
         )
 
     @cached_property
     def a2a_push(self) -> A2APushService:
         from langgraph_serverless.services.a2a_push import A2APushService
 
-        return A2APushService(self.database, self.a2a, self.threads, self.webhook_addresses)
+        return A2APushService(self.database, self.a2a_tasks, self.threads, self.webhook_addresses)
 
     @cached_property
     def event_hub(self) -> EventHub | SealedHub | None:

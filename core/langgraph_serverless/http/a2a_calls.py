@@ -22,7 +22,8 @@ from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.errors import RpcError
 from langgraph_serverless.http.responses import dump
 from langgraph_serverless.http.schemas import a2a as wire
-from langgraph_serverless.services.a2a import SendRequest, Updates
+from langgraph_serverless.services.a2a import SendRequest
+from langgraph_serverless.services.a2a_tasks import Updates
 from langgraph_serverless.telemetry import logger
 
 Document = dict[str, Any]
@@ -74,7 +75,7 @@ class Calls:
     async def card(self) -> Document:
         """The assistant's card."""
         container = self._container
-        assistant, schema = await container.a2a.agent(self._caller, self._assistant_id)
+        assistant, schema = await container.a2a_tasks.agent(self._caller, self._assistant_id)
         auth = container.catalog.manifest.auth
         return agent_card(
             assistant,
@@ -92,7 +93,7 @@ class Calls:
     async def send(self, call: _Call) -> Answer:
         _, configuration, task = await self._send(call)
         view = wire.read_view(call.params, call.dialect, self._history_scope)
-        service = self._container.a2a
+        service = self._container.a2a_tasks
         if configuration.get("blocking") is False or configuration.get("returnImmediately") is True:
             now = await service.left_by(self._caller, task)
             return Answer(first_frame(task_document(now, view, told=False, artifacts=None), call.dialect))
@@ -140,7 +141,7 @@ class Calls:
 
     async def get(self, call: _Call) -> Answer:
         view = wire.read_view(call.params, call.dialect, self._history_scope)
-        task = await self._container.a2a.get(self._caller, self._assistant_id, call.params.get("id"))
+        task = await self._container.a2a_tasks.get(self._caller, self._assistant_id, call.params.get("id"))
         return Answer(task_document(task, view, artifacts=None if task.state.is_live else True))
 
     async def list(self, call: _Call) -> Answer:
@@ -149,7 +150,7 @@ class Calls:
         sentence = f"pageSize must be an integer between 1 and {wire.LARGEST_PAGE}."
         limit = wire.read_number(params, "pageSize", least=1, most=wire.LARGEST_PAGE, sentence=sentence)
         offset = wire.read_offset(params)
-        tasks, total = await self._container.a2a.list(
+        tasks, total = await self._container.a2a_tasks.list(
             self._caller,
             self._assistant_id,
             context_id=wire.read_text(params, "contextId"),
@@ -176,11 +177,11 @@ class Calls:
 
     async def subscribe(self, call: _Call) -> Answer:
         view = wire.read_view(call.params, call.dialect, self._history_scope)
-        task = await self._container.a2a.subscribe(self._caller, self._assistant_id, call.params.get("id"))
+        task = await self._container.a2a_tasks.subscribe(self._caller, self._assistant_id, call.params.get("id"))
         return self._followed(call, task, task_document(task, view, told=False))
 
     def _followed(self, call: _Call, task: Task, first: Document) -> Answer:
-        updates = self._container.a2a.updates
+        updates = self._container.a2a_tasks.updates
 
         async def frames() -> Frames:
             yield [call.event(first_frame(first, call.dialect))]

@@ -7,38 +7,26 @@ set takes a caller who may read the task's thread, changing it one who may chang
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Awaitable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 from langgraph_serverless.domain import a2a
 from langgraph_serverless.domain.a2a import TaskRef
 from langgraph_serverless.domain.a2a_push import MOST_CONFIGS, PushConfig
-from langgraph_serverless.domain.assistants import Assistant
 from langgraph_serverless.domain.ports import WebhookPolicy
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.errors import InvalidInputError, RpcError
-from langgraph_serverless.persistence.a2a import A2ARepository, FoundTask
+from langgraph_serverless.persistence.a2a import A2ARepository
 from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.services.a2a_tasks import A2ATasks
 from langgraph_serverless.services.threads import ThreadService
 
 _NONE = "Push Notification is not supported"
 
 
-class Tasks(Protocol):
-    """Finds a caller's tasks."""
-
-    async def agent(self, caller: Principal, assistant_id: str) -> tuple[Assistant, Any]:
-        """Raises: RpcError."""
-
-    def find(self, caller: Principal, assistant_id: uuid.UUID, task_id: object) -> Awaitable[FoundTask]:
-        """Raises: RpcError."""
-
-
 class A2APushService:
     """Use cases of push notifications."""
 
-    def __init__(self, database: Database, tasks: Tasks, threads: ThreadService, webhooks: WebhookPolicy) -> None:
+    def __init__(self, database: Database, tasks: A2ATasks, threads: ThreadService, webhooks: WebhookPolicy) -> None:
         self._database = database
         self._tasks = tasks
         self._threads = threads
