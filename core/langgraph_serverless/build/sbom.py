@@ -90,11 +90,11 @@ def _component(one: Distribution) -> Component:
 
 def _licenses(one: Distribution) -> list[dict[str, Any]]:
     metadata = one.metadata
-    if expression := metadata.get("License-Expression"):
-        return [{"expression": expression}]
+    if "License-Expression" in metadata:
+        return [{"expression": metadata["License-Expression"]}]
     classifiers = [word for word in metadata.get_all("Classifier") or () if word.startswith(_LICENSE)]
     names = [word.rpartition(" :: ")[2] for word in classifiers]
-    if not names and (said := (metadata.get("License") or "").strip()):
+    if not names and "License" in metadata and (said := metadata["License"].strip()):
         names = [said.splitlines()[0][:_LONGEST_NAME]]
     return [{"license": {"name": name}} for name in dict.fromkeys(names)]
 
