@@ -47,6 +47,33 @@ def test_a_healthy_deployment(own_database: str, redis_uri: str) -> None:
         assert said in result.stdout
 
 
+def test_every_key_of_the_project_with_what_it_does(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text("def graph(): ...\n")
+    config = tmp_path / "langgraph.json"
+    document = {
+        "$schema": "./langgraph.schema.json",
+        "graphs": {"agent": "./agent.py:graph"},
+        "env": {"LG_SECRET": "canary"},
+        "store": {"ttl": {"default_ttl": 5, "defualt": 1}},
+        "api_version": "0.8",
+    }
+    config.write_text(json.dumps(document))
+    result = examine("--json", "--data-dir", str(tmp_path / "data"), config=config, BG_JOB_ISOLATED_LOOPS="true")
+    assert "canary" not in result.output
+    said = {finding["says"]: finding for finding in json.loads(result.stdout)["findings"]}
+    taken = {path: does for row in said["langgraph.json: 6 keys are taken."]["rows"] for path, does in row.items()}
+    assert list(taken) == ["graphs", "graphs.*", "env", "store", "store.ttl", "store.ttl.default_ttl"]
+    assert taken["store.ttl.default_ttl"] == "Minutes; null: for ever."
+    assert said["langgraph.json: 'store.ttl.defualt' is not known and is ignored."]["do"].endswith(
+        "'store.ttl.default_ttl'?"
+    )
+    assert any(text.startswith("langgraph.json: 'api_version' has no effect. Names a version") for text in said)
+    assert any(text.startswith("BG_JOB_ISOLATED_LOOPS has no effect: ") for text in said)
+    config.write_text(json.dumps({**document, "checkpointer": {"path": "./agent.py:saver"}}))
+    refused = findings(examine("--json", "--data-dir", str(tmp_path / "data"), config=config), "problem")
+    assert "checkpointer.path is not supported" in refused[0]["says"]
+
+
 def test_a_manifest_of_another_state_of_the_project_is_noticed(tmp_path: Path) -> None:
     project, manifest = tmp_path / "project", tmp_path / "manifest.json"
     shutil.copytree(PROJECT.parent, project, ignore=shutil.ignore_patterns("__pycache__"))
@@ -139,7 +166,7 @@ def test_keys_settings_and_addresses(tmp_path: Path) -> None:
     assert problems[0].startswith("N_JOBS_PER_WORKER is not valid")
     assert problems[1].startswith("Postgres at postgresql://me@/x")
     notes = [finding["says"] for finding in findings(result, "note")]
-    assert "langgraph.json: 'ui' has no effect." in notes
+    assert any(note.startswith("langgraph.json: 'ui' has no effect. Components are not built") for note in notes)
     assert any("'grahps' is not known" in note for note in notes)
     (problem,) = findings(examine("--json", "--data-dir", str(tmp_path / "none")), "problem")
     assert problem["says"].startswith("There is no database")

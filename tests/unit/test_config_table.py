@@ -9,18 +9,23 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from langgraph_serverless.cli.main import main
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.config_keys import ANY, Effect
 from langgraph_serverless.execution.config_table import TABLE
 from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.other_variables import OTHER_VARIABLES
+from langgraph_serverless.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 VALIDATOR = jsonschema.Draft202012Validator(TABLE.schema())
@@ -268,3 +273,27 @@ def test_every_sentence_is_one_and_refusals_are_refused(folder: Path) -> None:
         assert key.does, key.path
         if key.effect is Effect.REFUSED:
             assert key.value == {"type": "null"}, key.path
+
+
+#: Of the official documentation.
+VARIABLES = """
+    DATABASE_URI POSTGRES_URI POSTGRES_URI_CUSTOM REDIS_URI REDIS_URI_CUSTOM REDIS_CLUSTER REDIS_KEY_PREFIX N_JOBS_PER_WORKER
+    BG_JOB_TIMEOUT_SECS BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS BG_JOB_ISOLATED_LOOPS RESUMABLE_STREAM_TTL_SECONDS
+    LANGGRAPH_POSTGRES_POOL_MAX_SIZE LANGGRAPH_AUTH_TYPE LANGGRAPH_AES_KEY LANGGRAPH_WEBHOOKS MOUNT_PREFIX LANGSMITH_TRACING
+    LANGSMITH_API_KEY LANGSMITH_PROJECT LANGSMITH_ENDPOINT LANGSMITH_RUNS_ENDPOINTS LANGCHAIN_TRACING_SAMPLING_RATE LOG_LEVEL
+    LOG_JSON LOG_COLOR DD_API_KEY LANGGRAPH_CLOUD_LICENSE_KEY
+"""
+
+
+def test_every_official_variable_is_read_or_has_a_reason_why_not() -> None:
+    ours = {name for field in fields(Settings) for name in field.metadata["names"]}
+    tracer = {name for name in VARIABLES.split() if name.startswith(("LANGSMITH_", "LANGCHAIN_"))}
+    assert set(VARIABLES.split()) - ours - tracer == set(OTHER_VARIABLES)
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+    assert {name for name in tracer | set(OTHER_VARIABLES) if f"`{name}`" not in page} == set()
+
+
+def test_the_command_prints_the_schema() -> None:
+    printed = CliRunner().invoke(main, ["schema"]).output
+    assert json.loads(printed) == TABLE.schema()
+    assert printed == (ROOT / "docs" / "reference" / "langgraph.schema.json").read_text(encoding="utf-8")

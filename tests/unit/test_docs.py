@@ -82,9 +82,11 @@ def test_named_tests_exist(page: Path) -> None:
             assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{function}"
 
 
-def test_the_settings_page_is_current() -> None:
+@pytest.mark.parametrize("script", ["generate_settings.py", "generate_configuration.py"])
+def test_pages_that_are_made_are_current(script: str) -> None:
+    """That of langgraph.json's keys cannot be made while one of them has no test."""
     done = subprocess.run(
-        [sys.executable, ROOT / "docs" / "generate_settings.py", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "docs" / script, "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -21,6 +21,7 @@ import psycopg
 import redis
 from psycopg.rows import DictRow, dict_row
 
+from langgraph_serverless.cli.doctor_project import key_findings, variable_findings
 from langgraph_serverless.cli.laptop.addresses import check_postgres, check_redis, named, without_password
 from langgraph_serverless.containers.api import read_manifest
 from langgraph_serverless.errors import ProjectError, ServerError, SettingsError
@@ -77,12 +78,12 @@ def _project(seen: _Examination, config_path: Path) -> ProjectConfig | None:
         return None
     try:
         project = read_project(config_path)
-        keys = json.loads(config_path.read_text(encoding="utf-8-sig"))
+        document = json.loads(config_path.read_text(encoding="utf-8-sig"))
     except ProjectError as error:
         seen.add("project", Level.PROBLEM, str(error))
         return None
     seen.environ = {**project.env, **seen.environ}
-    _keys(seen, project, set(keys))
+    seen.findings += key_findings(document)
     environ = dict(os.environ)
     project.apply_env(os.environ)
     try:
@@ -94,15 +95,6 @@ def _project(seen: _Examination, config_path: Path) -> ProjectConfig | None:
         for name in os.environ.keys() - environ.keys():
             del os.environ[name]
     return project
-
-
-def _keys(seen: _Examination, project: ProjectConfig, keys: set[str]) -> None:
-    for key in project.inactive_keys:
-        seen.add("project", Level.NOTE, f"langgraph.json: '{key}' has no effect.")
-    for key in project.unknown_keys:
-        seen.add("project", Level.NOTE, f"langgraph.json: '{key}' is not known and is ignored; is it misspelt?")
-    works = sorted(keys.difference(project.inactive_keys, project.unknown_keys))
-    seen.add("project", Level.OK, f"langgraph.json: {', '.join(works)} {'are' if len(works) != 1 else 'is'} taken.")
 
 
 def _manifest(seen: _Examination, project: ProjectConfig, settings: Settings) -> None:
@@ -133,6 +125,7 @@ def _settings(seen: _Examination) -> Settings | None:
             seen.add("settings", Level.PROBLEM, f"{problem}.", "See docs/guides/settings.md.")
         return None
     seen.add("settings", Level.OK, "Every setting in the environment can be read.")
+    seen.findings += variable_findings(seen.environ)
     return settings
 
 

@@ -6,6 +6,7 @@ bug of ours. Each command imports its module when it runs, so that ``--help`` an
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
 import uuid
@@ -269,6 +270,14 @@ def manifest(config: Path, output: Path | None, debug: bool) -> None:
         from langgraph_serverless.cli.manifest import manifest as command  # noqa: PLC0415
 
         command(config=config, output=output)
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of langgraph.json, for editors."""
+    from langgraph_serverless.execution.config_table import TABLE  # noqa: PLC0415
+
+    click.echo(json.dumps(TABLE.schema(), indent=2))
 
 
 @main.command(short_help="Build what is deployed to AWS Lambda, without Docker.")
