@@ -30,6 +30,8 @@ CHECKPOINT_KEYS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 PROTOCOL_KEY = "__event_streaming_v2"
 #: What such a run streams, as it is stored and shown.
 PROTOCOL_MODES = ("values", "updates", "messages", "tools", "lifecycle", "custom", "tasks", "checkpoints")
+#: Others that only the server sets.
+SERVERS_KEYS = ("graph_id", "assistant_id", "cron_id", "user_id", "langgraph_request_id")
 #: Parts of a config that are merged by rules of their own.
 MERGED_KEYS = ("configurable", "metadata")
 
@@ -91,9 +93,11 @@ def plan_run(
     base = _without_checkpoint(_visible(assistant_config.get("configurable") or {}))
     context = _cut(without_reserved({**assistant_context, **(request.context or sent)}), context_keys)
     mirrored = _without_checkpoint(_visible(_cut(dict(request.context or {}), context_keys) or {}))
-    visible = {**base, **sent, **mirrored, **_headers(request), **_checkpoint(request)}
+    visible = {**base, **sent, **mirrored, **_checkpoint(request)}
     configurable: dict[str, Any] = {
         **visible,
+        # of this run only: the thread does not keep them
+        **of_headers(request.configurable_headers),
         "langgraph_auth_user": caller.user,
         "langgraph_auth_user_id": caller.identity,
         "langgraph_auth_permissions": list(caller.permissions),
@@ -186,9 +190,9 @@ def without_reserved(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not key.startswith((RESERVED_PREFIX, CALLERS_PREFIX))}
 
 
-def _headers(request: RunRequest) -> dict[str, Any]:
-    # a client chooses the names of its headers, too
-    return _without_checkpoint(_visible(request.configurable_headers))
+def of_headers(headers: Mapping[str, str]) -> dict[str, Any]:
+    """What of the passed headers becomes part of ``configurable``: a client chooses their names, too."""
+    return {key: value for key, value in _without_checkpoint(_visible(headers)).items() if key not in SERVERS_KEYS}
 
 
 def _visible(configurable: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from langgraph_serverless.domain.passed_headers import passed_headers
 from langgraph_serverless.domain.thread_events import RunOrigin
 from langgraph_serverless.domain.trace_context import TraceContext
 
@@ -229,8 +230,8 @@ class RunRequest:
     langsmith_tracer: Mapping[str, str | None] | None = None
     #: The request's ``x-request-id``, shown to graphs.
     request_id: str | None = None
-    #: Request headers that the deployment passes on to graphs.
-    configurable_headers: Mapping[str, str] = field(default_factory=dict)
+    #: Headers of the request at hand that the deployment passes on to graphs.
+    configurable_headers: Mapping[str, str] = field(default_factory=passed_headers)
     #: It is streamed as records of the thread protocol, whatever ``stream_mode`` says.
     protocol: bool = False
     #: Set by the scheduler.

@@ -114,7 +114,7 @@ def _middleware(
     authentication = Middleware(Authentication, authenticator=container.authenticator)
     context_for = container.cipher.context_for if container.cipher else None
     outside = [Middleware(SecurityHeaders), *([Middleware(BelowPrefix, prefix=prefix)] if prefix else [])]
-    observed = Middleware(Observed, counter=counter, logged=http.logging_headers)
+    observed = Middleware(Observed, counter=counter, logged=http.logging_headers, passed=http.configurable_headers)
     inside = [authentication, Middleware(EncryptionContext, context_for=context_for)]
     if user is None:
         return [*outside, cors, observed, Middleware(PlainTarget), *inside, limit, Middleware(HeadAsGet)]

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from langgraph_serverless import tracing
 from langgraph_serverless.domain.http_settings import CorsSettings, HeaderRules
 from langgraph_serverless.domain.idempotency import REPLAYED
+from langgraph_serverless.domain.passed_headers import passing
 from langgraph_serverless.domain.runs import correlation
 from langgraph_serverless.domain.trace_context import TraceContext
 from langgraph_serverless.errors import ProjectError
@@ -41,6 +42,8 @@ logger = logging.getLogger("langgraph_serverless.http")
 
 #: It is stored with each run.
 _LONGEST_REQUEST_ID = 256
+REQUEST_ID = "x-request-id"
+_NO_HEADERS = HeaderRules()
 #: Characters of a header's value in a log line.
 _LONGEST_LOGGED = 1024
 
@@ -100,12 +103,25 @@ class RequestCounter:
 
 
 class Observed:
-    """Request id, span, log line, counter, and 500 for what nobody expected."""
+    """Request id, span, log line, counter, headers for graphs, and 500 for what nobody expected."""
 
-    def __init__(self, app: ASGIApp, counter: RequestCounter, logged: HeaderRules = HeaderRules()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        app: ASGIApp,
+        counter: RequestCounter,
+        *,
+        logged: HeaderRules = _NO_HEADERS,
+        passed: HeaderRules = _NO_HEADERS,
+    ) -> None:
+        """
+        Args:
+            logged: headers that are part of the log line.
+            passed: those that graphs get to see.
+        """
         self._app = app
         self._counter = counter
         self._logged = logged
+        self._passed = passed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -113,12 +129,19 @@ class Observed:
             return
         request_id, parent = _correlation(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        with saying(correlation(request_id, parent)):
+        with saying(correlation(request_id, parent)), passing(self._headers(scope, request_id)):
             if scope["type"] == "http":
                 await self._observe(scope, receive, send, request_id, parent)
             else:  # each of its commands belongs to the trace; how long it is open says nothing
                 with tracing.span("websocket", kind="server", parent=parent):
                     await self._app(scope, receive, send)
+
+    def _headers(self, scope: Scope, request_id: str) -> dict[str, str]:
+        """What graphs get to see."""
+        headers = self._passed.selected(scope["headers"])
+        if self._passed.includes and self._passed.match(REQUEST_ID):
+            headers.setdefault(REQUEST_ID, request_id)
+        return headers
 
     async def _observe(
         self, scope: Scope, receive: Receive, send: Send, request_id: str, parent: TraceContext | None

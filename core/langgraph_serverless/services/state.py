@@ -22,9 +22,10 @@ from langgraph_sdk.runtime import AccessContext
 from psycopg_pool import AsyncConnectionPool
 
 from langgraph_serverless.domain.auth_filters import Filter, both, visible
+from langgraph_serverless.domain.passed_headers import passed_headers
 from langgraph_serverless.domain.ports import Authorizer, allow_all
 from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.domain.run_kwargs import without_reserved
+from langgraph_serverless.domain.run_kwargs import of_headers, without_reserved
 from langgraph_serverless.domain.serialization import dump_json, to_json
 from langgraph_serverless.domain.thread_events import in_microseconds
 from langgraph_serverless.domain.threads import Thread, ThreadStatus
@@ -268,6 +269,7 @@ def _config(
     wanted = {key: value for key, value in (checkpoint or {}).items() if key in CHECKPOINT_KEYS and value is not None}
     configurable = {
         **{key: value for key, value in without_reserved(stored).items() if key not in _NOT_KEPT},
+        **of_headers(passed_headers()),
         "langgraph_auth_user": caller.as_user(),
         "langgraph_auth_user_id": caller.identity,
         "langgraph_auth_permissions": list(caller.permissions),
