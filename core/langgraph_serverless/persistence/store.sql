@@ -53,7 +53,7 @@ WHERE (prefix, key) IN (SELECT * FROM unnest(%(prefixes)s::text[], %(keys)s::tex
 WITH found AS (
     SELECT s.prefix, s.key, s.value, s.created_at, s.updated_at
     FROM store s
-    WHERE (%(prefix)s = '' AND NOT s.prefix ^@ '.' OR s.prefix = %(prefix)s OR s.prefix ^@ (%(prefix)s || '.'))
+    WHERE CASE WHEN %(prefix)s = '' THEN NOT s.prefix ^@ '.' ELSE s.prefix = %(prefix)s OR s.prefix ^@ (%(prefix)s || '.') END
       AND (s.expires_at IS NULL OR s.expires_at > now())
       AND NOT EXISTS (
           SELECT 1
@@ -98,7 +98,7 @@ WITH found AS (
         WHERE v.prefix = s.prefix AND v.key = s.key
     ) AS score
     FROM store s
-    WHERE (%(prefix)s = '' AND NOT s.prefix ^@ '.' OR s.prefix = %(prefix)s OR s.prefix ^@ (%(prefix)s || '.'))
+    WHERE CASE WHEN %(prefix)s = '' THEN NOT s.prefix ^@ '.' ELSE s.prefix = %(prefix)s OR s.prefix ^@ (%(prefix)s || '.') END
       AND (s.expires_at IS NULL OR s.expires_at > now())
       AND NOT EXISTS (
           SELECT 1
