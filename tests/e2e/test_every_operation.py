@@ -210,6 +210,21 @@ async def store(client: LangGraphClient) -> None:
     assert await client.store.get_item(place, key="one") is None
 
 
+async def agents(client: LangGraphClient) -> None:
+    (minimal,) = await client.assistants.search(graph_id="minimal", metadata={"created_by": "system"})
+    path = f"/a2a/{minimal['assistant_id']}"
+    card = await client.http.get(path)
+    assert card["url"] == str(client.http.client.base_url).rstrip("/") + path
+    assert await client.http.get("/.well-known/agent-card.json", params={"assistant_id": path[5:]}) == card
+    message = {"role": "user", "messageId": "m1", "parts": [{"kind": "data", "data": MINIMAL}]}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": {"message": message}}
+    task = (await client.http.post(path, json=call))["result"]
+    assert task["status"]["state"] == "completed"
+    assert task["artifacts"][0]["parts"] == [{"kind": "data", "data": REPLY}]
+    streamed = [part.data async for part in client.http.stream(path, "POST", json=call | {"method": "message/stream"})]
+    assert streamed[-1]["result"]["final"] is True
+
+
 async def system(client: LangGraphClient) -> None:
     assert (await client.http.get("/ok"))["ok"] is True
     assert await client.http.get("/ok", params={"check_db": "true"}) == {"ok": True, "services": {}}
@@ -224,7 +239,7 @@ Tour = Callable[[LangGraphClient], Coroutine[Any, Any, None]]
 #: Two at a time, as there are two processors. What takes a worker and what does not beside each other.
 TOURS: tuple[tuple[Tour, ...], tuple[Tour, ...]] = (
     (system, runs, stateless_runs, store),
-    (assistants, streams, protocol, threads, state, crons),
+    (assistants, streams, protocol, agents, threads, state, crons),
 )
 
 
