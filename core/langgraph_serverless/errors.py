@@ -22,6 +22,7 @@ The tree::
     ├── BadGatewayError          502, a function of ours that was asked has failed
     │   └── EmbeddingError       502, the project's embedding has failed
     ├── EncryptionError          500, data could not be encrypted or decrypted; holds nothing of it, and nothing of a key
+    ├── QuotaError               429, with Retry-After
     ├── UnavailableError         503, with Retry-After
     ├── UnreadableValueError     500, the database holds what is never read
     ├── LeaseLostError           a worker no longer owns its run; never reaches a client
@@ -216,6 +217,14 @@ class UnavailableError(ServerError):
     code = "unavailable"
     status = 503
     retry_after: ClassVar[int] = 1
+
+
+class QuotaError(ServerError):
+    """The tenant has as much of something as it may have. There may be room after ``retry_after`` seconds."""
+
+    code = "quota_exceeded"
+    status = 429
+    retry_after: ClassVar[int] = 5
 
 
 class UnreadableValueError(ServerError):

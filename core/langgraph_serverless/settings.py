@@ -340,6 +340,13 @@ class Settings:
         0,
         "Most crons that a tenant may have: one more is refused with 422. 0: no limit. Without tenants it is for all of them.",
     )
+    max_queued_runs: int = _setting(
+        "MAX_QUEUED_RUNS_PER_TENANT",
+        _whole(0, _MOST_RUNS),
+        0,
+        "Most runs of a tenant that may wait in the queue: one more is refused with 429, `Retry-After` and this name, unless a cron "
+        "makes it. Requests at the same moment do not count each other's. 0: no limit. Without tenants it is for all of them.",
+    )
     pool_min_size: int = _setting("DATABASE_POOL_MIN_SIZE", _whole(0), 1, "Connections kept open by a process.")
     pool_max_size: int = _setting(
         "LANGGRAPH_POSTGRES_POOL_MAX_SIZE DATABASE_POOL_MAX_SIZE", _whole(1), 20, "Most connections of one process."

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from langgraph_serverless.errors import AccessError, NamespaceLabelError, ServerError, UnavailableError
+from langgraph_serverless.errors import AccessError, NamespaceLabelError, QuotaError, ServerError, UnavailableError
 from langgraph_serverless.http.idempotency import replayed
 from langgraph_serverless.http.responses import json_response
 from langgraph_serverless.http.validation import show
@@ -38,7 +38,7 @@ async def server_error(_request: Request, error: Exception) -> Response:
 
 
 async def unavailable(_request: Request, error: Exception) -> Response:
-    known = cast(UnavailableError, error)
+    known = cast(UnavailableError | QuotaError, error)
     return json_response({"detail": known.detail}, known.status, {"Retry-After": str(known.retry_after)})
 
 
@@ -81,6 +81,7 @@ HANDLERS: dict[Any, Handler] = {
     AccessError: access_denied,
     NamespaceLabelError: namespace_label,
     UnavailableError: unavailable,
+    QuotaError: unavailable,
     AnsweredBeforeError: answered_before,
     HTTPException: http_exception,
     RequestValidationError: invalid_parameter,

@@ -381,11 +381,12 @@ _NO_RUN = "There is no such run on this thread"
 _CONTEXT = "`config.configurable` and `context` are given together"
 _BUSY = "The thread has live runs, and `multitask_strategy` is `reject`"
 _NAMESPACE = "The namespace is empty or reserved"
-_CREATE_RUN = {400: _CONTEXT, 404: "There is no such thread or assistant", 409: _BUSY}
+_FULL = "As many runs are waiting as the tenant may have (`MAX_QUEUED_RUNS_PER_TENANT`)"
+_CREATE_RUN = {400: _CONTEXT, 404: "There is no such thread or assistant", 409: _BUSY, 429: _FULL}
 _GONE = {
     410: "The `Idempotency-Key` has been used for this request, and nothing is kept any longer of the run that it made"
 }
-_CREATE_STATELESS = {400: _CONTEXT, 404: _NO_ASSISTANT, 409: _BUSY}
+_CREATE_STATELESS = {400: _CONTEXT, 404: _NO_ASSISTANT, 409: _BUSY, 429: _FULL}
 _STATE = {400: "The graph has refused it, or the thread has no graph", 404: _NO_THREAD}
 
 #: Operation -> status -> when, for answers with an error in them. 413 and 422 follow from what an operation takes, 503 is everywhere.

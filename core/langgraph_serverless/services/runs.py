@@ -37,6 +37,7 @@ from langgraph_serverless.services.catalog import GraphCatalog
 from langgraph_serverless.services.closing import close_streams
 from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
 from langgraph_serverless.services.priorities import Place, PriorityService
+from langgraph_serverless.services.quotas import check_queue
 from langgraph_serverless.services.run_permits import RunPermit, permit_run
 from langgraph_serverless.settings import Settings
 
@@ -228,6 +229,7 @@ class RunService:
             raise NotFoundError(NOT_FOUND)
         if not visible(target.metadata, permit.assistants):
             raise NotFoundError(NOT_FOUND)
+        await check_queue(connection, target.tenant, request, self._settings.max_queued_runs)
         strategy = request.multitask_strategy if target.thread_is_busy else MultitaskStrategy.ENQUEUE
         cancelled, ended = await self._make_way(connection, thread_id, strategy, run_id)
         graph = self._catalog.require(target.graph_id)
