@@ -124,7 +124,8 @@ def _secrets(value: str) -> tuple[bytes, ...]:
     return tuple(parse_secret(entry) for entry in _listed(value))
 
 
-def _aes_key(value: str) -> bytes:
+def parse_aes_key(value: str) -> bytes:
+    """The key of ``LANGGRAPH_AES_KEY``; empty: none."""
     key = value.strip().encode()
     if key and len(key) not in AES_KEY_LENGTHS:
         # never the value: it is the key
@@ -133,7 +134,7 @@ def _aes_key(value: str) -> bytes:
 
 
 def _aes_keys(value: str) -> tuple[bytes, ...]:
-    return tuple(_aes_key(entry) for entry in _listed(value))
+    return tuple(parse_aes_key(entry) for entry in _listed(value))
 
 
 def _object(value: str) -> dict[str, Any]:
@@ -479,7 +480,7 @@ class Settings:
     )
     aes_key: bytes = _setting(
         "LANGGRAPH_AES_KEY",
-        _aes_key,
+        parse_aes_key,
         b"",
         "Encrypts checkpoints where they are stored: 16, 24 or 32 bytes, as text. The project's dependencies must have `cryptography`. "
         "Empty: not encrypted. See [encryption.md](encryption.md).",

@@ -27,7 +27,7 @@ from langgraph_serverless.execution.project import ProjectConfig, read_project
 from langgraph_serverless.persistence.graph_store import GraphStore
 from langgraph_serverless.persistence.serializer import ProjectSerializer
 from langgraph_serverless.services.catalog import GraphCatalog
-from langgraph_serverless.settings import Settings
+from langgraph_serverless.settings import Settings, parse_aes_key
 
 #: Stores of tenants that are kept; one that is in use elsewhere lives on there.
 _MOST_STORES = 100
@@ -101,10 +101,16 @@ class GraphContainer(ApiContainer):
     @cached_property
     def cipher(self) -> ProjectCipher | None:
         """With the key of the environment, which checkpoints alone are encrypted with."""
-        key, old = self.settings.aes_key, self.settings.aes_old_keys
+        key = self.settings.aes_key
+        if not key and (said := self.registry.project.env.get("LANGGRAPH_AES_KEY")) is not None:
+            # settings are read before the project is; nobody who has set it there may find his checkpoints plain
+            try:
+                key = parse_aes_key(said)
+            except ValueError as error:
+                raise ProjectError(f"{self.registry.project.config_path}: LANGGRAPH_AES_KEY {error}.") from None
         if not key:
             return super().cipher
-        return ProjectCipher(self.encryption_handlers, AesKeys(key, old))
+        return ProjectCipher(self.encryption_handlers, AesKeys(key, self.settings.aes_old_keys))
 
     @property
     def ask_priority_handler(self) -> AskHandler | None:

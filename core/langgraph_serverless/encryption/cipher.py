@@ -62,7 +62,9 @@ class ProjectCipher:
         if not isinstance(document, dict):
             found = await self._seal(sealed, {_WHOLE: document})
             return found.get(_WHOLE, document)
-        return document | await self._seal(sealed, to_encrypt(field, document))
+        # also those that no handler gets to see
+        alike = {key: in_envelope(value, None) for key, value in document.items() if is_envelope(value)}
+        return document | alike | await self._seal(sealed, to_encrypt(field, document))
 
     async def _seal(self, sealed: Sealed, document: Mapping[str, Any]) -> dict[str, Any]:
         """What does not stay as it is: values that the handler has changed, and those that look as if it had."""
