@@ -458,6 +458,7 @@ class ApiContainer:
             bell=self.bell if self.redis is not None else None,
             least_interval=self.settings.cron_least_interval,
             most=self.settings.max_crons,
+            authorize=self.authorize,
         )
 
     @property

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.auth_filters import Filter
 from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.domain.ports import Authorizer, allow_all
+from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.priorities import AskHandler
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.execution.project import read_project
@@ -43,6 +46,20 @@ class SchedulerContainer(ApiContainer):
     @property
     def ask_priority_handler(self) -> AskHandler | None:
         return self._ask_here or super().ask_priority_handler
+
+    @cached_property
+    def authorize(self) -> Authorizer:
+        """The project is only imported when a cron is due."""
+        if self.catalog.manifest.auth is None:
+            return allow_all
+
+        async def ask(caller: Principal, resource: str, action: str, value: dict[str, Any]) -> Filter | None:
+            from langgraph_serverless.auth.authorization import HandlerAuthorizer
+
+            assert self.auth_handlers is not None
+            return await HandlerAuthorizer(self.auth_handlers)(caller, resource, action, value)
+
+        return ask
 
     @property
     def environ(self) -> Mapping[str, str]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from langgraph_serverless.domain.auth_filters import Filter, visible
 from langgraph_serverless.domain.crons import Cron, CronField, OnRunCompleted
 from langgraph_serverless.domain.encryption import UNREADABLE, with_scope
 from langgraph_serverless.domain.paging import Page
+from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.persistence.filters import Search, column, fetch, fetch_count
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
@@ -22,6 +24,7 @@ from langgraph_serverless.persistence.sealing import document, fetch_readable
 
 _SQL = load_queries(__file__)
 INSERT_CRON = _SQL["insert_cron"]
+INSERT_CRON_CREATOR = _SQL["insert_cron_creator"]
 LOCK_CRON_COUNT = _SQL["lock_cron_count"]
 HAS_AS_MANY_CRONS = _SQL["has_as_many_crons"]
 GET_CRON = _SQL["get_cron"]
@@ -43,6 +46,9 @@ class CronFilter:
     thread_id: uuid.UUID | None = None
     enabled: bool | None = None
     metadata: Mapping[str, Any] | None = None
+    #: What authorisation handlers say of crons, and of the threads that they are on.
+    allowed: Filter | None = None
+    allowed_threads: Filter | None = None
 
     def conditions(self) -> Search:
         search = Search("lgs.cron", key="cron_id")
@@ -50,6 +56,8 @@ class CronFilter:
         search.equals("thread_id", self.thread_id)
         search.equals("enabled", self.enabled)
         search.contains("metadata", self.metadata)
+        search.allowed("metadata", self.allowed)
+        search.of_allowed_threads(self.allowed_threads)
         return search
 
 
@@ -66,6 +74,8 @@ class DueCron:
     fired: bool
     #: Its thread and its assistant are locked for this transaction too; if not, somebody else has one of them just now.
     free: bool
+    #: In whose name its runs are made.
+    creator: Principal
 
 
 def cron_from_row(row: Mapping[str, Any]) -> Cron:
@@ -86,6 +96,12 @@ def cron_from_row(row: Mapping[str, Any]) -> Cron:
         updated_at=row["updated_at"],
         tenant=row.get("tenant", ""),
     )
+
+
+def _creator(cron: Cron, known: Mapping[str, Any] | None) -> Principal:
+    """Who has made the cron; of one without authentication, only the name is known. It acts in the tenant that it belongs to."""
+    creator = Principal.from_json(known) if known is not None else Principal(identity=cron.user_id)
+    return replace(creator, tenant=cron.tenant)
 
 
 def _content(cron: Cron) -> dict[str, Any]:
@@ -112,9 +128,13 @@ class CronRepository:
         now: datetime = row["now"]
         return now
 
-    async def assistant_exists(self, connection: Connection, assistant_id: uuid.UUID) -> bool:
+    async def assistant_exists(
+        self, connection: Connection, assistant_id: uuid.UUID, allowed: Filter | None = None
+    ) -> bool:
+        """Whether there is this assistant, and the filter lets it through."""
         cursor = await connection.execute(ASSISTANT_EXISTS, {"assistant_id": assistant_id})
-        return await cursor.fetchone() is not None
+        row = await cursor.fetchone()
+        return row is not None and visible(row["metadata"], allowed)
 
     async def has_as_many(self, connection: Connection, most: int, *, tenant: str) -> bool:
         """Whether the tenant has this many crons. Until the transaction ends nobody else can ask it."""
@@ -138,6 +158,12 @@ class CronRepository:
         )
         row = await cursor.fetchone()
         return cron_from_row(row) if row else None
+
+    async def insert_creator(self, connection: Connection, cron: Cron, creator: Principal) -> None:
+        """Note who has made a cron that has just been inserted."""
+        known = document("cron", "creator", creator.to_json())
+        parameters = {"cron_id": cron.cron_id, "tenant": cron.tenant, "value": known}
+        await connection.execute(INSERT_CRON_CREATOR, parameters)
 
     async def find(self, connection: Connection, cron_id: uuid.UUID, *, lock: bool = False) -> Cron | None:
         cursor = await connection.execute(LOCK_CRON if lock else GET_CRON, {"cron_id": cron_id})
@@ -188,9 +214,11 @@ class CronRepository:
             return None
         (row,) = rows
         if UNREADABLE in row:
-            row = {**row, "payload": {UNREADABLE: row[UNREADABLE]}, "metadata": {}}
+            row = {**row, "payload": {UNREADABLE: row[UNREADABLE]}, "metadata": {}, "value": None}
+        cron = cron_from_row(row)
         return DueCron(
-            cron=cron_from_row(row),
+            cron=cron,
+            creator=_creator(cron, row["value"]),
             due_at=row["next_run_date"],
             now=row["now"],
             fired=row["fired"],

@@ -14,6 +14,10 @@ WHERE %(thread_id)s::uuid IS NULL
    OR EXISTS (SELECT 1 FROM thread)
 RETURNING *
 
+-- name: insert_cron_creator
+-- Who has made a cron, where there is authentication.
+INSERT INTO lgs.cron_creator (cron_id, tenant, value) VALUES (%(cron_id)s, %(tenant)s, %(value)s)
+
 -- name: lock_cron_count
 -- Whoever makes crons of this tenant takes turns until the transaction ends, so that they can be counted.
 SELECT pg_advisory_xact_lock(hashtextextended('lgs.cron of ' || %(tenant)s::text, 0))
@@ -46,7 +50,7 @@ DELETE FROM lgs.cron WHERE cron_id = %(cron_id)s RETURNING cron_id
 
 -- name: assistant_exists
 -- Whether a cron's assistant exists, and does until the cron is there: who deletes the assistant takes it along.
-SELECT 1 AS found FROM lgs.assistant WHERE assistant_id = %(assistant_id)s FOR SHARE
+SELECT metadata FROM lgs.assistant WHERE assistant_id = %(assistant_id)s FOR SHARE
 
 -- name: claim_due_cron
 -- The cron that is due longest, locked until its run is made and its date moved on; other schedulers pass it by.
@@ -73,7 +77,8 @@ SELECT due.*,
        (due.thread_id IS NULL OR EXISTS (SELECT 1 FROM thread))
            AND (EXISTS (SELECT 1 FROM assistant)
                OR NOT EXISTS (SELECT 1 FROM lgs.assistant a WHERE a.assistant_id = due.assistant_id)) AS free,
-       EXISTS (SELECT 1 FROM lgs.run r WHERE r.cron_id = due.cron_id AND r.cron_due_at = due.next_run_date) AS fired
+       EXISTS (SELECT 1 FROM lgs.run r WHERE r.cron_id = due.cron_id AND r.cron_due_at = due.next_run_date) AS fired,
+       (SELECT c.value FROM lgs.cron_creator c WHERE c.cron_id = due.cron_id) AS value
 FROM due
 
 -- name: move_cron

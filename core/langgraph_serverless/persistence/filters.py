@@ -68,6 +68,14 @@ class Search:
         if allowed is not None:
             self._conditions.append(visible_rows(column, allowed, self.bind))
 
+    def of_allowed_threads(self, allowed: Filter | None) -> None:
+        """Only rows without a thread, or of one whose metadata the filter lets through; None lets all."""
+        if allowed is not None:
+            visible = visible_rows("metadata", allowed, self.bind)
+            self._conditions.append(
+                sql.SQL("(thread_id IS NULL OR thread_id IN (SELECT thread_id FROM lgs.thread WHERE {}))").format(visible)
+            )
+
     def _add(self, template: str, column: str | sql.Composable, value: Any) -> None:
         # a template is one of the four above
         left = sql.Identifier(column) if isinstance(column, str) else column

@@ -85,6 +85,11 @@ class RunService:
         self._authorize = authorize
         self._runs = RunRepository()
 
+    @property
+    def asks(self) -> bool:
+        """Whether the project has handlers to be asked, which must not hold up a transaction."""
+        return self._authorize is not allow_all
+
     # -- creating ------------------------------------------------------------------------------------------------
 
     async def create(

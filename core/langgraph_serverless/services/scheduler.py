@@ -17,11 +17,10 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from langgraph_serverless import tracing
-from langgraph_serverless.domain.crons import Cron, next_run_date, run_request
+from langgraph_serverless.domain.crons import next_run_date, run_request
 from langgraph_serverless.domain.encryption import encrypting_for, require_readable, scope_of
 from langgraph_serverless.domain.ports import Bell
-from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.errors import ServerError, UnavailableError
+from langgraph_serverless.errors import ProjectError, ServerError, UnavailableError
 from langgraph_serverless.persistence import sweeps
 from langgraph_serverless.persistence.crons import CronRepository, DueCron
 from langgraph_serverless.persistence.pool import Connection, Database
@@ -29,6 +28,7 @@ from langgraph_serverless.persistence.store import StoreRepository
 from langgraph_serverless.persistence.system import SystemRepository
 from langgraph_serverless.services.priorities import Place, PriorityService
 from langgraph_serverless.services.queue import QueueService
+from langgraph_serverless.services.run_permits import RunPermit
 from langgraph_serverless.services.runs import CreatedRun, RunService
 from langgraph_serverless.services.webhooks import WebhookService
 from langgraph_serverless.telemetry import logger
@@ -62,6 +62,8 @@ CRONS_UNTIL, SWEEPS_UNTIL = 25.0, 35.0
 #: A priority handler that has not answered for so long (seconds), and has none, is not asked again in this tick: as it may cost a
 #: cron's run its place in the queue, but not its time.
 HANGS_AFTER = 2.0
+#: How long the project's authorisation may take about one cron (seconds). One that hangs fails the cron, for this tick.
+HANDLER_PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,17 @@ class TickReport:
     def rows_swept(self) -> int:
         """Threads, items, webhooks and keys whose time was over."""
         return self.threads_purged + self.items_swept + self.webhooks_swept + self.keys_swept
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A cron about whose run the project's handlers have been asked."""
+
+    due: DueCron
+    permit: RunPermit | None
+    place: Place | None
+    #: They say no.
+    refusal: ServerError | None = None
 
 
 @dataclass(slots=True)
@@ -219,8 +232,8 @@ class SchedulerService:
     ) -> set[uuid.UUID]:
         """All that are due, but for those that ``failed``, which grows; the ones that somebody else has locked."""
         locked: set[uuid.UUID] = set()
-        places: dict[uuid.UUID, Place | None] = {}
-        unasked = self._priorities is None or not self._priorities.active
+        ready: dict[uuid.UUID, _Ready] = {}
+        unplaced = self._priorities is None or not self._priorities.active
         for _ in range(MOST_CRONS):
             if time.monotonic() >= until:
                 logger.warning("crons are left to the next tick", extra={"action": "crons_left"})
@@ -234,15 +247,20 @@ class SchedulerService:
                     if not due.free:
                         locked.add(due.cron.cron_id)
                         continue
-                    asked = unasked or due.cron.cron_id in places
+                    require_readable(due.cron.payload)
+                    known = ready.get(due.cron.cron_id)
+                    if known is not None and known.due.cron != due.cron:
+                        known = None  # changed since the handlers have been asked
+                    asked = known is not None or (unplaced and not self._runs.asks)
                     if asked:
-                        require_readable(due.cron.payload)
                         with encrypting_for(scope_of(due.cron.payload)):
-                            created, was_refused = await self._fire(connection, due, places.get(due.cron.cron_id))
+                            created, was_refused = await self._fire(connection, due, known)
                 if not asked:  # without the cron's lock; then it is claimed anew, by us or by another scheduler
+                    permit, refusal = await self._permit(due)
                     began = time.monotonic()
-                    place = places[due.cron.cron_id] = await self._place(due)
-                    unasked = place is None and time.monotonic() - began > HANGS_AFTER
+                    place = None if unplaced or refusal is not None else await self._place(due, permit)
+                    unplaced = unplaced or (place is None and time.monotonic() - began > HANGS_AFTER)
+                    ready[due.cron.cron_id] = _Ready(due, permit, place, refusal)
                     continue
             except Exception as error:
                 if due is None:
@@ -277,14 +295,26 @@ class SchedulerService:
         outcome = {"action": "cron_given_up", **about, "next_run_date": following and following.isoformat()}
         logger.error("cron given up: it has failed for %s", PATIENCE, extra=outcome)
 
-    async def _place(self, due: DueCron) -> Place | None:
-        assert self._priorities is not None
-        cron = due.cron
+    async def _permit(self, due: DueCron) -> tuple[RunPermit | None, ServerError | None]:
+        """What the creator may run, or why not; neither if nobody is asked."""
+        if not self._runs.asks:
+            return None, None
         try:
-            request = run_request(cron, due.due_at)
+            request = run_request(due.cron, due.due_at)
+            async with asyncio.timeout(HANDLER_PATIENCE):
+                return await self._runs.permit(due.creator, request, thread_id=due.cron.thread_id), None
+        except (UnavailableError, ProjectError):
+            raise  # nobody has said no
+        except ServerError as error:
+            return None, error
+
+    async def _place(self, due: DueCron, permit: RunPermit | None) -> Place | None:
+        assert self._priorities is not None
+        try:
+            request = permit.request if permit is not None else run_request(due.cron, due.due_at)
         except ServerError:
             return None  # the run will be refused with it
-        (place,) = await self._priorities.places(_creator(cron), [(request, cron.thread_id)])
+        (place,) = await self._priorities.places(due.creator, [(request, due.cron.thread_id)])
         return place
 
     async def _announce(self, created: CreatedRun) -> None:
@@ -294,13 +324,15 @@ class SchedulerService:
             # the run is there, and the tick rings for whatever waits
             logger.exception("cron's run not announced", extra={"action": "announce", "run_id": created.run.run_id})
 
-    async def _fire(self, connection: Connection, due: DueCron, place: Place | None) -> tuple[CreatedRun | None, bool]:
+    async def _fire(
+        self, connection: Connection, due: DueCron, ready: _Ready | None
+    ) -> tuple[CreatedRun | None, bool]:
         """Make the run of a due cron, if there is one to make, and move its date on; the run, and whether it was refused."""
         cron = due.cron
         # a time up to the end counts although its tick is later, as every tick is; but nobody expects it hours after the end
         over = cron.end_time is not None and cron.end_time < max(due.due_at, due.now - PATIENCE)
         wanted = not over and not due.fired
-        created = await self._create_run(connection, due, place) if wanted else None
+        created = await self._create_run(connection, due, ready) if wanted else None
         following = (
             None
             if over
@@ -309,24 +341,29 @@ class SchedulerService:
         await self._crons.move(connection, cron.cron_id, following)
         return created, wanted and created is None
 
-    async def _create_run(self, connection: Connection, due: DueCron, place: Place | None) -> CreatedRun | None:
+    async def _create_run(self, connection: Connection, due: DueCron, ready: _Ready | None) -> CreatedRun | None:
         cron = due.cron
         fields = {"cron_id": str(cron.cron_id), "due_at": due.due_at.isoformat()}
+        permit, place = (ready.permit, ready.place) if ready is not None else (None, None)
         try:
+            if ready is not None and ready.refusal is not None:
+                raise ready.refusal
             # a savepoint: a refused run leaves nothing behind, and the date can still be moved
             with tracing.span("fire cron", attributes={"langgraph.cron_id": fields["cron_id"]}):
                 async with connection.transaction():
                     created = await self._runs.create_within(
                         connection,
-                        _creator(cron),
-                        run_request(cron, due.due_at),
+                        due.creator,
+                        permit.request if permit is not None else run_request(cron, due.due_at),
                         thread_id=cron.thread_id,
                         place=place,
+                        permit=permit,
                     )
         except UnavailableError:
             raise
         except ServerError as error:
-            # the assistant is gone, the thread is busy and the strategy is reject: trying again would not help
+            # the assistant is gone, the thread is busy and the strategy is reject, its creator may not do this any longer: trying
+            # again would not help
             logger.warning("cron refused: %s", error, extra={"action": "cron_refused", **fields})
             return None
         run_id = str(created.run.run_id)
@@ -363,8 +400,3 @@ class SchedulerService:
         if waiting:
             await self._bell.ring(waiting, again=True)
         return waiting
-
-
-def _creator(cron: Cron) -> Principal:
-    """In whose name the cron's runs are made."""
-    return Principal(identity=cron.user_id, tenant=cron.tenant)

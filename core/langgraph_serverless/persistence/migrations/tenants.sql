@@ -76,6 +76,8 @@ SELECT lgs.keep_apart('lgs.thread', 'tenant = lgs.tenant()', 'tenant = lgs.tenan
 SELECT lgs.keep_apart('lgs.run', 'tenant = lgs.tenant()', 'tenant = lgs.tenant() AND lgs.owns_thread(thread_id)');
 SELECT lgs.keep_apart('lgs.cron', 'tenant = lgs.tenant()',
     'tenant = lgs.tenant() AND (thread_id IS NULL OR lgs.owns_thread(thread_id))');
+SELECT lgs.keep_apart('lgs.cron_creator', 'tenant = lgs.tenant()',
+    'tenant = lgs.tenant() AND EXISTS (SELECT 1 FROM lgs.cron c WHERE c.cron_id = cron_creator.cron_id)');
 SELECT lgs.keep_apart('lgs.outbox', 'tenant = lgs.tenant()', 'tenant = lgs.tenant()');
 SELECT lgs.keep_apart('lgs.idempotency', 'tenant = lgs.tenant()', 'tenant = lgs.tenant()');
 SELECT lgs.keep_apart('lgs.thread_priority',
