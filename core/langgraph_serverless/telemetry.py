@@ -86,15 +86,31 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For people: time, level, message, then the extra fields."""
+    """For people: time, level, message, then the extra fields. What a client has chosen begins no line and moves no cursor."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         fields = " ".join(f"{key}={value}" for key, value in _extra(record).items() if value is not None)
-        line = f"{at} {record.levelname.lower():<7} {record.getMessage()}" + (f"  [{fields}]" if fields else "")
+        message = _visible(record.getMessage()).replace("\n", _CONTINUED)
+        line = f"{at} {record.levelname.lower():<7} {message}"
+        if fields:
+            line += "  [" + _visible(fields).replace("\n", "\\n") + "]"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + _visible(self.formatException(record.exc_info))
         return redacted(line)
+
+
+#: What further lines of a message begin with, so that none can be taken for another record.
+_CONTINUED = "\n                 | "
+#: Controls but the line break and the tab, and the line breaks of Unicode.
+_INVISIBLE = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    for code in (*range(9), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+}
+
+
+def _visible(text: str) -> str:
+    return text if text.isprintable() else text.translate(_INVISIBLE)
 
 
 def configure_logging(level: str, *, json: bool) -> None:
