@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
@@ -270,18 +269,29 @@ class BodyLimit:
                 return
             await self._app(scope, receive, send)
             return
-        seen = 0
+        seen, started = 0, False
 
         async def counted() -> Message:
             nonlocal seen
-            message = await receive()
+            message = await receive() if seen <= self._limit else {"type": "http.disconnect"}
             seen += len(message.get("body", b""))
-            if seen > self._limit:
-                # of this class, as the user's own routes may be reading
-                raise HTTPException(413, too_large(self._limit).detail)
-            return message
+            # no error of ours: the user's own routes and middleware may be reading, each in its way
+            return message if seen <= self._limit else {"type": "http.disconnect"}
 
-        await self._app(scope, counted, send)
+        async def unless_refused(message: Message) -> None:
+            nonlocal started
+            if seen <= self._limit or started:
+                started = True
+                await send(message)
+
+        try:
+            await self._app(scope, counted, unless_refused)
+        except Exception:
+            if seen <= self._limit or started:
+                raise
+        if seen > self._limit and not started:
+            error = too_large(self._limit)
+            await json_response({"detail": error.detail}, error.status)(scope, receive, send)
 
 
 class HeadAsGet:
