@@ -73,6 +73,14 @@ TABLES: Sequence[Table] = (
         documents=_same("metadata", "kwargs", "output", "error"),
     ),
     Table(
+        name="receivers of notifications",
+        read=_SQL["pushes"],
+        write=_SQL["renew_push"],
+        key=("task_id", "config_id"),
+        model="run",
+        documents={"value": "push"},
+    ),
+    Table(
         name="crons",
         read=_SQL["crons"],
         write=_SQL["renew_cron"],

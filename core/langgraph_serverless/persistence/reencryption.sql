@@ -123,3 +123,17 @@ LIMIT %(limit)s
 UPDATE checkpoint_writes SET blob = %(new_blob)s
 WHERE thread_id = %(thread_id)s AND checkpoint_ns = %(checkpoint_ns)s AND checkpoint_id = %(checkpoint_id)s AND task_id = %(task_id)s AND idx = %(idx)s
   AND blob IS NOT DISTINCT FROM %(blob)s
+
+-- name: pushes
+-- Rows of `lgs.a2a_push` after this one, as they are stored.
+SELECT task_id, config_id, value
+FROM lgs.a2a_push
+WHERE (%(task_id)s::uuid IS NULL OR (task_id, config_id) > (%(task_id)s, %(config_id)s))
+ORDER BY task_id, config_id
+LIMIT %(limit)s
+
+-- name: renew_push
+-- The row as it is to be stored, unless somebody has written it since. It has not changed for anybody.
+UPDATE lgs.a2a_push SET value = %(new_value)s
+WHERE task_id = %(task_id)s AND config_id = %(config_id)s
+  AND value IS NOT DISTINCT FROM %(value)s
