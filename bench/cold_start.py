@@ -21,7 +21,7 @@ from pathlib import Path
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest, canonical
 
 ROOT = Path(__file__).parent.parent
-API = ("assistants", "threads", "runs", "stream", "crons", "store", "mcp", "a2a", "system")
+API = ("assistants", "threads", "runs", "stream", "crons", "store", "mcp", "a2a", "system", "app")
 FUNCTIONS = (*API, "scheduler", "migrate", "state", "worker")
 #: Milliseconds: C1 and C2 of the design.
 PROMISED = {**dict.fromkeys(API, 450), "state": 1300, "worker": 1300}
@@ -34,7 +34,7 @@ _IMPORT = """
 import sys, time
 modules = len(sys.modules)
 wall, cpu = time.perf_counter(), time.process_time()
-if sys.argv[1] in ("stream", "mcp", "a2a"):
+if sys.argv[1] in ("stream", "mcp", "a2a", "app"):
     import langgraph_serverless.lambda_runtime.loop  # in the place of the managed client, which is not counted
 __import__(f"langgraph_serverless_functions.{sys.argv[1]}.handler")
 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

@@ -31,6 +31,7 @@ from langgraph_serverless.domain.trace_context import TraceContext
 from langgraph_serverless.event_loop import run_to_end
 from langgraph_serverless.function_client import CORRELATION
 from langgraph_serverless.function_secrets import SecretReader
+from langgraph_serverless.lambda_runtime.lifespan import Lifespan
 from langgraph_serverless.lean_imports import lean_imports
 from langgraph_serverless.redaction import redacted
 from langgraph_serverless.settings import Settings
@@ -137,6 +138,7 @@ class FunctionRuntime:
         *,
         rest: Pause | None = None,
         wake: Pause | None = None,
+        starts: bool = False,
     ) -> HttpHandler:
         """A handler that answers API Gateway's events with an ASGI application, and the events of other functions.
 
@@ -144,8 +146,9 @@ class FunctionRuntime:
             questions: what to call for an event that is no request but has this key; it gets the key's value.
             rest: called after each request, as the process stands still then.
             wake: called before each request.
+            starts: the application has a start-up, which is waited for before the first request.
         """
-        return HttpHandler(self, app, questions or {}, rest, wake)
+        return HttpHandler(self, app, questions or {}, rest, wake, starts=starts)
 
 
 class HttpHandler:
@@ -161,6 +164,8 @@ class HttpHandler:
         questions: Mapping[str, Question],
         rest: Pause | None,
         wake: Pause | None,
+        *,
+        starts: bool = False,
     ) -> None:
         from mangum import Mangum  # noqa: PLC0415 - background functions have no use for it
 
@@ -170,7 +175,9 @@ class HttpHandler:
         self._questions = questions
         self._rest, self._wake = rest, wake
         asyncio.set_event_loop(runtime.loop)  # Mangum looks for the thread's current loop, here and at each request
-        self._adapter = Mangum(app, lifespan="off")
+        # the streaming runtime starts an application by itself; Mangum would do so for every request
+        self._starting = Lifespan(app) if starts else None
+        self._adapter = Mangum(app if self._starting is None else self._starting.with_state(app), lifespan="off")
         path = correlation_paths.API_GATEWAY_REST  # function URLs have it there too
         self._collected = runtime.instrument(self._collect, correlation_id_path=path)
         self._streamed = runtime.instrument(self._stream, correlation_id_path=path)
@@ -192,6 +199,8 @@ class HttpHandler:
             return {"ignored": "This function answers requests of API Gateway"}
         asyncio.set_event_loop(self._runtime.loop)
         self._pause(self._wake)
+        if self._starting is not None and not self._starting.started:
+            self.run(self._starting.start())
         try:
             response: dict[str, Any] = self._adapter(event, context)
         finally:
@@ -254,23 +263,26 @@ def _correlate_others() -> None:
 
 
 def http_handler(
-    resource: str,
+    name: str,
     container_type: Callable[[Settings], Any] | None = None,
     *,
+    resource: str = "",
     also: Sequence[str] = (),
     questions: Callable[[Any], Mapping[str, Question]] = lambda _: {},
 ) -> HttpHandler:
     """The handler of an API function that serves one resource's routes; see ``http.app.create_app`` for their names.
 
     Args:
+        name: the function's, and that of its resource unless that is given.
         also: further resources, for requests that other functions forward to this one (``http/forwarding.py``).
         questions: of the container, what it answers other functions besides requests (``FunctionRuntime.serve``).
     """
-    runtime = FunctionRuntime(resource)
+    runtime, resource = FunctionRuntime(name), resource or name
     service = SERVICES.get(resource, resource)
     with lean_imports():
         from langgraph_serverless.containers.api import ApiContainer  # noqa: PLC0415 - background functions have their own
         from langgraph_serverless.http.app import create_app  # noqa: PLC0415
+        from langgraph_serverless.http.in_process import serving  # noqa: PLC0415
 
         container = (container_type or ApiContainer)(runtime.settings)
         app = create_app(container, resources=(resource, *also))
@@ -280,4 +292,8 @@ def http_handler(
     # where that imports the user's code.
     getattr(container, service)
     function_snapshot.close_before_snapshot(lambda: runtime.run(container.aclose()))
-    return runtime.serve(app, questions(container), rest=container.rest, wake=container.wake)
+    manifest = container.catalog.manifest
+    has_app = manifest.http.app is not None
+    if has_app or manifest.auth is not None:
+        runtime.run(serving(container).__aenter__())  # for the life of the process
+    return runtime.serve(app, questions(container), rest=container.rest, wake=container.wake, starts=has_app)

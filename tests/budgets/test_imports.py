@@ -49,7 +49,8 @@ MOST_MODULES = {
     "mcp": 800,
     "a2a": 830,
     "system": 660,
-    "scheduler": 480,
+    "app": 690,
+    "scheduler": 505,
     "migrate": 760,
     "state": 1700,
     "worker": 1585,
@@ -58,6 +59,7 @@ MOST_MODULES = {
 WITHOUT = {
     "store": ("redis", "croniter"),
     "system": ("redis", "croniter"),
+    "app": ("redis", "croniter"),
     "assistants": ("croniter",),
     "threads": ("croniter",),
     "runs": ("croniter",),

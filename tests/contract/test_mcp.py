@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -18,15 +19,17 @@ import httpx
 import psycopg
 import pytest
 import uvicorn
-from mcp import Client, MCPError
+from dev_server import DevServer
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from langgraph_serverless import __version__
 from langgraph_serverless.cli.server.application import ServerApplication
 from langgraph_serverless.domain import mcp as ours
 from langgraph_serverless.settings import Settings
+from mcp import Client, MCPError
 
-PROJECT = Path(__file__).parents[1] / "fixtures" / "projects" / "tools" / "langgraph.json"
+ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "tests" / "fixtures" / "projects" / "tools" / "langgraph.json"
 PATIENCE = 30.0
 GRAPHS = {"increment", "waits", "refuses", "fails", "asks", "times", "chat"}
 BOTH = {"accept": "application/json, text/event-stream"}
@@ -202,6 +205,15 @@ async def test_assistants_are_tools_with_names_of_their_own(http: httpx.AsyncCli
         finally:
             for each in (*made, shadow):
                 await http.delete(f"/assistants/{each}")
+
+
+def test_the_guides_program(examples_server: DevServer) -> None:
+    page, program = (ROOT / "docs/guides/mcp.md").read_text(), ROOT / "docs" / "examples" / "mcp_client.py"
+    assert f"```python\n{program.read_text()}```\n" in page
+    command = [sys.executable, program, examples_server.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"```\n{done.stdout}```\n" in page, done.stdout
 
 
 # -- by hand ---------------------------------------------------------------------------------------------------------

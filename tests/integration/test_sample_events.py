@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "tests" / "fixtures" / "events"
 #: The first prepares the database, the worker executes what runs has made, the stream sees its own.
 ORDER = (
-    "migrate", "assistants", "threads", "runs", "worker", "state", "stream", "crons", "store", "mcp", "a2a", "system", "scheduler",
+    "migrate", "assistants", "threads", "runs", "worker", "state", "stream", "crons", "store", "mcp", "a2a", "system", "app", "scheduler",
 )  # fmt: skip
 HTTP = tuple(name for name in ORDER if name not in {"migrate", "worker", "scheduler"})
 
@@ -72,7 +72,8 @@ def test_requests_are_for_paths_that_their_function_has() -> None:
     owners = dict(re.findall(r"^          (/\S*): [&*](\w+)$", template, re.MULTILINE))
     for name in HTTP:
         event = json.loads((EVENTS / f"{name}.json").read_text())
-        assert owners.get(event["resource"], "system") == name
+        # the project's own application, if it has one, has what is the system's otherwise
+        assert owners.get(event["resource"], "system") == name.replace("app", "system")
         path = event["resource"]
         for parameter, value in (event["pathParameters"] or {}).items():
             path = path.replace(f"{{{parameter}}}", value)
@@ -92,6 +93,7 @@ def test_resources_answer(answers: dict[str, Any]) -> None:
     assert body(answers["store"], 204) is None
     assert [tool["name"] for tool in body(answers["mcp"])["result"]["tools"]] == ["minimal"]
     assert body(answers["a2a"])["name"] == "minimal"
+    assert body(answers["app"], 404) == {"detail": "Not Found"}
     assert body(answers["system"])["ok"] is True
 
 

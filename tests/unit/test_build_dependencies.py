@@ -311,10 +311,10 @@ def test_api_functions_are_not_given_langgraph() -> None:
 @pytest.mark.parametrize(
     "code", [{}, {"encryption": "./keys.py:encryption"}, {"http": HttpSettings(app="./web.py:app")}]
 )
-def test_only_the_worker_is_given_what_the_project_asks_for_unless_every_function_imports_its_code(
+def test_only_the_worker_is_given_what_the_project_asks_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: dict[str, Any]
 ) -> None:
-    """And what is not complete is not on record."""
+    """Unless every function imports its code. And what is not complete is not on record."""
     asked: dict[str, tuple[list[str], str]] = {}
 
     def remember(folder: Path, *, wanted: list[str], pins: Path, ranges: list[str], **_: object) -> None:

@@ -140,7 +140,7 @@ def test_from_bundles_to_an_address(output: Path, sam: Path, account: Any) -> No
     assert asked[:3] == ["deploy", "--template-file", str(template)]
     assert asked[-1] == str(output)  # where it runs
     assert asked[asked.index("--parameter-overrides") + 1 : -1] == [
-        "Architecture=arm64", "LogLevel=DEBUG", "PythonVersion=3.13",
+        "Architecture=arm64", "LogLevel=DEBUG", "ProjectApp=false", "PythonVersion=3.13",
     ]  # fmt: skip
     assert asked[asked.index("--region") + 1] == REGION
     assert asked[asked.index("--stack-name") + 1] == STACK
@@ -425,7 +425,11 @@ def test_parameters_of_the_file_the_build_and_the_command_line(tmp_path: Path) -
     assert (other.stack_name, other.confirms, other.parameters) == (None, True, {"LogLevel": "ERROR"})
 
     chosen = choose_parameters(declared, one, BUILD, {"LogLevel": "INFO"})
-    assert chosen == {"LogLevel": "INFO", "Webhooks": "{} x", "PythonVersion": "3.13", "Architecture": "arm64"}
+    built = {"PythonVersion": "3.13", "Architecture": "arm64", "ProjectApp": "false"}
+    assert chosen == {"LogLevel": "INFO", "Webhooks": "{} x", **built}
+    assert choose_parameters(declared, one, {**BUILD, "app": True}, {})["ProjectApp"] == "true"
+    with pytest.raises(DeploymentError, match="built for ProjectApp=true, not false"):
+        choose_parameters(declared, one, {**BUILD, "app": True}, {"ProjectApp": "false"})
     with pytest.raises(DeploymentError, match="has no parameter 'LogLevle'"):
         choose_parameters(declared, one, BUILD, {"LogLevle": "INFO"})
     with pytest.raises(DeploymentError, match="built for Architecture=arm64, not x86_64"):
@@ -514,6 +518,7 @@ def test_what_is_built_is_what_is_deployed(
             has_env=False,
             compiled=True,
             with_dependencies=True,
+            has_app=True,
             sizes={},
             warnings=(),
         )
@@ -537,7 +542,7 @@ def test_what_is_built_is_what_is_deployed(
     assert done.exit_code == 0, done.output
     assert "[2/4] Building the bundles" in done.stdout
     asked = sam.read_text().splitlines()
-    assert {"Architecture=x86_64", "PythonVersion=3.12"} <= set(asked)
+    assert {"Architecture=x86_64", "PythonVersion=3.12", "ProjectApp=true"} <= set(asked)
     assert asked[asked.index("--image-repository") + 1] == "registry:5000/agents/mine"
     assert f"ImageUri: {image}" in (output / "stack" / "infra" / "workers.yaml").read_text()
     refused = deploy(output, "--image-uri", image, "-p", "SnapStart=true")

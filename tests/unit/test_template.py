@@ -20,7 +20,7 @@ from langgraph_serverless.settings import Settings
 HANDLER = re.compile(r"langgraph_serverless_functions\.(\w+)\.handler\.handler")
 ANY = "x-amazon-apigateway-any-method"
 #: Functions whose answers are sent as they come.
-STREAMING = {"stream", "mcp", "a2a"}
+STREAMING = {"stream", "mcp", "a2a", "app"}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,8 @@ def integrations(nested: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
 def paths(integrations: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Path in the API to the function that has it; names of parameters left out."""
     owners: dict[str, str] = {}
-    for path, integration in integrations.items():
+    for path, given in integrations.items():
+        integration = without_app(given) if "AppFunction" in str(given) else given
         assert shape(path) not in owners, f"{path} has two functions"
         (owners[shape(path)],) = {name.lower() for name in re.findall(r"'(\w+)Function\.Arn'", str(integration["uri"]))}
         (alias,) = re.findall(r"'(\w+)Alias'", str(integration["uri"]))[:1]
@@ -89,6 +90,23 @@ def paths(integrations: dict[str, dict[str, Any]]) -> dict[str, str]:
 def shape(path: str) -> str:
     # API Gateway knows no slash at the end
     return re.sub(r"\{(\w+)(:\w+)?\}", "{}", path).rstrip("/") or "/"
+
+
+def without_app(integration: dict[str, Any]) -> dict[str, Any]:
+    """What it is for a project that has no application of its own."""
+    nothing = {"Ref": "AWS::NoValue"}
+    chosen = {
+        name: value["Fn::If"][2] if name not in ("type", "httpMethod") else value for name, value in integration.items()
+    }
+    assert all(integration[name]["Fn::If"][0] == "ServesApp" for name in integration.keys() - {"type", "httpMethod"})
+    return {name: value for name, value in chosen.items() if value != nothing}
+
+
+def with_app(integration: dict[str, Any]) -> dict[str, Any]:
+    """What it is for one that has."""
+    return {
+        name: value if name in ("type", "httpMethod") else value["Fn::If"][1] for name, value in integration.items()
+    }
 
 
 def routes(resource: str) -> set[str]:
@@ -109,6 +127,22 @@ def test_what_no_other_function_has_goes_to_system(paths: dict[str, str]) -> Non
     assert {path for path, owner in paths.items() if owner == "system"} == {"/", "/{proxy+}"}
     assert routes("system") >= {"/", "/ok", "/info", "/metrics", "/docs", "/openapi.json"}
     assert not routes("system") & (paths.keys() - {"/"})
+
+
+def test_the_projects_own_application_has_a_function_only_if_there_is_one(
+    nested: dict[str, dict[str, Any]], integrations: dict[str, dict[str, Any]]
+) -> None:
+    assert {path for path, each in integrations.items() if "AppFunction" in str(each)} == {"/", "/{proxy+}"}
+    api = nested["api"]
+    assert api["Conditions"]["ServesApp"] == {"Fn::Equals": [{"Ref": "ProjectApp"}, "true"]}
+    assert api["Conditions"]["PublishesApp"] == {"Fn::And": [{"Condition": "Published"}, {"Condition": "ServesApp"}]}
+    theirs = {
+        name: each.get("Condition") for name, each in api["Resources"].items() if re.match("(Call)?App[A-Z]", name)
+    }
+    assert theirs == {
+        **dict.fromkeys(["AppFunction", "AppRole", "AppLogs", "CallAppFromApi"], "ServesApp"),
+        **dict.fromkeys(["AppVersion", "AppAlias"], "PublishesApp"),
+    }
 
 
 def test_every_handler_is_deployed_and_exists(functions: dict[str, dict[str, Any]]) -> None:
@@ -168,7 +202,7 @@ def test_the_api_may_call_whom_it_leads_to_and_nobody_else(
             name = function["Fn::GetAtt"].removesuffix("Function.Arn")
             assert (condition, alias) == ("Published", {"Ref": f"{name}Alias"})
             allowed.add(name.lower())
-    assert allowed == set(paths.values())
+    assert allowed == {*paths.values(), "app"}
 
 
 def test_whatever_a_parameter_of_a_nested_stack_defaults_to_the_root_decides(
@@ -230,12 +264,12 @@ def test_who_sends_webhooks_knows_their_secrets_and_nobody_else(variables: dict[
 
 def test_who_wakes_the_worker_knows_it_and_nobody_else(variables: dict[str, dict[str, Any]]) -> None:
     knowing = {name for name, given in variables.items() if "WORKER_FUNCTION_NAME" in given}
-    assert knowing == {"runs", "stream", "mcp", "a2a", "worker", "scheduler"}
+    assert knowing == {"runs", "stream", "mcp", "a2a", "app", "worker", "scheduler"}
 
 
 def test_who_asks_the_state_function_knows_it_and_nobody_else(variables: dict[str, dict[str, Any]]) -> None:
     knowing = {name for name, given in variables.items() if "STATE_FUNCTION_NAME" in given}
-    assert knowing == {"assistants", "threads", "store", "runs", "stream", "mcp", "a2a", "scheduler"}
+    assert knowing == {"assistants", "threads", "store", "runs", "stream", "mcp", "a2a", "app", "scheduler"}
 
 
 def test_who_has_no_use_for_redis_does_not_get_it(variables: dict[str, dict[str, Any]]) -> None:
@@ -290,7 +324,10 @@ def test_one_parameter_decides_how_streams_are_answered(
     assert nested["api"]["Conditions"]["Streams"] == {
         "Fn::Equals": [{"Ref": "ResponseTransferMode"}, "RESPONSE_STREAM"]
     }
-    for integration in integrations.values():
+    flat = [
+        way(each) for each in integrations.values() if "AppFunction" in str(each) for way in (with_app, without_app)
+    ]
+    for integration in [*(each for each in integrations.values() if "AppFunction" not in str(each)), *flat]:
         if not any(f"{name.title()}Function" in str(integration) for name in STREAMING):
             assert integration.keys() == {"type", "httpMethod", "uri"}
             assert "/2015-03-31/" in integration["uri"]["Fn::Sub"][0]

@@ -70,6 +70,8 @@ class BuildReport:
     compiled: bool
     #: Without them a bundle is for functions beside a virtual environment, as LocalStack's.
     with_dependencies: bool
+    #: The project has an application of its own.
+    has_app: bool
     sizes: Mapping[str, BundleSize]
     warnings: tuple[str, ...]
 
@@ -87,6 +89,7 @@ class BuildReport:
             "manifest": self.manifest_hash,
             "compiled": self.compiled,
             "dependencies": self.with_dependencies,
+            "app": self.has_app,
             "bundles": {name: size.to_json() for name, size in self.sizes.items()},
         }
 
@@ -160,6 +163,7 @@ def _report(
         has_env=bool(project.env),
         compiled=compiled,
         with_dependencies=with_dependencies,
+        has_app=manifest.http.app is not None,
         sizes=sizes,
         warnings=tuple(warning for warning in warnings if warning),
     )

@@ -106,7 +106,7 @@ def choose_parameters(
             raise DeploymentError(
                 f"The template has no parameter '{name}'; it has {', '.join(sorted(declared.defaults))}."
             )
-    built = {"Architecture": build["architecture"]}
+    built = {"Architecture": build["architecture"], "ProjectApp": str(build.get("app", False)).lower()}
     if build["python"] in PYTHONS:  # functions beside an environment of their own may run on any other
         built["PythonVersion"] = build["python"]
     for name, value in built.items():

@@ -172,7 +172,11 @@ def _check_origin(request: Request) -> None:
     if (origin := request.headers.get("origin")) is None:
         return
     for each in request.app.user_middleware:
-        if each.cls is Cors and not CORSMiddleware(request.app, **each.kwargs["options"]).is_allowed_origin(origin):
+        options = each.kwargs["options"] if each.cls is Cors else {}
+        # with no origin at all the project's own application says who may call
+        if (options.get("allow_origins") or options.get("allow_origin_regex")) and not CORSMiddleware(
+            request.app, **options
+        ).is_allowed_origin(origin):
             raise RefusedError("This origin may not call", 403)
 
 
