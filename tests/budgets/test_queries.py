@@ -16,12 +16,16 @@ from redis.asyncio import Redis
 import langgraph_serverless
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.containers.scheduler import SchedulerContainer
+from langgraph_serverless.domain.a2a_messages import Dialect, read_message
+from langgraph_serverless.domain.a2a_push import PushConfig
 from langgraph_serverless.domain.idempotency import Answer, IdempotencyKey
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.threads import Thread, ThreadField
+from langgraph_serverless.errors import RpcError
 from langgraph_serverless.persistence.pool import BEGIN
 from langgraph_serverless.persistence.queries import Queries
+from langgraph_serverless.services.a2a import SendRequest
 from langgraph_serverless.services.idempotency import AnsweredBeforeError, Once
 from langgraph_serverless.settings import Settings
 
@@ -125,6 +129,33 @@ async def test_requests_ask_the_database_as_rarely_as_they_can(container: ApiCon
     # a graph's id means its default assistant, which may have been deleted or given another graph
     assert await used(assistants.graph(ANONYMOUS, "chat", xray=False)) == 1
     assert await used(container.system.numbers()) == 4
+
+
+async def test_calls_of_other_agents_ask_as_rarely_as_they_can(container: ApiContainer, statements: Statements) -> None:
+    async def used(call: Any) -> int:
+        statements.clear()
+        await call
+        return len(statements)
+
+    assistant_id = str((await container.assistants.create(ANONYMOUS, graph_id="chat")).assistant_id)
+    sent = {"messageId": "m1", "parts": [{"text": "hello"}]}
+    request = SendRequest(message=read_message({"message": sent}))
+    # the assistant; begin, thread, lock, run, turn, commit
+    assert await used(container.a2a.send(ANONYMOUS, assistant_id, request)) == 7
+    (task,), _ = await container.a2a_tasks.list(
+        ANONYMOUS, assistant_id, context_id=None, state=None, after=None, limit=1, offset=0
+    )
+    name = str(task.ref)
+    # the assistant, whether it may be seen, the task, what there is of it, and what has been asked of a run that goes on
+    assert await used(container.a2a_tasks.get(ANONYMOUS, assistant_id, name)) == 5
+    config = PushConfig(config_id="c", url="https://192.0.2.1", dialect=Dialect.V1)
+    monitored = container.a2a_push
+    assert await used(monitored.list(ANONYMOUS, assistant_id, name)) == 4
+    with pytest.raises(RpcError):  # documentation's address
+        await used(monitored.set(ANONYMOUS, assistant_id, name, config))
+    assert await used(monitored.delete(ANONYMOUS, assistant_id, name, "c")) == 7
+    # the assistant, the task (2), its live runs; the cancel; the note; and all of it once more
+    assert await used(container.a2a.cancel(ANONYMOUS, assistant_id, name)) <= 18
 
 
 async def test_an_idle_tick_is_cheap(
