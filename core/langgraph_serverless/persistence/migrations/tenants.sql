@@ -55,6 +55,12 @@ BEGIN
 END
 $$;
 
+CREATE OR REPLACE FUNCTION lgs.owns_cron(id uuid) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM lgs.cron c WHERE c.cron_id = $1 AND c.tenant = lgs.tenant());
+END
+$$;
+
 CREATE OR REPLACE FUNCTION lgs.owns_assistant(id uuid) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     RETURN EXISTS (SELECT 1 FROM lgs.assistant a WHERE a.assistant_id = $1 AND a.tenant = lgs.tenant());
@@ -77,9 +83,11 @@ SELECT lgs.keep_apart('lgs.run', 'tenant = lgs.tenant()', 'tenant = lgs.tenant()
 SELECT lgs.keep_apart('lgs.cron', 'tenant = lgs.tenant()',
     'tenant = lgs.tenant() AND (thread_id IS NULL OR lgs.owns_thread(thread_id))');
 SELECT lgs.keep_apart('lgs.cron_creator', 'tenant = lgs.tenant()',
-    'tenant = lgs.tenant() AND EXISTS (SELECT 1 FROM lgs.cron c WHERE c.cron_id = cron_creator.cron_id)');
+    'tenant = lgs.tenant() AND lgs.owns_cron(cron_id)');
 SELECT lgs.keep_apart('lgs.outbox', 'tenant = lgs.tenant()', 'tenant = lgs.tenant()');
 SELECT lgs.keep_apart('lgs.idempotency', 'tenant = lgs.tenant()', 'tenant = lgs.tenant()');
+SELECT lgs.keep_apart('lgs.a2a_turn', 'tenant = lgs.tenant()', 'tenant = lgs.tenant() AND lgs.owns_run(run_id) AND lgs.owns_run(task_id)');
+SELECT lgs.keep_apart('lgs.a2a_push', 'tenant = lgs.tenant()', 'tenant = lgs.tenant() AND lgs.owns_run(task_id)');
 SELECT lgs.keep_apart('lgs.thread_priority',
     'EXISTS (SELECT 1 FROM lgs.thread t WHERE t.thread_id = thread_priority.thread_id)', 'lgs.owns_thread(thread_id)');
 SELECT lgs.keep_apart('lgs.run_trace',
