@@ -52,7 +52,7 @@ TESTS = {
     "store": "tests/contract/test_store_index.py::test_graphs_and_clients_see_the_same_items_and_scores",
     "store.index.embed": "tests/unit/test_store_section.py::test_what_may_embed",
     "store.index.fields": "tests/unit/test_store_section.py::test_paths_are_langgraphs",
-    "store.path": "tests/unit/test_store_section.py::test_a_store_of_its_own_is_refused",
+    "store.path": "tests/contract/test_own_store.py::test_graphs_and_clients_share_it",
     "store.ttl": "tests/contract/test_store_index.py::test_times_to_live_are_those_of_the_project",
     "ui": "tests/unit/test_loader.py::test_sections_without_effect_are_named_in_the_log",
     "ui_config": "tests/unit/test_config_table.py::test_both_judge_every_value_of_every_key_alike",

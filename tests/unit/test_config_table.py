@@ -217,6 +217,14 @@ def test_a_project_of_uv(folder: Path, source: Any) -> None:
         assert read_project(folder / "langgraph.json").local_dependencies == (folder,)
 
 
+@pytest.mark.parametrize(
+    "more", [{}, {"index": None, "ttl": None}, {"index": FULL["store"]["index"]}, {"ttl": {}}, {"path": 1}]
+)
+def test_a_store_of_its_own(folder: Path, more: Any) -> None:
+    document = {"graphs": FULL["graphs"], "store": {"path": "./agent.py:store", **more}}
+    assert VALIDATOR.is_valid(document) == accepted(folder, document) == all(value is None for value in more.values())
+
+
 @given(data=st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_sections_left_out_and_keys_that_nobody_knows(folder: Path, data: st.DataObject) -> None:

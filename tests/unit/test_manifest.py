@@ -14,7 +14,7 @@ from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
 from langgraph_serverless.containers.api import read_manifest
-from langgraph_serverless.domain.manifest import LARGE, LARGEST, GraphManifest, Manifest, canonical, encode
+from langgraph_serverless.domain.manifest import FORMAT, LARGE, LARGEST, GraphManifest, Manifest, canonical, encode
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.introspection import (
     SCHEMA_NAMES,
@@ -209,8 +209,8 @@ def test_says_what_it_was_made_with(manifest: Manifest) -> None:
     [
         ([], "not a manifest"),
         ({}, "not a manifest"),
-        ({"graphs": {}, "hash": "x"}, "format 1, and this version reads format 2: build the project again"),
-        ({**Manifest.of({}).to_json(), "format": 3}, "format 3"),
+        ({"graphs": {}, "hash": "x"}, f"format 1, and this version reads format {FORMAT}: build the project again"),
+        ({**Manifest.of({}).to_json(), "format": FORMAT + 1}, f"format {FORMAT + 1}"),
         ({key: value for key, value in Manifest.of({}).to_json().items() if key != "types"}, "'types' is missing"),
         ({**Manifest.of({}).to_json(), "graphs": {"a": {"graph_id": "a"}}}, "'name' is missing"),
         ({**Manifest.of({}).to_json(), "graphs": []}, "broken"),

@@ -104,11 +104,6 @@ def test_what_is_wrong_is_named(tmp_path: Path, section: Any, problem: str) -> N
     assert str(tmp_path / "langgraph.json") in str(refused.value)
 
 
-def test_a_store_of_its_own_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match=r"store\.path is not supported: /store is answered by functions"):
-        project(tmp_path, {"path": "./store.py:make"})
-
-
 def test_what_nobody_knows_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     section = {
         "index": {"dims": 2, "embed": "./embed.py:embed", "distance": "l2"},

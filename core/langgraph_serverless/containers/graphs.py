@@ -22,11 +22,14 @@ from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.execution.embeddings import ProjectEmbedder
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import AssistantGraphs, build_manifest
+from langgraph_serverless.execution.own_store import OwnStore
 from langgraph_serverless.execution.priorities import PriorityHandler
 from langgraph_serverless.execution.project import ProjectConfig, read_project
 from langgraph_serverless.persistence.graph_store import GraphStore
 from langgraph_serverless.persistence.serializer import ProjectSerializer
 from langgraph_serverless.services.catalog import GraphCatalog
+from langgraph_serverless.services.own_store import OwnStoreService
+from langgraph_serverless.services.store import StoreService
 from langgraph_serverless.settings import Settings, parse_aes_key
 
 #: Stores of tenants that are kept; one that is in use elsewhere lives on there.
@@ -117,9 +120,31 @@ class GraphContainer(ApiContainer):
         handler = self.registry.priority_handler
         return PriorityHandler(handler) if handler is not None else None
 
+    @cached_property
+    def own_store(self) -> OwnStore | None:
+        """The project's own; None if it has the built-in one.
+
+        Raises:
+            ProjectError: what it holds would be protected less than the project asks for.
+        """
+        own, settings = OwnStore.of(self.registry.project), self.settings
+        if own is not None and (settings.tenant_from or self.encryption_path or self.cipher is not None):
+            lacks = "keeps no tenants apart (TENANT_FROM)" if settings.tenant_from else "is not encrypted (encryption)"
+            raise ProjectError(
+                f"{self.registry.project.config_path}: store.path: a store of your own {lacks}; remove one of them."
+            )
+        return own
+
+    @cached_property
+    def store(self) -> StoreService:
+        built_in, own = super().store, self.own_store
+        return built_in if own is None else OwnStoreService.instead_of(built_in, own.get)
+
     async def graph_store(self, tenant: str | None = None) -> BaseStore:
         """LangGraph's own store on the tables that the HTTP API serves too, with the items of a tenant; by default, of the one for
         whom the process acts."""
+        if self.own_store is not None:
+            return await self.own_store.get()
         whose = acting_tenant() or "" if tenant is None else tenant
         if (store := self._graph_stores.get(whose)) is None:
             ttl = self.registry.project.store_settings.ttl
@@ -134,6 +159,8 @@ class GraphContainer(ApiContainer):
         return store
 
     async def aclose(self) -> None:
+        if (own := vars(self).get("own_store")) is not None:
+            await own.aclose()
         while self._graph_stores:
             _, store = self._graph_stores.popitem()
             if (task := store._task) is not None:

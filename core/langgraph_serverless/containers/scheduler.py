@@ -14,7 +14,6 @@ from langgraph_serverless.domain.ports import Authorizer, allow_all
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.priorities import AskHandler
 from langgraph_serverless.errors import UnavailableError
-from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.services.queue import QueueService
 from langgraph_serverless.services.scheduler import SchedulerService, TickReport
@@ -66,7 +65,11 @@ class SchedulerContainer(ApiContainer):
         """With the project's ``env``, which otherwise only processes with the graphs have."""
         path = self.settings.config_path
         missing = self.webhook_rules.variables - os.environ.keys() - (self.settings.webhook_variables or {}).keys()
-        return {**read_project(path).env, **os.environ} if missing and path is not None else os.environ
+        if not missing or path is None:
+            return os.environ
+        from langgraph_serverless.execution.project import read_project
+
+        return {**read_project(path).env, **os.environ}
 
     @cached_property
     def scheduler(self) -> SchedulerService:

@@ -48,6 +48,8 @@ class StoreSettings:
     #: None: there is no semantic search
     index: StoreIndex | None = None
     ttl: StoreTtl = field(default_factory=StoreTtl)
+    #: ``./file.py:name`` of a store of the project's own, which has what it has; None: the built-in one
+    path: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -61,6 +63,7 @@ class StoreSettings:
                 "refresh_on_read": ttl.refresh_on_read,
                 "sweep_interval_minutes": ttl.sweep_interval_minutes,
             },
+            "path": self.path,
         }
 
     @classmethod
@@ -72,6 +75,7 @@ class StoreSettings:
             if index is None
             else StoreIndex(dims=index["dims"], embed=index["embed"], fields=tuple(index["fields"])),
             ttl=StoreTtl(**value["ttl"]),
+            path=value["path"],
         )
 
 

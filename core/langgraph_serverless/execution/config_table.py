@@ -40,6 +40,9 @@ _MINUTES: dict[str, Any] = {"type": ["number", "null"], "exclusiveMinimum": 0, "
 _THREAD_NUMBER: dict[str, Any] = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1e9}
 
 
+_HAS_PATH: dict[str, Any] = {"required": ["path"], "properties": {"path": {"type": "string"}}}
+
+
 def _needs(*names: str) -> dict[str, Any]:
     """A section that may be empty, and if it is not has these keys."""
     return {**_SECTION, "if": {"type": "object", "minProperties": 1}, "then": {"required": list(names)}}
@@ -151,7 +154,12 @@ TABLE = KeyTable(
         Key(
             "source.package", {"type": "null"}, REFUSED, "A package of a workspace: name its folder in `dependencies`."
         ),
-        Key("store", _SECTION, WORKS, "The long-term memory of graphs and of `/store`."),
+        Key(
+            "store",
+            {**_SECTION, "if": _HAS_PATH, "then": {"properties": {"index": {"type": "null"}, "ttl": {"type": "null"}}}},
+            WORKS,
+            "The long-term memory of graphs and of `/store`.",
+        ),
         Key(
             "store.index",
             {**_SECTION, "if": {"type": "object"}, "then": {"required": ["dims", "embed"]}},
@@ -182,9 +190,9 @@ TABLE = KeyTable(
         ),
         Key(
             "store.path",
-            {"type": "null"},
-            REFUSED,
-            "A store of the project's own: `/store` answers from functions that have no project, and from the same tables as graphs.",
+            {"anyOf": [{"type": "null"}, _TARGET]},
+            WORKS,
+            "A `BaseStore` of the project's own, or what makes one; it stands instead of `index` and `ttl`, and is refused together with tenants or encryption.",
         ),
         Key("checkpointer", _SECTION, WORKS, "Checkpoints, which are kept in Postgres."),
         Key("checkpointer.ttl", _SECTION, WORKS, "The time to live that threads are made with."),

@@ -32,6 +32,7 @@ from langgraph_serverless.execution.embeddings import check_embedding
 from langgraph_serverless.execution.factories import Factory, Use
 from langgraph_serverless.execution.graphs_section import GraphSpec
 from langgraph_serverless.execution.modules import load_object, prepare_imports
+from langgraph_serverless.execution.own_store import OwnStore
 from langgraph_serverless.execution.priorities import Handler, load_handler
 from langgraph_serverless.execution.project import ProjectConfig
 from langgraph_serverless.execution.serde_classes import check_classes
@@ -78,6 +79,7 @@ class GraphRegistry:
         handler = load_handler(project)
         sources = {graph_id: _source(project, spec) for graph_id, spec in project.graphs.items()}
         check_classes(project)
+        OwnStore.of(project)
         return cls(project, sources, handler)
 
     @property

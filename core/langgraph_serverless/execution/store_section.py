@@ -2,7 +2,7 @@
 
 ``read_store`` promises ``StoreSettings`` in which every value has its type and range, or a one-sentence ``ProjectError`` that
 names the file and the key. ``embed`` is only looked at as text; ``embeddings.py`` finds what it means. A store of the project's own
-is refused (docs/adr/0030-configuration-and-safe-loading.md).
+is opened by ``own_store.py``, and needs nothing else of the section.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from langgraph_serverless.domain.store import StoreIndex, StoreSettings, StoreTtl
 from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.execution.targets import parse_target
 
 #: pgvector's ``vector`` takes no more
 MOST_DIMS = 16_000
@@ -24,13 +25,19 @@ MOST_MINUTES = 2**31 - 1
 def read_store(section: Mapping[str, Any] | None, config_path: Path) -> StoreSettings:
     """What the section says; without one, the defaults."""
     section = section or {}
-    if section.get("path") is not None:
-        raise ProjectError(
-            f"{config_path}: store.path is not supported: /store is answered by functions that do not have the project, from the"
-            " same tables as graphs; remove the key, or open a store of your own in your graph."
-        )
     index, ttl = (_part(section, name, config_path) for name in ("index", "ttl"))
+    path = section.get("path")
+    if path is not None:
+        key = f"{config_path}: store.path"
+        if not isinstance(path, str):
+            raise ProjectError(f"{key} must be './file.py:name' of what makes a store.")
+        parse_target(config_path.parent, path, key=key)
+        if index is not None or ttl is not None:
+            raise ProjectError(
+                f"{key} and store.{'index' if index is not None else 'ttl'}: a store of your own has its own; remove one."
+            )
     return StoreSettings(
+        path=path,
         index=None if index is None else _index(index, f"{config_path}: store.index"),
         ttl=StoreTtl() if ttl is None else _ttl(ttl, f"{config_path}: store.ttl"),
     )

@@ -3,7 +3,8 @@
 The same items as in a graph's ``store``; the rules on namespaces are LangGraph's. What has expired is never shown, whether
 or not a sweep has been by. Where the project has an index, an item is written with its vectors or not at all, and no connection
 is held while something is embedded. A process without the project has no embedder: what takes one must be asked of another
-process (``lacks_embedder``). Without an index, a ``query`` is answered with the plain listing.
+process (``lacks_embedder``). Without an index, a ``query`` is answered with the plain listing. A store of the project's own
+(``store.path``) is asked by ``own_store.py``, in processes that have the project; all others are told so by ``is_elsewhere``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ class StoreService:
         self._items = StoreRepository()
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether the project has a store of its own, and another process has to ask it."""
+        return self._settings.path is not None
+
+    @property
     def lacks_embedder(self) -> bool:
         """Whether there is an index, and another process has to embed for it."""
         return self._settings.index is not None and self._embedder is None
@@ -67,13 +73,7 @@ class StoreService:
             raise BadRequestError("Namespace cannot be empty.")
         if namespace[0] == RESERVED_ROOT:
             raise BadRequestError(f'Root label for namespace cannot be "{RESERVED_ROOT}". Got: {tuple(namespace)}')
-        lifetime = self._settings.ttl.default_ttl if ttl is None else ttl
-        vectors = await self._vectors(value, index)
-        entry = Entry(namespace=namespace, key=key, value=value, ttl=lifetime, vectors=vectors)
-        # a single statement is a transaction by itself, and saves two round trips
-        scope = self._database.transaction() if vectors else self._database.connection()
-        async with scope as connection:
-            await self._items.put(connection, [entry], tenant=caller.tenant)
+        await self._put(caller.tenant, namespace, key, value=value, index=index, ttl=ttl)
 
     async def get(
         self, caller: Principal, *, namespace: Sequence[str], key: str, refresh_ttl: bool | None = None
@@ -84,10 +84,7 @@ class StoreService:
             NamespaceLabelError: if a label is empty or holds a period.
         """
         check_labels(namespace)
-        async with self._database.connection() as connection:
-            wanted = [((namespace, key), self._refresh(refresh_ttl))]
-            (item,) = await self._items.find(connection, wanted, tenant=caller.tenant)
-        return item
+        return await self._get(caller.tenant, namespace, key, refresh_ttl)
 
     async def delete(self, caller: Principal, *, namespace: Sequence[str], key: str) -> None:
         """Delete an item, if it is there.
@@ -96,8 +93,7 @@ class StoreService:
             NamespaceLabelError: if a label is empty or holds a period.
         """
         check_labels(namespace)
-        async with self._database.connection() as connection:
-            await self._items.delete(connection, [(namespace, key)], tenant=caller.tenant)
+        await self._delete(caller.tenant, namespace, key)
 
     async def search(
         self,
@@ -119,22 +115,11 @@ class StoreService:
             EmbeddingError: if the embedding fails.
         """
         check_labels(namespace)
-        wanted = conditions(filter or {})
-        vector = None
-        if query and self._settings.index is not None:
-            vector = await self._require_embedder().embed_query(query)
-        async with self._database.connection() as connection:
-            return await self._items.search(
-                connection,
-                namespace,
-                wanted,
-                tenant=caller.tenant,
-                # as the official server has it: no limit at all would be a strange thing to ask for
-                limit=_clamp(limit or DEFAULT_LIMIT),
-                offset=_clamp(offset),
-                refresh=self._refresh(refresh_ttl),
-                query=vector,
-            )
+        # as the official server has it: no limit at all would be a strange thing to ask for
+        page = (_clamp(limit or DEFAULT_LIMIT), _clamp(offset))
+        return await self._search(
+            caller.tenant, namespace, filter=filter or {}, page=page, query=query, refresh=refresh_ttl
+        )
 
     async def list_namespaces(
         self,
@@ -153,15 +138,82 @@ class StoreService:
         """
         check_labels(prefix)
         check_labels(suffix)
+        depth = None if max_depth is None else min(max(max_depth, 0), 1000)
+        return await self._namespaces(caller.tenant, prefix, suffix, depth, (_clamp(limit), _clamp(offset)))
+
+    # What is asked of the items themselves, by now checked and allowed; a store of the project's own answers it otherwise.
+
+    async def _put(
+        self,
+        tenant: str,
+        namespace: Sequence[str],
+        key: str,
+        *,
+        value: Mapping[str, Any],
+        index: Literal[False] | Sequence[str] | None,
+        ttl: float | None,
+    ) -> None:
+        lifetime = self._settings.ttl.default_ttl if ttl is None else ttl
+        vectors = await self._vectors(value, index)
+        entry = Entry(namespace=namespace, key=key, value=value, ttl=lifetime, vectors=vectors)
+        # a single statement is a transaction by itself, and saves two round trips
+        scope = self._database.transaction() if vectors else self._database.connection()
+        async with scope as connection:
+            await self._items.put(connection, [entry], tenant=tenant)
+
+    async def _get(self, tenant: str, namespace: Sequence[str], key: str, refresh: bool | None) -> Item | None:
+        async with self._database.connection() as connection:
+            wanted = [((namespace, key), self._refresh(refresh))]
+            (item,) = await self._items.find(connection, wanted, tenant=tenant)
+        return item
+
+    async def _delete(self, tenant: str, namespace: Sequence[str], key: str) -> None:
+        async with self._database.connection() as connection:
+            await self._items.delete(connection, [(namespace, key)], tenant=tenant)
+
+    async def _search(
+        self,
+        tenant: str,
+        namespace: Sequence[str],
+        *,
+        filter: Mapping[str, Any],
+        page: tuple[int, int],
+        query: str | None,
+        refresh: bool | None,
+    ) -> Sequence[Item]:
+        wanted = conditions(filter)
+        vector = None
+        if query and self._settings.index is not None:
+            vector = await self._require_embedder().embed_query(query)
+        async with self._database.connection() as connection:
+            return await self._items.search(
+                connection,
+                namespace,
+                wanted,
+                tenant=tenant,
+                limit=page[0],
+                offset=page[1],
+                refresh=self._refresh(refresh),
+                query=vector,
+            )
+
+    async def _namespaces(
+        self,
+        tenant: str,
+        prefix: Sequence[str],
+        suffix: Sequence[str],
+        max_depth: int | None,
+        page: tuple[int, int],
+    ) -> Sequence[Sequence[str]]:
         async with self._database.connection() as connection:
             return await self._items.namespaces(
                 connection,
-                tenant=caller.tenant,
+                tenant=tenant,
                 prefixes=[prefix],
                 suffixes=[suffix],
-                max_depth=None if max_depth is None else min(max(max_depth, 0), 1000),
-                limit=_clamp(limit),
-                offset=_clamp(offset),
+                max_depth=max_depth,
+                limit=page[0],
+                offset=page[1],
             )
 
     def _refresh(self, wanted: bool | None) -> bool:

@@ -47,7 +47,7 @@ class ServerApplication:
         self._settings = settings
         self._container = StateContainer(settings, registry=registry, manifest=manifest)
         # made now, as their errors are for whoever starts the server
-        self._container.embedder, self._container.webhooks  # noqa: B018
+        self._container.embedder, self._container.webhooks, self._container.own_store  # noqa: B018
         self._scheduler: SchedulerContainer | None = None
         if with_scheduler:
             ask = self._container.ask_priority_handler
