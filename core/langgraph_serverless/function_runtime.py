@@ -17,6 +17,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,7 @@ class FunctionRuntime:
             self.metrics.set_default_dimensions(deployment=deployment)
         tracing.start(service, os.environ if environ is None else environ)
         self._runner = asyncio.Runner()
+        self._entered: list[AbstractAsyncContextManager[Any]] = []
         function_snapshot.reseed_after_restore()
         # a warm invocation has often nothing to report, and Powertools would say so each time
         warnings.filterwarnings("ignore", "No application metrics to publish")
@@ -102,6 +104,11 @@ class FunctionRuntime:
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Runs a coroutine to its end in the process's loop."""
         return run_to_end(self.loop, coroutine)
+
+    def enter(self, context: AbstractAsyncContextManager[Any]) -> None:
+        """Enters it for the life of the process."""
+        self._entered.append(context)  # nobody else keeps it
+        self.run(context.__aenter__())
 
     def close(self) -> None:
         """Ends the loop. Only tests need it: a sandbox is never told that it ends."""
@@ -295,5 +302,5 @@ def http_handler(
     manifest = container.catalog.manifest
     has_app = manifest.http.app is not None
     if has_app or manifest.auth is not None:
-        runtime.run(serving(container).__aenter__())  # for the life of the process
+        runtime.enter(serving(container))
     return runtime.serve(app, questions(container), rest=container.rest, wake=container.wake, starts=has_app)

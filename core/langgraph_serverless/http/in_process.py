@@ -11,6 +11,7 @@ first used: a worker has no other use for it.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,8 +22,14 @@ from langgraph_serverless.domain.users import User
 from langgraph_serverless.loopback import offered
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
     from langgraph_serverless.containers.api import ApiContainer
     from langgraph_serverless.containers.graphs import GraphContainer
+
+#: The routes of the state function.
+_STATES = re.compile(r"/threads/[^/]+/(state(/[^/]+)?|history)")
 
 
 @asynccontextmanager
@@ -55,7 +62,33 @@ async def serving_beside(container: GraphContainer) -> AsyncIterator[None]:
 def _app(container: ApiContainer) -> Any:
     from langgraph_serverless.http.app import create_app  # noqa: PLC0415
 
-    return create_app(container, inside=True)
+    app = create_app(container, inside=True)
+    return app if "state" in container.resources else _WithStates(app, container)
+
+
+class _WithStates:
+    """For an API function of a project with code of its own: states take the graphs, which are imported when one is asked for."""
+
+    def __init__(self, app: ASGIApp, container: ApiContainer) -> None:
+        self._app = app
+        self._container = container
+        self._states: FastAPI | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _STATES.fullmatch(scope["path"]):
+            await self._with_graphs()(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _with_graphs(self) -> ASGIApp:
+        if self._states is None:
+            from langgraph_serverless.containers.state import StateContainer  # noqa: PLC0415
+            from langgraph_serverless.http.app import create_app  # noqa: PLC0415
+
+            settings = self._container.settings.replace(pool_min_size=0)
+            states = StateContainer(settings, manifest=self._container.catalog.manifest)
+            self._states = create_app(states, ("state",), inside=True)
+        return self._states
 
 
 def _caller(container: ApiContainer) -> dict[str, Any]:

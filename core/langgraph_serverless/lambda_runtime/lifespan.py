@@ -26,6 +26,15 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
         #: What the application keeps for its requests; each gets a copy.
         self.state: dict[str, Any] = {}
+        self.started = False
+
+    def with_state(self, app: Callable[..., Any]) -> Callable[..., Any]:
+        """The application, for whoever serves it and knows nothing of its state."""
+
+        async def served(scope: Message, receive: Any, send: Any) -> None:
+            await app({**scope, "state": dict(self.state)}, receive, send)
+
+        return served
 
     async def start(self) -> None:
         """Start the application up.
@@ -35,6 +44,7 @@ class Lifespan:
         """
         self._task = asyncio.create_task(self._run())
         await self._step("startup")
+        self.started = True
 
     async def stop(self) -> None:
         """Shut it down, if it has started."""
