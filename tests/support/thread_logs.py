@@ -68,7 +68,7 @@ class FollowedThread:
         self.entries += entries
         self._grown.set()
 
-    async def left(self, _thread_id: uuid.UUID) -> Left:
+    async def left(self, _thread_id: uuid.UUID, **_options: Any) -> Left:
         return self.left_behind
 
     async def follow(

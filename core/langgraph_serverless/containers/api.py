@@ -285,7 +285,9 @@ class ApiContainer:
     def protocol_commands(self) -> ProtocolCommandService:
         from langgraph_serverless.services.protocol_commands import ProtocolCommandService
 
-        return ProtocolCommandService(self.database, self.runs, self.priorities, self.event_hub)
+        return ProtocolCommandService(
+            self.database, self.runs, self.priorities, self.event_hub, authorize=self.authorize
+        )
 
     @property
     def state_queries(self) -> StateQueries | None:
@@ -390,7 +392,9 @@ class ApiContainer:
     def thread_streams(self) -> ThreadStreamService:
         from langgraph_serverless.services.thread_streams import ThreadStreamService
 
-        return ThreadStreamService(self.event_hub, self.thread_index, self.database, self.runs, self.settings)
+        return ThreadStreamService(
+            self.event_hub, self.thread_index, self.database, self.runs, self.settings, authorize=self.authorize
+        )
 
     @cached_property
     def protocol_streams(self) -> ProtocolStreamService:
@@ -470,7 +474,9 @@ class ApiContainer:
     def store(self) -> StoreService:
         from langgraph_serverless.services.store import StoreService
 
-        return StoreService(self.database, self.catalog.manifest.store, self.embedder)
+        return StoreService(
+            self.database, self.catalog.manifest.store, self.embedder, authorize=self.authorize
+        )
 
     @cached_property
     def system(self) -> SystemService:

@@ -39,6 +39,20 @@ def changed_number(value: Mapping[str, Any], key: str, sent: int) -> int:
     return found
 
 
+def changed_labels(value: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """A namespace of the store; empty, if there is none.
+
+    Raises:
+        HandlerResultError: it is no list of labels.
+    """
+    found = value.get(key)
+    if found is None:
+        return ()
+    if not isinstance(found, list | tuple) or not all(isinstance(label, str) for label in found):
+        raise HandlerResultError(f"Auth handler left no labels in '{key}', which must be a tuple of strings.")
+    return tuple(found)
+
+
 def changed_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     """What is to be stored as metadata: what was sent, with the handler's stamps."""
     return dict(changed(value, "metadata", dict))

@@ -33,7 +33,7 @@ from langgraph_serverless.http.protocol_commands import (
     unknown_subscription,
 )
 from langgraph_serverless.http.responses import dump
-from langgraph_serverless.services.protocol_streams import Replayed
+from langgraph_serverless.services.protocol_streams import ProtocolSession, Replayed
 from langgraph_serverless.telemetry import logger
 
 #: Every event is held against each of a socket's subscriptions.
@@ -48,11 +48,18 @@ class ProtocolSocket:
     """One connection to one thread, which need not exist yet."""
 
     def __init__(
-        self, socket: WebSocket, container: ApiContainer, caller: Principal, thread_id: uuid.UUID, *, request_id: str
+        self,
+        socket: WebSocket,
+        container: ApiContainer,
+        caller: Principal,
+        thread_id: uuid.UUID,
+        session: ProtocolSession,
+        *,
+        request_id: str,
     ) -> None:
         self._socket = socket
         self._limit = container.settings.max_body_bytes
-        self._session = container.protocol_streams.session(caller, thread_id)
+        self._session = session
         # wants nothing, and lets the session know from the start what goes on
         self._watching = self._session.subscribe(Subscription(channels=frozenset()))
         self._subscriptions: set[uuid.UUID] = set()

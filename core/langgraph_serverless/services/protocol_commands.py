@@ -17,8 +17,9 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
 
+from langgraph_serverless.domain.auth_filters import Filter, visible
 from langgraph_serverless.domain.events import Event
-from langgraph_serverless.domain.ports import EventReader
+from langgraph_serverless.domain.ports import Authorizer, EventReader, allow_all
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.protocol_commands import NO_SUCH_CHECKPOINT, NO_SUCH_RUN, unknown_interrupt
 from langgraph_serverless.domain.runs import MultitaskStrategy, Run, RunRequest
@@ -34,6 +35,7 @@ from langgraph_serverless.persistence.protocol_commands import (
 from langgraph_serverless.persistence.runs import RunRepository
 from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
 from langgraph_serverless.services.priorities import PriorityService
+from langgraph_serverless.services.run_permits import RunPermit
 from langgraph_serverless.services.runs import RunService
 
 NO_INTERRUPTED_RUN = "No interrupted run is bound to this thread."
@@ -48,8 +50,15 @@ class ProtocolCommandService:
     """Use cases behind the commands that make runs."""
 
     def __init__(
-        self, database: Database, runs: RunService, priorities: PriorityService, events: EventReader | None
+        self,
+        database: Database,
+        runs: RunService,
+        priorities: PriorityService,
+        events: EventReader | None,
+        *,
+        authorize: Authorizer = allow_all,
     ) -> None:
+        self._authorize = authorize
         self._database = database
         self._events = events
         self._runs = runs
@@ -66,11 +75,12 @@ class ProtocolCommandService:
         Raises:
             The same as ``RunService.create``.
         """
-        request = _as_command(request)
+        permit = await self._runs.permit(caller, _as_command(request), thread_id=thread_id)
+        request = permit.request
         may_answer = request.input is not None and not (request.config.get("configurable") or {}).get("checkpoint_id")
-        if may_answer and (found := await self._find(thread_id)) and found.open_interrupts({}):
-            return await self._make(caller, thread_id, request, once, _as_answer)
-        return await self._runs.create(caller, request, thread_id=thread_id, once=once)
+        if may_answer and (found := await self._find(thread_id, permit.threads)) and found.open_interrupts({}):
+            return await self._make(caller, thread_id, permit, once, _as_answer)
+        return await self._runs.create_permitted(caller, permit, thread_id=thread_id, once=once)
 
     async def respond(
         self,
@@ -85,9 +95,10 @@ class ProtocolCommandService:
         Raises:
             CommandError: the thread does not exist, or does not ask this (any longer).
         """
-        found = await self._find(thread_id)
-        # the assistant only decides the run's place in the queue here; what counts is looked up under the lock
+        found = await self._find(thread_id, await self._readable(caller, thread_id))
+        # the assistant only decides here what handlers are told; what counts is looked up under the lock
         request = replace(_as_command(request), assistant_id=(found and found.assistant_id) or "")
+        permit = await self._runs.permit(caller, request, thread_id=thread_id)
         asked_now: Asked = {}
         if found is not None and not found.open_interrupts({}).issuperset(interrupt_ids):
             asked_now = await self._asked_by(found.live)
@@ -103,7 +114,7 @@ class ProtocolCommandService:
                 raise CommandError(NO_SUCH_RUN, NO_INTERRUPTED_RUN)
             return replace(request, assistant_id=thread.assistant_id)
 
-        return await self._make(caller, thread_id, request, once, asked)
+        return await self._make(caller, thread_id, permit, once, asked)
 
     async def fork(
         self,
@@ -118,7 +129,7 @@ class ProtocolCommandService:
         Raises:
             CommandError: the thread has no assistant, or not this checkpoint.
         """
-        thread = await self._find(thread_id)
+        thread = await self._find(thread_id, await self._readable(caller, thread_id))
         if thread is None or thread.assistant_id is None:
             raise CommandError(NO_SUCH_RUN, NO_RUN)
         async with self._database.connection() as connection:
@@ -128,9 +139,13 @@ class ProtocolCommandService:
         request = replace(request, assistant_id=thread.assistant_id, checkpoint={"checkpoint_id": str(checkpoint_id)})
         return await self._runs.create(caller, _as_command(request), thread_id=thread_id, once=once)
 
-    async def _find(self, thread_id: uuid.UUID) -> AskingThread | None:
+    async def _readable(self, caller: Principal, thread_id: uuid.UUID) -> Filter | None:
+        return await self._authorize(caller, "threads", "read", {"thread_id": thread_id})
+
+    async def _find(self, thread_id: uuid.UUID, allowed: Filter | None) -> AskingThread | None:
         async with self._database.connection() as connection:
-            return await find_asking(connection, thread_id)
+            found = await find_asking(connection, thread_id)
+        return found if found is not None and visible(found.metadata, allowed) else None
 
     async def _asked_by(self, live: Sequence[LiveCommand]) -> Asked:
         """What the run that goes on has asked so far. Its client has seen that in the log, so there it is."""
@@ -154,17 +169,19 @@ class ProtocolCommandService:
         self,
         caller: Principal,
         thread_id: uuid.UUID,
-        request: RunRequest,
+        permit: RunPermit,
         once: Once[Run] | None,
         decide: Callable[[RunRequest, AskingThread | None], RunRequest],
     ) -> Run:
         """Queue what is decided while the thread is locked, and nobody else can answer what it asks."""
         # may ask the user's code, which must not hold a lock
-        (place,) = await self._priorities.places(caller, [(request, thread_id)])
+        (place,) = await self._priorities.places(caller, [(permit.request, thread_id)])
         async with claimed_transaction(self._database, caller, once) as connection:
-            await self._locks.lock_thread(connection, thread_id)
-            request = decide(request, await find_asking(connection, thread_id))
-            created = await self._runs.create_within(connection, caller, request, thread_id=thread_id, place=place)
+            locked = await self._locks.lock_thread(connection, thread_id, permit.threads)
+            request = decide(permit.request, await find_asking(connection, thread_id) if locked else None)
+            created = await self._runs.create_within(
+                connection, caller, request, thread_id=thread_id, place=place, permit=permit
+            )
             await keep(connection, caller, once, created.run)
         await self._runs.announce([created])
         return created.run

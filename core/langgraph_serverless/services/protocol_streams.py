@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from langgraph_serverless.domain.agent_tree import AgentTree
+from langgraph_serverless.domain.auth_filters import Filter
 from langgraph_serverless.domain.events import Event
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.protocol_events import ProtocolEvent, ThreadTranslator
@@ -53,16 +54,28 @@ class ProtocolStreamService:
         self._threads = threads
         self._keepalive = settings.stream_keepalive
 
-    def session(self, _caller: Principal, thread_id: uuid.UUID) -> ProtocolSession:
-        """A session without subscriptions. The thread need not exist."""
-        return ProtocolSession(self._threads, thread_id, keepalive=self._keepalive)
+    async def session(self, caller: Principal, thread_id: uuid.UUID) -> ProtocolSession:
+        """A session without subscriptions. The thread need not exist.
+
+        Raises:
+            AccessError: the project's handler refuses it.
+        """
+        allowed = await self._threads.readable(caller, thread_id)
+        return ProtocolSession(self._threads, thread_id, allowed, keepalive=self._keepalive)
 
     async def stream(
         self, caller: Principal, thread_id: uuid.UUID, wanted: Subscription
     ) -> AsyncGenerator[Sequence[Event], None]:
-        """What one subscription has, as server-sent events: named by method, with their numbers as ids."""
-        session = self.session(caller, thread_id)
+        """What one subscription has, as server-sent events: named by method, with their numbers as ids.
+
+        Raises:
+            AccessError: the project's handler refuses it.
+        """
+        session = await self.session(caller, thread_id)
         session.subscribe(wanted)
+        return self._stream(session)
+
+    async def _stream(self, session: ProtocolSession) -> AsyncGenerator[Sequence[Event], None]:
         async with aclosing(session.events()) as batches:
             async for items in batches:
                 events = [item for item in items if isinstance(item, ProtocolEvent)]
@@ -83,7 +96,10 @@ class _Open:
 class ProtocolSession:
     """One client's subscriptions to one thread, read by one reader of ``events``."""
 
-    def __init__(self, threads: ThreadStreamService, thread_id: uuid.UUID, *, keepalive: float) -> None:
+    def __init__(
+        self, threads: ThreadStreamService, thread_id: uuid.UUID, allowed: Filter | None = None, *, keepalive: float
+    ) -> None:
+        self._allowed = allowed
         self._threads = threads
         self._thread_id = thread_id
         self._keepalive = keepalive
@@ -112,7 +128,7 @@ class ProtocolSession:
             self._changed.clear()
             reading = _Reading(self._open, self.tree)
             yielded_at = time.monotonic()
-            batches = self._threads.follow(self._thread_id, EVERYTHING)
+            batches = self._threads.follow(self._thread_id, EVERYTHING, allowed=self._allowed)
             async with aclosing(_until(batches, self._changed, reading)) as followed:
                 async for batch in followed:
                     items = list(reading.items(batch))
@@ -129,7 +145,7 @@ class ProtocolSession:
     async def _instead(self, reading: _Reading) -> Items:
         """What is told whoever is ahead of everything that there is: logs were lost, or their time is over."""
         try:
-            return list(reading.instead(await self._threads.left(self._thread_id)))
+            return list(reading.instead(await self._threads.left(self._thread_id, allowed=self._allowed)))
         except UnavailableError:
             return ()  # the next silence asks again
 

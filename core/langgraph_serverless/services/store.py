@@ -5,6 +5,9 @@ or not a sweep has been by. Where the project has an index, an item is written w
 is held while something is embedded. A process without the project has no embedder: what takes one must be asked of another
 process (``lacks_embedder``). Without an index, a ``query`` is answered with the plain listing. A store of the project's own
 (``store.path``) is asked by ``own_store.py``, in processes that have the project; all others are told so by ``is_elsewhere``.
+
+Handlers for ``store`` are asked first, and what they leave in the value is done: they keep users apart by rewriting the namespace. Items have
+no metadata, so a filter has nothing to be compared with; it is not applied, as on the official server, and the log says so.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from langgraph_serverless.domain.ports import Embedder
+from langgraph_serverless.domain.handler_values import changed, changed_labels, changed_number
+from langgraph_serverless.domain.ports import Authorizer, Embedder, allow_all
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.store import StoreSettings, check_labels, conditions
 from langgraph_serverless.errors import BadRequestError, UnavailableError
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.store import Entry, Item, StoreRepository
+from langgraph_serverless.telemetry import logger
 
 #: LangGraph keeps this root for itself.
 RESERVED_ROOT = "langgraph"
@@ -30,8 +35,16 @@ class StoreService:
     """Items by namespace and key."""
 
     def __init__(
-        self, database: Database, settings: StoreSettings | None = None, embedder: Embedder | None = None
+        self,
+        database: Database,
+        settings: StoreSettings | None = None,
+        embedder: Embedder | None = None,
+        *,
+        authorize: Authorizer = allow_all,
     ) -> None:
+        self._authorize = authorize
+        #: Actions of which the log has said that a filter is not applied.
+        self._warned: set[str] = set()
         self._database = database
         self._settings = settings or StoreSettings()
         self._embedder = embedder
@@ -68,6 +81,16 @@ class StoreService:
             InvalidInputError: if ``index`` leads to more than can be embedded.
             EmbeddingError: if the embedding fails; nothing has been written.
         """
+        asked: dict[str, Any] = {
+            "namespace": tuple(namespace),
+            "key": key,
+            "value": dict(value),
+            "index": index,
+            "ttl": ttl,
+        }
+        await self._ask(caller, "put", asked)
+        namespace, key = changed_labels(asked, "namespace"), changed(asked, "key", str)
+        value, index, ttl = changed(asked, "value", dict), asked.get("index"), asked.get("ttl")
         check_labels(namespace)
         if not namespace:
             raise BadRequestError("Namespace cannot be empty.")
@@ -83,6 +106,10 @@ class StoreService:
         Raises:
             NamespaceLabelError: if a label is empty or holds a period.
         """
+        asked: dict[str, Any] = {"namespace": tuple(namespace), "key": key, "refresh_ttl": refresh_ttl}
+        await self._ask(caller, "get", asked)
+        namespace, key = changed_labels(asked, "namespace"), changed(asked, "key", str)
+        refresh_ttl = asked.get("refresh_ttl")
         check_labels(namespace)
         return await self._get(caller.tenant, namespace, key, refresh_ttl)
 
@@ -92,6 +119,9 @@ class StoreService:
         Raises:
             NamespaceLabelError: if a label is empty or holds a period.
         """
+        asked: dict[str, Any] = {"namespace": tuple(namespace), "key": key}
+        await self._ask(caller, "delete", asked)
+        namespace, key = changed_labels(asked, "namespace"), changed(asked, "key", str)
         check_labels(namespace)
         await self._delete(caller.tenant, namespace, key)
 
@@ -114,6 +144,18 @@ class StoreService:
             BadRequestError: if the filter has an operator that does not exist.
             EmbeddingError: if the embedding fails.
         """
+        asked: dict[str, Any] = {
+            "namespace": tuple(namespace),
+            "filter": filter,
+            "limit": limit,
+            "offset": offset,
+            "query": query,
+            "refresh_ttl": refresh_ttl,
+        }
+        await self._ask(caller, "search", asked)
+        namespace, filter = changed_labels(asked, "namespace"), changed(asked, "filter", dict)
+        limit, offset = _page(asked, limit, offset)
+        query, refresh_ttl = asked.get("query"), asked.get("refresh_ttl")
         check_labels(namespace)
         # as the official server has it: no limit at all would be a strange thing to ask for
         page = (_clamp(limit or DEFAULT_LIMIT), _clamp(offset))
@@ -136,10 +178,32 @@ class StoreService:
         Raises:
             NamespaceLabelError: if a label is empty or holds a period.
         """
+        asked: dict[str, Any] = {
+            "namespace": tuple(prefix) or None,
+            "suffix": tuple(suffix) or None,
+            "max_depth": max_depth,
+            "limit": limit,
+            "offset": offset,
+        }
+        await self._ask(caller, "list_namespaces", asked)
+        prefix, suffix = changed_labels(asked, "namespace"), changed_labels(asked, "suffix")
+        max_depth = asked.get("max_depth")
+        limit, offset = _page(asked, limit, offset)
         check_labels(prefix)
         check_labels(suffix)
         depth = None if max_depth is None else min(max(max_depth, 0), 1000)
         return await self._namespaces(caller.tenant, prefix, suffix, depth, (_clamp(limit), _clamp(offset)))
+
+    async def _ask(self, caller: Principal, action: str, value: dict[str, Any]) -> None:
+        allowed = await self._authorize(caller, "store", action, value)
+        if allowed is not None and action not in self._warned:
+            self._warned.add(action)
+            logger.warning(
+                "an auth handler has returned a filter for store.%s, which items have no metadata for: it is not applied, and"
+                " users are not kept apart by it; let the handler rewrite value['namespace'], and return None",
+                action,
+                extra={"action": "auth_filter"},
+            )
 
     # What is asked of the items themselves, by now checked and allowed; a store of the project's own answers it otherwise.
 
@@ -233,6 +297,14 @@ class StoreService:
         texts = embedder.texts(value, index)
         vectors = await embedder.embed([text for _, text in texts])
         return [(name, vector) for (name, _), vector in zip(texts, vectors, strict=True)]
+
+
+def _page(asked: Mapping[str, Any], limit: int, offset: int) -> tuple[int, int]:
+    """What a handler has left of a page; what a client has sent may be any number."""
+    return (
+        limit if asked.get("limit") == limit else changed_number(asked, "limit", limit),
+        offset if asked.get("offset") == offset else changed_number(asked, "offset", offset),
+    )
 
 
 def _clamp(number: int) -> int:

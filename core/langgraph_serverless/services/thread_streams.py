@@ -3,6 +3,9 @@
 Open-ended: a thread that nobody knows may still get its first run. Rests on the thread's index and the logs of its runs
 (``thread_following.py``); without Redis the rows are looked at every now and then, and show when runs begin, what they leave and that
 they have ended.
+
+What is followed belongs to whoever may read the thread: each run is looked at anew when it begins, as a thread that is not there yet may turn
+out to be somebody else's. What is hidden is as silent as what is missing.
 """
 
 from __future__ import annotations
@@ -16,14 +19,16 @@ from functools import partial
 
 import orjson
 
+from langgraph_serverless.domain.auth_filters import Filter
 from langgraph_serverless.domain.cursors import FROM_THE_START, parse_event_id
 from langgraph_serverless.domain.events import ERROR, METADATA, Event, is_gap, state_in
-from langgraph_serverless.domain.ports import EventReader
+from langgraph_serverless.domain.ports import Authorizer, EventReader, allow_all
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.domain.thread_events import ThreadEvent, ThreadRun, ThreadStreamMode
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.persistence.pool import Database
+from langgraph_serverless.persistence.runs import RunRepository
 from langgraph_serverless.services.following import FAULT, FIRST_POLL, LONGEST_POLL, Batches, RunFollower
 from langgraph_serverless.services.runs import RunService
 from langgraph_serverless.services.streams import Joined
@@ -59,16 +64,28 @@ class ThreadStreamService:
         database: Database,
         runs: RunService,
         settings: Settings,
+        *,
+        authorize: Authorizer = allow_all,
     ) -> None:
+        self._authorize = authorize
         self._events = events
         self._index = index
         self._database = database
         self._runs = runs
         self._follower = RunFollower(events, runs, settings)
+        self._rows = RunRepository()
         self._keepalive = settings.stream_keepalive
         self._carries_over = settings.stream_carry_over
 
-    async def follow(self, thread_id: uuid.UUID, after: str | None) -> ThreadBatches:
+    async def readable(self, caller: Principal, thread_id: uuid.UUID) -> Filter | None:
+        """Which threads the caller may follow, for the others here.
+
+        Raises:
+            AccessError: none.
+        """
+        return await self._authorize(caller, "threads", "read", {"thread_id": str(thread_id)})
+
+    async def follow(self, thread_id: uuid.UUID, after: str | None, allowed: Filter | None = None) -> ThreadBatches:
         """Events of the thread in batches; an empty batch is time for a keep-alive. Goes on until the caller closes it.
 
         Runs come one after the other, each with its log entries up to its end marker, which is delivered exactly once; gap
@@ -78,8 +95,9 @@ class ThreadStreamService:
         Args:
             after: None: from now on, the rest of the run that is going on included. ``"0-0"``: also what is still there of
                 resumable runs. The id of an event: what came after it, of all runs.
+            allowed: see ``readable``.
         """
-        async with aclosing(self._followed(thread_id, after)[1]) as batches:
+        async with aclosing(self._seen(thread_id, self._followed(thread_id, after)[1], allowed)) as batches:
             async for batch in batches:
                 yield batch
 
@@ -100,12 +118,43 @@ class ThreadStreamService:
         )
         return partial(follower.begin, after), follower.batches(after)
 
-    async def left(self, thread_id: uuid.UUID) -> Left:
+    async def _seen(self, thread_id: uuid.UUID, followed: ThreadBatches, allowed: Filter | None) -> ThreadBatches:
+        """What the filter lets through: all runs of a thread that is the reader's when they begin."""
+        seen: dict[uuid.UUID, bool] = {}
+        async with aclosing(followed):
+            async for batch in followed:
+                if allowed is None or not batch:
+                    yield batch
+                    continue
+                kept = []
+                for each in batch:
+                    run_id = each.run.run_id if each.run is not None else None
+                    if run_id is None:  # an update of the state, which is rare
+                        wanted = await self._is_seen(thread_id, allowed)
+                    elif (known := seen.get(run_id)) is not None:
+                        wanted = known
+                    else:
+                        wanted = await self._is_seen(thread_id, allowed)
+                        seen = {run_id: wanted}
+                    kept += [each] if wanted else []
+                if kept:
+                    yield kept
+
+    async def _is_seen(self, thread_id: uuid.UUID, allowed: Filter) -> bool:
+        async with self._database.connection() as connection:
+            return await self._rows.thread_is_visible(connection, thread_id, allowed, gone=True)
+
+    async def left(self, thread_id: uuid.UUID, allowed: Filter | None = None) -> Left:
         """What there is to say to who comes back to a thread and finds nothing new.
+
+        Args:
+            allowed: see ``readable``.
 
         Raises:
             UnavailableError: it cannot be had now.
         """
+        if allowed is not None and not await self._is_seen(thread_id, allowed):
+            return Left(gone=True, next_base=None, end=None)
         rows = ThreadRows(self._database, self._runs, thread_id)
         if self._index is None:
             return Left(gone=True, next_base=None, end=await rows.last_end())
@@ -125,15 +174,17 @@ class ThreadStreamService:
 
         Raises:
             InvalidInputError: ``last_event_id`` is no event id.
+            AccessError: the project's handler refuses it.
         """
         after = parse_event_id(last_event_id or "")
+        allowed = await self.readable(caller, thread_id)
         cursor = None
         if self._carries_over and after is None:
             cursor = after = await self._now()
         begin, batches = self._followed(thread_id, after)
         with suppress(UnavailableError):  # then it begins as soon as it can
             await begin()
-        return Joined(True, _told(_sent(batches, modes)), cursor)
+        return Joined(True, _told(_sent(self._seen(thread_id, batches, allowed), modes)), cursor)
 
     async def _now(self) -> str | None:
         try:

@@ -46,5 +46,5 @@ async def stream_thread_events(
     wanted: Annotated[Subscription, Depends(read_subscription)],
 ) -> Response:
     """Stream what happens on a thread, run after run, as events of protocol v2. The thread need not exist yet."""
-    events = container.protocol_streams.stream(caller, thread_id, wanted)
+    events = await container.protocol_streams.stream(caller, thread_id, wanted)
     return event_stream(events, with_ids=True, keepalive=container.settings.stream_keepalive, headers={})

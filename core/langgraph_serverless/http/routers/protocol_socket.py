@@ -7,8 +7,8 @@ from starlette.websockets import WebSocket
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.ids import parse_id
-from langgraph_serverless.errors import InvalidInputError
-from langgraph_serverless.http.authentication import caller_of
+from langgraph_serverless.errors import InvalidInputError, ServerError
+from langgraph_serverless.http.authentication import CLOSE, caller_of
 from langgraph_serverless.http.protocol_socket import NO_THREAD_ID, ProtocolSocket
 
 router = APIRouter()
@@ -24,4 +24,10 @@ async def open_protocol_socket(socket: WebSocket, thread_id: str) -> None:
     except InvalidInputError as error:
         await socket.close(NO_THREAD_ID, error.detail)
         return
-    await ProtocolSocket(socket, container, caller_of(socket.scope), known, request_id=socket.state.request_id).serve()
+    caller = caller_of(socket.scope)
+    try:
+        session = await container.protocol_streams.session(caller, known)
+    except ServerError as error:
+        await socket.close(CLOSE + error.status, error.detail[:100])
+        return
+    await ProtocolSocket(socket, container, caller, known, session, request_id=socket.state.request_id).serve()
