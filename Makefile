@@ -89,6 +89,20 @@ slow-waiting:
 slow-rest:
 	$(BIN)/python -m pytest $(TESTS) -m slow $(addprefix --ignore=,tests/faults/test_soak.py $(SLOW_WAITING))
 
+# Asks the network what is known of what is pinned, so it is no part of `make test`: a job of its own, every night.
+AUDITED := base worker dev compat localstack sam
+.PHONY: audit fuzz
+audit: setup ## Look for known vulnerabilities in everything that is pinned (needs the network)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@failed=; for name in $(AUDITED); do echo "requirements/$$name.txt"; \
+	$(BIN)/uv tool run pip-audit@2.10.1 --strict --no-deps --disable-pip --progress-spinner off \
+	--requirement requirements/$$name.txt $(ARGS) || failed=1; done; \
+	if command -v npm >/dev/null; then (cd tests/js && npm audit --audit-level=high) || failed=1; fi; test -z "$$failed"
+
+SECONDS_EACH ?= 20
+fuzz: setup ## Feed every parser for SECONDS_EACH=20 seconds, with atheris if it is installed; finds stay in .data/fuzz
+	$(BIN)/python tests/support/fuzzing.py all $(SECONDS_EACH)
+
 .PHONY: bench cold-start
 cold-start: setup ## What each function's import costs: milliseconds, modules, memory (ARGS="--rounds 2 runs" for a quick look)
 	$(BIN)/python -m bench.cold_start $(ARGS)
