@@ -32,7 +32,6 @@ from langgraph_serverless.domain.trace_context import TraceContext
 from langgraph_serverless.event_loop import run_to_end
 from langgraph_serverless.function_client import CORRELATION
 from langgraph_serverless.function_secrets import SecretReader
-from langgraph_serverless.lambda_runtime.lifespan import Lifespan
 from langgraph_serverless.lean_imports import lean_imports
 from langgraph_serverless.redaction import redacted
 from langgraph_serverless.settings import Settings
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from mangum.types import ASGI
 
     from langgraph_serverless.lambda_runtime.exchange import Exchange
+    from langgraph_serverless.lambda_runtime.lifespan import Lifespan
 
 #: Takes the event, the context, and what else whoever calls it has.
 LambdaHandler = Callable[..., Any]
@@ -183,7 +183,7 @@ class HttpHandler:
         self._rest, self._wake = rest, wake
         asyncio.set_event_loop(runtime.loop)  # Mangum looks for the thread's current loop, here and at each request
         # the streaming runtime starts an application by itself; Mangum would do so for every request
-        self._starting = Lifespan(app) if starts else None
+        self._starting = _lifespan(app) if starts else None
         self._adapter = Mangum(app if self._starting is None else self._starting.with_state(app), lifespan="off")
         path = correlation_paths.API_GATEWAY_REST  # function URLs have it there too
         self._collected = runtime.instrument(self._collect, correlation_id_path=path)
@@ -244,6 +244,12 @@ class HttpHandler:
             self._runtime.count(ServerErrors=1)
 
 
+def _lifespan(app: ASGI) -> Lifespan:
+    from langgraph_serverless.lambda_runtime.lifespan import Lifespan  # noqa: PLC0415 - only the user's own application has one
+
+    return Lifespan(app)
+
+
 def _json_line(entry: dict[str, Any]) -> str:
     """As Powertools writes it, without secrets."""
     return redacted(json.dumps(entry, default=str, separators=(",", ":"), ensure_ascii=False))
@@ -289,7 +295,6 @@ def http_handler(
     with lean_imports():
         from langgraph_serverless.containers.api import ApiContainer  # noqa: PLC0415 - background functions have their own
         from langgraph_serverless.http.app import create_app  # noqa: PLC0415
-        from langgraph_serverless.http.in_process import serving  # noqa: PLC0415
 
         container = (container_type or ApiContainer)(runtime.settings)
         app = create_app(container, resources=(resource, *also))
@@ -302,5 +307,7 @@ def http_handler(
     manifest = container.catalog.manifest
     has_app = manifest.http.app is not None
     if has_app or manifest.auth is not None:
+        from langgraph_serverless.http.in_process import serving  # noqa: PLC0415 - for code of the project's own
+
         runtime.enter(serving(container))
     return runtime.serve(app, questions(container), rest=container.rest, wake=container.wake, starts=has_app)

@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from langgraph_serverless.domain.principal import SERVER, Principal
@@ -45,10 +46,8 @@ async def serving_beside(container: GraphContainer) -> AsyncIterator[None]:
     made: list[ApiContainer] = []
 
     def make() -> Any:
-        from langgraph_serverless.containers.state import StateContainer  # noqa: PLC0415
-
         settings = container.settings.replace(pool_min_size=0)
-        made.append(StateContainer(settings, registry=container.registry, manifest=container.catalog.manifest))
+        made.append(_state_container()(settings, registry=container.registry, manifest=container.catalog.manifest))
         return _app(made[0])
 
     with offered(make, lambda: _caller(container)):
@@ -82,13 +81,17 @@ class _WithStates:
 
     def _with_graphs(self) -> ASGIApp:
         if self._states is None:
-            from langgraph_serverless.containers.state import StateContainer  # noqa: PLC0415
             from langgraph_serverless.http.app import create_app  # noqa: PLC0415
 
             settings = self._container.settings.replace(pool_min_size=0)
-            states = StateContainer(settings, manifest=self._container.catalog.manifest)
+            states = _state_container()(settings, manifest=self._container.catalog.manifest)
             self._states = create_app(states, ("state",), inside=True)
         return self._states
+
+
+def _state_container() -> Any:
+    # by its name: API functions come by here, and it is made of langgraph
+    return import_module("langgraph_serverless.containers.state").StateContainer
 
 
 def _caller(container: ApiContainer) -> dict[str, Any]:
