@@ -25,6 +25,7 @@ from langgraph_serverless.execution.manifest import AssistantGraphs, build_manif
 from langgraph_serverless.execution.own_store import OwnStore
 from langgraph_serverless.execution.priorities import PriorityHandler
 from langgraph_serverless.execution.project import ProjectConfig, read_project
+from langgraph_serverless.lean_imports import usual_imports
 from langgraph_serverless.persistence.graph_store import GraphStore
 from langgraph_serverless.persistence.serializer import ProjectSerializer
 from langgraph_serverless.services.catalog import GraphCatalog
@@ -46,7 +47,8 @@ def load_registry(settings: Settings) -> GraphRegistry:
         raise ProjectError("LANGGRAPH_CONFIG is not set: it names the project's langgraph.json")
     project = read_project(settings.config_path)
     project.apply_env(os.environ)
-    return GraphRegistry.load(project)
+    with usual_imports():  # of the user's code, also where ours is being imported
+        return GraphRegistry.load(project)
 
 
 class GraphContainer(ApiContainer):
@@ -105,7 +107,8 @@ class GraphContainer(ApiContainer):
     def cipher(self) -> ProjectCipher | None:
         """With the key of the environment, which checkpoints alone are encrypted with."""
         key = self.settings.aes_key
-        if not key and (said := self.registry.project.env.get("LANGGRAPH_AES_KEY")) is not None:
+        has_project = self._registry is not None or self.settings.config_path is not None
+        if not key and has_project and (said := self.registry.project.env.get("LANGGRAPH_AES_KEY")) is not None:
             # settings are read before the project is; nobody who has set it there may find his checkpoints plain
             try:
                 key = parse_aes_key(said)
