@@ -5,6 +5,8 @@ The process learns its secrets where they come in (``Settings.from_env``, the pr
 of a failed run. It also takes out what looks like one and was never learned: the password of any URI or connection string, and bearer
 tokens.
 
+What a request has come with to say who sends it (``CREDENTIALS``) is taken out of every line that is written while it is answered.
+
 A second wall: our own code shows no secret. But a driver's error may show the address that it was given, and a graph's its key.
 What is printed past the logs, or was taken apart before, is not found; nor are values of fewer than eight characters, which would
 take ordinary words out of the logs. The state is the process's, as the logger is. Never raises.
@@ -14,7 +16,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from urllib.parse import quote, unquote, urlsplit
 
 MASKED = "***"
@@ -22,6 +26,9 @@ MASKED = "***"
 SHORTEST = 8
 #: Most that are remembered: addresses that change add to them for as long as a process lives.
 MOST = 1000
+
+#: Headers of requests whose values are secrets.
+CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"x-api-key"})
 
 #: Names of variables whose values are secrets, and those of them that only say where something is.
 _SECRET_NAME = re.compile(
@@ -42,6 +49,8 @@ _BEARER = re.compile(r"(?i)\b(bearer) +[a-z0-9._~+/=-]{8,}")
 
 #: The longest first, as one may be part of another.
 _known: tuple[str, ...] = ()
+#: Of the request that is answered here.
+_of_request: ContextVar[tuple[str, ...]] = ContextVar("credentials", default=())
 
 
 def conceal(*values: str) -> None:
@@ -74,9 +83,28 @@ def conceal_environment(environ: Mapping[str, str]) -> None:
             conceal_address(value)
 
 
+@contextmanager
+def concealing_credentials(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[None]:
+    """Show none of a request's credentials meanwhile, in this task and in those that it begins."""
+    found: list[str] = []
+    for name, value in headers:
+        if name in CREDENTIALS:
+            text = value.decode("latin-1")
+            words = (text, *text.split(), *(part.partition("=")[2].strip() for part in text.split(";")))
+            found.extend(word for word in words if len(word) >= SHORTEST)
+    if not found:
+        yield
+        return
+    token = _of_request.set(tuple(sorted(set(found), key=len, reverse=True)))
+    try:
+        yield
+    finally:
+        _of_request.reset(token)
+
+
 def redacted(text: str) -> str:
     """The text without what is not to be shown."""
-    for secret in _known:
+    for secret in (*_of_request.get(), *_known):
         if secret in text:
             text = text.replace(secret, MASKED)
     if "://" in text:

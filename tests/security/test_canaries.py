@@ -54,6 +54,8 @@ SECRETS = {
 }
 #: What users have said: in rows and in answers to them, and nowhere else.
 CONTENT = "canary-content-f3f3"
+#: What the project's authentication says of a user: in what that user asks for, and in no line, span or number.
+OF_THE_USER = "canary-of-the-user-0b0b"
 #: Of exceptions whose class clients are not told the text of.
 MASKED = "canary-of-the-text"
 HEADERS = {
@@ -250,6 +252,11 @@ def drive(client: httpx.Client, collector: Collector, found: Evidence) -> None:
         ("GET", "/ok?check_db=1", None),
     ):
         ask(method, path, body)
+    # the project's handlers fail, and say all that they know
+    for word in ("broken", "refused", "denied"):
+        known = SECRETS["the Authorization header"]
+        response = send(client, found, "GET", f"/threads/{THREAD}", headers={"authorization": f"Bearer {word} {known}"})
+        assert response.status_code == {"broken": 500, "refused": 401, "denied": 500}[word]
     until(lambda: len(collector.bodies) >= 9, "the webhooks")
 
 
@@ -304,6 +311,8 @@ def test_the_sinks_are_full(evidence: Evidence) -> None:
         assert len(text) > 20, sink
     assert "calling the partner with DATABASE_URI is postgresql://" in evidence.logs["worker"]
     assert "PARTNER_API_KEY is ***" in evidence.logs["worker"]
+    assert evidence.logs["serve"].count("the directory was asked for ***") >= 2
+    assert OF_THE_USER in evidence.rows
     assert "the partner refuses: DATABASE_URI is postgresql://" in "".join(evidence.answers)
     assert '"problems": 0' in evidence.commands["doctor"]
 
@@ -311,6 +320,8 @@ def test_the_sinks_are_full(evidence: Evidence) -> None:
 def test_what_users_say_is_theirs(evidence: Evidence) -> None:
     for sink in ("metrics", "spans", "manifest", "the log of serve"):
         assert CONTENT not in evidence.sinks[sink], sink
+    for sink in ("metrics", "spans", "manifest", "the log of serve", "the log of worker", "webhook_headers"):
+        assert OF_THE_USER not in evidence.sinks[sink], sink
     for sink, text in evidence.sinks.items():
         if sink.startswith("the command"):
             assert CONTENT not in text, sink

@@ -12,7 +12,7 @@ from langgraph_serverless import redaction
 from langgraph_serverless.addresses import Address
 from langgraph_serverless.domain.run_errors import describe
 from langgraph_serverless.function_runtime import _json_line
-from langgraph_serverless.redaction import conceal, conceal_environment, redacted
+from langgraph_serverless.redaction import conceal, conceal_environment, concealing_credentials, redacted
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import JsonFormatter, TextFormatter
 
@@ -102,6 +102,19 @@ def test_lines_of_all_formatters() -> None:
         assert "partner-key" not in line
         assert "database-pass" not in line
     assert json.loads(_json_line({"message": "partner-key-1", "at": object})) == {"message": "***", "at": str(object)}
+
+
+def test_what_a_request_has_come_with() -> None:
+    headers = [
+        (b"authorization", b"Bearer opaque-token-1"),
+        (b"cookie", b"a=1; session=cookie-value-1; theme=dark"),
+        (b"x-api-key", b"api-key-value-1"),
+        (b"x-other", b"other-value-1"),
+    ]
+    said = "opaque-token-1 cookie-value-1 api-key-value-1 other-value-1 dark"
+    with concealing_credentials(headers):
+        assert redacted(said) == "*** *** *** other-value-1 dark"
+    assert redacted(said) == said
 
 
 def test_errors_of_runs() -> None:

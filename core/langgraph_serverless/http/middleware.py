@@ -34,6 +34,7 @@ from langgraph_serverless.function_client import CORRELATION
 from langgraph_serverless.http.body import too_large
 from langgraph_serverless.http.responses import json_response
 from langgraph_serverless.numbers import REQUEST_BOUNDS, Histogram
+from langgraph_serverless.redaction import concealing_credentials
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import saying
 
@@ -128,7 +129,8 @@ class Observed:
             return
         request_id, parent = _correlation(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        with saying(correlation(request_id, parent)), passing(self._headers(scope, request_id)):
+        headers = self._headers(scope, request_id)
+        with saying(correlation(request_id, parent)), passing(headers), concealing_credentials(scope["headers"]):
             if scope["type"] == "http":
                 await self._observe(scope, receive, send, request_id, parent)
             else:  # each of its commands belongs to the trace; how long it is open says nothing
