@@ -17,8 +17,8 @@ PATIENCE = 20.0
 
 
 @contextmanager
-def served(container: ApiContainer, resources: Sequence[str] | None = None) -> Iterator[str]:
-    """The server's address. Its end closes the container; ``resources`` are all of the container's unless named."""
+def served(container: ApiContainer, resources: Sequence[str] | None = None, *, ws: Any = "none") -> Iterator[str]:
+    """The server's address. Its end closes the container; ``resources`` are all of the container's unless named, ``ws`` is uvicorn's."""
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -26,7 +26,7 @@ def served(container: ApiContainer, resources: Sequence[str] | None = None) -> I
         await container.aclose()
 
     app = create_app(container, resources, lifespan=lifespan)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws=ws))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + PATIENCE

@@ -127,6 +127,8 @@ class AssistantService:
                 )
                 if made is None and return_existing:
                     made = await self._assistants.get(connection, new_id)
+                    if allowed is None:  # whoever may make one need not see those of others
+                        allowed = await self._authorize(caller, "assistants", "read", {"assistant_id": new_id})
                     if made is not None and not visible(made.metadata, allowed):
                         break
                 if made is not None:

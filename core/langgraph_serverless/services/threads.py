@@ -108,6 +108,8 @@ class ThreadService:
                 )
                 if made is None and return_existing:
                     made = await self._threads.get(connection, wanted)
+                    if allowed is None:  # whoever may make one need not see those of others
+                        allowed = await self._authorize(caller, "threads", "read", {"thread_id": wanted})
                     if made is not None and not visible(made.metadata, allowed):
                         break
                 if made is not None:
