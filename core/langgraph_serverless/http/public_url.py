@@ -17,7 +17,7 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 def public_url(scope: Scope) -> str:
     """Without a slash at its end."""
-    scheme = _first(scope, b"x-forwarded-proto")
+    scheme = _first(scope, b"x-forwarded-proto").lower()
     host = next(
         (name for name in (_first(scope, b"x-forwarded-host"), _first(scope, b"host")) if _HOST.fullmatch(name)), None
     )
