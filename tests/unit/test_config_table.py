@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema_rs
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
@@ -28,7 +28,7 @@ from langgraph_serverless.other_variables import OTHER_VARIABLES
 from langgraph_serverless.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
-VALIDATOR = jsonschema.Draft202012Validator(TABLE.schema())
+VALIDATOR = jsonschema_rs.validator_for(TABLE.schema())
 
 FULL: dict[str, Any] = {
     "$schema": "./langgraph.schema.json",
@@ -165,7 +165,7 @@ def changed(document: Mapping[str, Any], parts: tuple[str, ...], value: Any) -> 
 
 
 def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(TABLE.schema())
+    jsonschema_rs.meta.validate(TABLE.schema())
 
 
 def test_a_file_with_every_key_is_taken_by_both(folder: Path) -> None:
