@@ -23,17 +23,21 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from click.testing import CliRunner
 from collector import Collector, collecting
 from figures import Figures
 from langgraph_sdk.client import LangGraphClient
 from psycopg import sql
 from redis import Redis
 from worker_container import working
+from workload import assert_invariants
 
+from langgraph_serverless.cli.main import main
 from langgraph_serverless.containers.reencryption import reencrypt
 from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.containers.worker import WorkerContainer
+from langgraph_serverless.domain.auth_settings import AuthSettings
 from langgraph_serverless.domain.manifest import Manifest
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
@@ -171,6 +175,8 @@ async def site(settings: Settings, databases: Any) -> AsyncIterator[Site]:
             worker=worker,
             project=sys.modules["langgraph_project_encryption"],
         )
+    # they look at rows that are encrypted, as sweeps and deletions do
+    await assert_invariants(uri)
     databases.drop(uri)
 
 
@@ -405,6 +411,36 @@ async def test_the_context_of_whoever_writes_is_kept_with_what_he_writes(site: S
     )
 
 
+async def test_what_is_known_of_a_user_is_encrypted_too(site: Site, databases: Any) -> None:
+    """It goes with runs, with crons and what these make, and with checkpoints. The context may be made of it."""
+    own = replace(
+        site, uri=databases.create(), manifest=replace(site.manifest, auth=AuthSettings(path="./auth.py:auth"))
+    )
+    own.settings = own.settings.replace(database_uri=own.uri, redis_key_prefix=f"users-{uuid.uuid4().hex[:8]}")
+    container = StateContainer(own.settings, registry=own.registry, manifest=own.manifest)
+    worker = WorkerContainer(own.settings, registry=own.registry, manifest=own.manifest)
+    site.project.seen.clear()
+    try:
+        async with serving(container) as (_, client), working(worker):
+            client.headers["authorization"] = "one"
+            own.sdk, own.http = LangGraphClient(client), client
+            await container.assistants.ensure_defaults()
+            thread_id = await asked(own, CANARY)
+            await own.sdk.threads.update_state(thread_id, {"said": [CANARY]}, as_node="ask")
+            (run,) = await own.sdk.runs.list(thread_id)
+            assert run["kwargs"]["config"]["configurable"]["langgraph_auth_user"]["email"] == "canary-of-a-user"
+            cron = await own.sdk.crons.create("talks", schedule="* * * * *", input={"text": CANARY})
+            assert "lgs.cron_creator" in {where for where, _ in own.stored()}
+            hits = own.hits("canary-of-a-user", CANARY)
+            await fire(own, cron["cron_id"])
+            hits += own.hits("canary-of-a-user", CANARY)
+        assert not hits, "\n".join(map(str, hits))
+        assert {metadata["tenant"] for *_, metadata in site.project.seen} == {"one"}
+    finally:
+        await worker.aclose()
+    databases.drop(own.uri)
+
+
 async def test_nobody_can_pass_something_off_as_encrypted(site: Site) -> None:
     like = {"__encrypted__": "sealed:AAAA", "__encryption_context__": {"model": "x", "field": "y", "metadata": {}}}
     made = await site.http.post("/threads", json={"metadata": {"owner": like, "kind": {**like}, "x": like}})
@@ -579,6 +615,14 @@ async def own_defaults(site: Site) -> None:
         await seeding.aclose()
 
 
+def command(site: Site, *words: str) -> str:
+    """What a command says; it has an event loop of its own."""
+    environ = {"DATABASE_URI": site.uri, "REDIS_URI": site.settings.redis_uri}
+    result = CliRunner().invoke(main, [*words, "--config", str(PROJECT)], env=environ)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 async def test_everything_can_be_encrypted_anew(site: Site, databases: Any) -> None:
     """What another key or nobody has encrypted is found and replaced, and nobody notices."""
     own = replace(site, uri=databases.create())
@@ -602,6 +646,9 @@ async def test_everything_can_be_encrypted_anew(site: Site, databases: Any) -> N
     assert own.hits(CANARY)
     async with site.key("b"):
         first = await reencrypt(site.registry.project, own.settings, everything=False)
+        said = await asyncio.to_thread(command, own, "reencrypt")
+        assert "0 of 2 threads encrypted anew" in said
+        assert "The handlers of its encryption are complete." in await asyncio.to_thread(command, own, "doctor")
         assert all(where.startswith("redis") for where, _ in own.hits(CANARY))  # for ten minutes
         assert first.failed == 0
         assert all(table.renewed for table in first.tables.values() if table.looked_at), first

@@ -23,6 +23,7 @@ from psycopg.rows import DictRow, dict_row
 
 from langgraph_serverless.cli.doctor_project import key_findings, variable_findings
 from langgraph_serverless.cli.laptop.addresses import check_postgres, check_redis, named, without_password
+from langgraph_serverless.containers.reencryption import cipher_of
 from langgraph_serverless.containers.api import read_manifest
 from langgraph_serverless.errors import ProjectError, ServerError, SettingsError
 from langgraph_serverless.execution.loader import GraphRegistry
@@ -89,6 +90,9 @@ def _project(seen: _Examination, config_path: Path) -> ProjectConfig | None:
     try:
         graphs = GraphRegistry.load(project).graph_ids
         seen.add("project", Level.OK, f"All graphs load: {', '.join(graphs)}.")
+        if project.encryption is not None:
+            cipher_of(project)
+            seen.add("project", Level.OK, "The handlers of its encryption are complete.")
     except ProjectError as error:
         seen.add("project", Level.PROBLEM, str(error))
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from langgraph_serverless.encryption.aes import AesKeys
 from langgraph_serverless.encryption.cipher import ProjectCipher
 from langgraph_serverless.encryption.handlers import Handlers
@@ -14,7 +16,7 @@ from langgraph_serverless.services.reencryption import ReencryptionReport, Reenc
 from langgraph_serverless.settings import Settings
 
 
-def cipher_of(project: ProjectConfig, settings: Settings) -> ProjectCipher:
+def cipher_of(project: ProjectConfig, key: bytes = b"", old: Sequence[bytes] = ()) -> ProjectCipher:
     """What the project, which has been opened, and the environment encrypt with.
 
     Raises:
@@ -22,18 +24,18 @@ def cipher_of(project: ProjectConfig, settings: Settings) -> ProjectCipher:
     """
     handlers = None
     if project.encryption is not None:
-        key = "encryption.path"
-        handlers = Handlers(load_object(project, project.encryption, key=key), key=f"{project.config_path}: {key}")
-    if handlers is None and not settings.aes_key:
+        where = "encryption.path"
+        handlers = Handlers(load_object(project, project.encryption, key=where), key=f"{project.config_path}: {where}")
+    if handlers is None and not key:
         raise ProjectError(
             f"Nothing is encrypted: {project.config_path} has no 'encryption', and LANGGRAPH_AES_KEY is not set."
         )
-    return ProjectCipher(handlers, AesKeys(settings.aes_key, settings.aes_old_keys) if settings.aes_key else None)
+    return ProjectCipher(handlers, AesKeys(key, old) if key else None)
 
 
 async def reencrypt(project: ProjectConfig, settings: Settings, *, everything: bool) -> ReencryptionReport:
     """Go through all tables once; see ``services/reencryption.py``."""
-    cipher = cipher_of(project, settings)
+    cipher = cipher_of(project, settings.aes_key, settings.aes_old_keys)
     database = Database(settings)
     try:
         return await ReencryptionService(StoredRows(database.as_system()), cipher).renew(everything=everything)

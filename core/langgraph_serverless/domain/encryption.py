@@ -36,7 +36,7 @@ SCOPE_KEY = "encryption_context"
 _SERVERS_OWN: Mapping[str, frozenset[str]] = {
     "metadata": frozenset(
         {
-            *("graph_id", "assistant_id", "thread_id", "run_id", "cron_id", "created_by", "langgraph_auth_user_id"),
+            *("graph_id", "assistant_id", "thread_id", "run_id", "cron_id", "created_by"),
             # of checkpoints
             *("source", "step", "parents", "counters_since_delta_snapshot", "delta_writes_versioned"),
         }

@@ -89,6 +89,14 @@ TABLES: Sequence[Table] = (
         documents=_same("payload", "metadata"),
     ),
     Table(
+        name="creators of crons",
+        read=_SQL["creators"],
+        write=_SQL["renew_creator"],
+        key=("cron_id",),
+        model="cron",
+        documents={"value": "creator"},
+    ),
+    Table(
         name="items",
         read=_SQL["items"],
         write=_SQL["renew_item"],

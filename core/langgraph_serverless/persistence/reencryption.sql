@@ -137,3 +137,17 @@ LIMIT %(limit)s
 UPDATE lgs.a2a_push SET value = %(new_value)s
 WHERE task_id = %(task_id)s AND config_id = %(config_id)s
   AND value IS NOT DISTINCT FROM %(value)s
+
+-- name: creators
+-- Rows of `lgs.cron_creator` after this one, as they are stored.
+SELECT cron_id, value
+FROM lgs.cron_creator
+WHERE (%(cron_id)s::uuid IS NULL OR cron_id > %(cron_id)s)
+ORDER BY cron_id
+LIMIT %(limit)s
+
+-- name: renew_creator
+-- The row as it is to be stored, unless somebody has written it since. It has not changed for anybody.
+UPDATE lgs.cron_creator SET value = %(new_value)s
+WHERE cron_id = %(cron_id)s
+  AND value IS NOT DISTINCT FROM %(value)s

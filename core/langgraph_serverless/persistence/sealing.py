@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 import orjson
@@ -41,6 +41,8 @@ _EXCERPTS = frozenset({"live"})
 _LETTERS = frozenset({"body"})
 #: Texts that are encrypted themselves.
 _TEXTS = frozenset({"last_error"})
+#: Rows whose documents are given to handlers at once.
+ROWS_AT_ONCE = 16
 #: Where a checkpoint's own document keeps the values of channels that are in no blob.
 INLINE = "__encrypted_values__"
 
@@ -211,20 +213,27 @@ class _Sealing:
         return row if row is None else await open_row(self.cipher, row)
 
     async def fetchmany(self, size: int = 0) -> list[Any]:
-        rows = await super().fetchmany(size)  # type: ignore[misc]
-        return list(await asyncio.gather(*(open_row(self.cipher, row) for row in rows)))
+        return await _some_at_once(open_row, self.cipher, await super().fetchmany(size))  # type: ignore[misc]
 
     async def fetchall(self) -> list[Any]:
-        rows = await super().fetchall()  # type: ignore[misc]
-        return list(await asyncio.gather(*(open_row(self.cipher, row) for row in rows)))
+        return await _some_at_once(open_row, self.cipher, await super().fetchall())  # type: ignore[misc]
 
     async def __anext__(self) -> Any:
         return await open_row(self.cipher, await super().__anext__())  # type: ignore[misc]
 
     async def fetch_each(self) -> list[Any]:
         """``fetchall`` for rows that do not stand for each other: a row that cannot be decrypted comes as the error with the row."""
-        rows = await super().fetchall()  # type: ignore[misc]
-        return list(await asyncio.gather(*(_open_or_fail(self.cipher, row) for row in rows)))
+        return await _some_at_once(_open_or_fail, self.cipher, await super().fetchall())  # type: ignore[misc]
+
+
+async def _some_at_once(
+    open_one: Callable[[Cipher, DictRow], Awaitable[DictRow]], cipher: Cipher, rows: Sequence[DictRow]
+) -> list[DictRow]:
+    """A page may have a thousand rows, and a service that knows the keys may not like to be asked for all of them at once."""
+    found: list[DictRow] = []
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        found += await asyncio.gather(*(open_one(cipher, row) for row in rows[first : first + ROWS_AT_ONCE]))
+    return found
 
 
 async def _open_or_fail(cipher: Cipher, row: DictRow) -> DictRow:
