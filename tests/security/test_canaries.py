@@ -234,6 +234,18 @@ def drive(client: httpx.Client, collector: Collector, found: Evidence) -> None:
         ask("POST", f"/threads/{THREAD}/commands", begin)
         until(lambda: ask("GET", f"/threads/{THREAD}")["status"] != "busy", "the command's run")
         ask("GET", f"/threads/{THREAD}/state")
+        follow(client, found, f"/threads/{THREAD}/stream/events")
+        (run, *_) = ask("GET", f"/threads/{THREAD}/runs?limit=1")
+        ask("GET", f"/threads/{THREAD}/runs/{run['run_id']}/join")
+        ask("GET", f"/threads/{THREAD}/runs/{run['run_id']}/stream", headers={"last-event-id": "0"})
+        call = {"name": graph, "arguments": {"said": [CONTENT]}}
+        for accept in ("application/json", "text/event-stream"):
+            ask(
+                "POST",
+                "/mcp",
+                {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call},
+                headers={"accept": accept},
+            )
     ask("POST", "/threads/search", {})
     ask("POST", "/assistants", {"graph_id": "fine", "config": {"configurable": {"tone": CONTENT}}})
     ask("POST", "/assistants", {"graph_id": CONTENT})
@@ -258,6 +270,18 @@ def drive(client: httpx.Client, collector: Collector, found: Evidence) -> None:
         response = send(client, found, "GET", f"/threads/{THREAD}", headers={"authorization": f"Bearer {word} {known}"})
         assert response.status_code == {"broken": 500, "refused": 401, "denied": 500}[word]
     until(lambda: len(collector.bodies) >= 9, "the webhooks")
+
+
+def follow(client: httpx.Client, found: Evidence, path: str) -> None:
+    """What protocol v2 tells of the thread so far; it goes on for ever, so only until it has told of an end."""
+    wanted = {"channels": ["lifecycle", "tasks", "values", "messages", "tools", "updates"]}
+    with client.stream("POST", path, json=wanted) as response:
+        said = ""
+        for piece in response.iter_text():
+            said += piece
+            if '"failed"' in said or said.count('"completed"') > 1:
+                break
+    found.answers.append(f"POST {path} {response.status_code} {said}")
 
 
 def look_behind(uri: str, redis: Any, found: Evidence) -> None:

@@ -118,6 +118,18 @@ def test_every_invariant_is_explained() -> None:
     assert {invariant.number for invariant in INVARIANTS} == listed - {"14"}
 
 
+def test_every_attack_has_a_row() -> None:
+    """And a rule, a test that exists (``test_named_tests_exist`` looks), and a figure."""
+    table = (ROOT / "docs" / "reference" / "security.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if re.match(r"\| S\d", line)]
+    assert [row[0] for row in rows] == [f"S{number}" for number in range(1, 21)]
+    for number, attack, rule, tests, figure in rows:
+        assert attack, number
+        assert rule, number
+        assert figure, number
+        assert TEST_NAME.search(tests), number
+
+
 def test_every_promise_has_an_id_of_its_own() -> None:
     """They are stable: other pages, issues and tests may name them."""
     page = (ROOT / "docs" / "design" / "invariants.md").read_text(encoding="utf-8")
