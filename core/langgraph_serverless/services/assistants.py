@@ -102,7 +102,7 @@ class AssistantService:
             "assistant_id": new_id,
             "graph_id": graph_id,
             "config": dict(config or {}),
-            "context": dict(context) if context is not None else None,
+            "context": dict(context) if context else None,
             "metadata": dict(metadata or {}),
             "name": name,
             "if_exists": "do_nothing" if return_existing else "raise",
@@ -110,7 +110,8 @@ class AssistantService:
         allowed = await self._authorize(caller, "assistants", "create", value)
         graph_id, metadata, name = changed(value, "graph_id", str), changed_metadata(value), changed(value, "name", str)
         self._catalog.require(graph_id)
-        sent = changed(value, "context", dict) if value.get("context") is not None else None
+        # what was left out may stay so
+        sent = None if context is None and value.get("context") is None else changed(value, "context", dict)
         config, context = mirror_context(changed(value, "config", dict), sent)
         async with claimed(self._database, caller, once) as connection:
             for _ in range(_ATTEMPTS):
@@ -163,7 +164,7 @@ class AssistantService:
             "assistant_id": assistant_id,
             "graph_id": changes.get("graph_id"),
             "config": dict(changes.get("config") or {}),
-            "context": changes.get("context"),
+            "context": changes.get("context") or None,
             "metadata": dict(changes.get("metadata") or {}),
             "name": changes.get("name"),
         }
