@@ -22,7 +22,9 @@ PAGE, SCHEMA = FOLDER / "configuration.md", FOLDER / "langgraph.schema.json"
 TESTS = {
     "$schema": "tests/unit/test_config_table.py::test_a_file_with_every_key_is_taken_by_both",
     "api_version": "tests/unit/test_loader.py::test_sections_without_effect_are_named_in_the_log",
-    "auth": "tests/unit/test_config_table.py::test_both_judge_every_value_of_every_key_alike",
+    "auth": "tests/contract/test_auth.py::test_what_the_authentication_refuses",
+    "auth.cache": "tests/contract/test_auth.py::test_the_answer_is_kept_for_what_it_depends_on",
+    "auth.disable_studio_auth": "tests/contract/test_auth.py::test_studio_comes_in_where_the_operator_says_so",
     "base_image": "tests/unit/test_containers.py::test_an_image_of_the_official_server_is_no_base",
     "checkpointer": "tests/unit/test_checkpointer_section.py::test_a_default_time_to_live",
     "checkpointer.path": "tests/unit/test_checkpointer_section.py::test_a_saver_of_its_own_is_refused",
