@@ -89,6 +89,14 @@ WHERE status NOT BETWEEN 200 AND 299 OR response = '' OR octet_length(fingerprin
 SELECT 'run' AS kind, r.run_id AS id, r.thread_id FROM lgs.run r JOIN lgs.thread t USING (thread_id) WHERE r.tenant <> t.tenant
 UNION ALL
 SELECT 'cron', c.cron_id, c.thread_id FROM lgs.cron c JOIN lgs.thread t USING (thread_id) WHERE c.tenant <> t.tenant
+UNION ALL
+SELECT 'creator', k.cron_id, c.thread_id FROM lgs.cron_creator k JOIN lgs.cron c USING (cron_id) WHERE k.tenant <> c.tenant
+UNION ALL
+SELECT 'webhook', o.outbox_id, o.thread_id FROM lgs.outbox o JOIN lgs.run r USING (run_id) WHERE o.tenant <> r.tenant
+UNION ALL
+SELECT 'turn', a.run_id, r.thread_id FROM lgs.a2a_turn a JOIN lgs.run r USING (run_id) WHERE a.tenant <> r.tenant
+UNION ALL
+SELECT 'push', a.task_id, r.thread_id FROM lgs.a2a_push a JOIN lgs.run r ON r.run_id = a.task_id WHERE a.tenant <> r.tenant
 
 -- name: miscounted
 -- Attempts, hand-offs and leases of a run do not add up: each claim is one lease, each hand-off one that ended so or
