@@ -28,7 +28,9 @@ from langgraph_serverless.containers.api import read_manifest
 from langgraph_serverless.errors import ProjectError, ServerError, SettingsError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.project import ProjectConfig, read_project
+from langgraph_serverless.execution.project_code import load_object
 from langgraph_serverless.execution.project_files import hash_project
+from langgraph_serverless.http.user_app import UserApp
 from langgraph_serverless.persistence.migrate import known_migrations
 from langgraph_serverless.services.doctor import DoctorService, Finding, Level
 from langgraph_serverless.settings import Settings
@@ -93,6 +95,9 @@ def _project(seen: _Examination, config_path: Path) -> ProjectConfig | None:
         if project.encryption is not None:
             cipher_of(project)
             seen.add("project", Level.OK, "The handlers of its encryption are complete.")
+        if (target := project.http.app) is not None:
+            UserApp(load_object(project, target, key="http.app"), spec=target, key=f"{config_path}: http.app")
+            seen.add("project", Level.OK, "Its own application can be served.")
     except ProjectError as error:
         seen.add("project", Level.PROBLEM, str(error))
     finally:

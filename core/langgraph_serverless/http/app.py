@@ -73,7 +73,7 @@ def create_app(
     described = "meta" not in http.disabled
     documented = "system" in wanted and described
     counter = RequestCounter()
-    user = None if inside or container.user_app is None else UserApp(container.user_app, spec=http.app or "")
+    user = None if inside else _user_app(container)
     app = FastAPI(
         title=openapi.TITLE,
         version=__version__,
@@ -102,6 +102,13 @@ def create_app(
                 # include_router would build every route a second time
                 app.router.routes.extend(routes)
     return app
+
+
+def _user_app(container: ApiContainer) -> UserApp | None:
+    http, config_path = container.catalog.manifest.http, container.settings.config_path
+    if http.app is None:
+        return None
+    return UserApp(container.user_app, spec=http.app, key=f"{config_path}: http.app" if config_path else "http.app")
 
 
 def _middleware(

@@ -37,21 +37,22 @@ Around = Callable[[ASGIApp], ASGIApp]
 class UserApp:
     """One application, as the server uses it."""
 
-    def __init__(self, app: object, *, spec: str) -> None:
+    def __init__(self, app: object, *, spec: str, key: str = "http.app") -> None:
         """
         Args:
             spec: ``./app.py:app``, for messages.
+            key: where that is written, for messages.
 
         Raises:
             ProjectError: it is none that could be asked for its routes.
         """
         if not isinstance(app, Starlette):
             raise ProjectError(
-                f"http.app: '{spec}' is of type {type(app).__name__}; it must be a Starlette or FastAPI application. Another ASGI "
+                f"{key}: '{spec}' is of type {type(app).__name__}; it must be a Starlette or FastAPI application. Another ASGI "
                 "application can be mounted in one: Starlette(routes=[Mount('/path', app=yours)])."
             )
         self.app = app
-        self._spec = spec
+        self._spec, self._key = spec, key
 
     @property
     def has_cors(self) -> bool:
@@ -116,7 +117,7 @@ class UserApp:
             state = await running.__aenter__()
         except Exception as error:
             said = f"{type(error).__name__}: {error}".rstrip(".: ")
-            raise ProjectError(f"http.app: the lifespan of '{self._spec}' failed at its start: {said}.") from error
+            raise ProjectError(f"{self._key}: the lifespan of '{self._spec}' failed at its start: {said}.") from error
         try:
             yield dict(state or {})
         except BaseException as error:
