@@ -248,6 +248,7 @@ def test_what_will_not_come_back_is_said_once_when_it_is_written(caplog: pytest.
     assert "checkpointer.serde.allowed_msgpack_modules in langgraph.json allows it" in said[0]
     assert said[0].endswith(json.dumps([[__name__, "Unnamed"]]))
     assert serializer.loads_typed(written) == [{"x": 1}]
+    assert sum("Unnamed" in record.getMessage() for record in caplog.records) == 1
     allowed = serializer.with_msgpack_allowlist([(__name__, "Unnamed")])
     assert allowed.loads_typed(written) == [Unnamed(1)]
 

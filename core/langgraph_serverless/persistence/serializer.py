@@ -12,6 +12,7 @@ imports a module because a stored value names it, unless the class is allowed.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterable
 from functools import cache
 from typing import Any
@@ -131,6 +132,10 @@ class ProjectSerializer(JsonPlusSerializer):
 _OWN_FORM = frozenset({("re", "Pattern"), ("langgraph.checkpoint.serde.types", "_DeltaSnapshot")})
 
 
+#: How LangGraph begins to say the same.
+_ITS_LINE = "Blocked deserialization of %s.%s - not in"
+
+
 def _not_allowed(key: tuple[str, str]) -> None:
     _say_once(
         "class_not_allowed",
@@ -157,6 +162,8 @@ def _said() -> set[tuple[str, tuple[str, str]]]:
 def _listen() -> None:
     """Have LangGraph tell what it has not made; once in a process, as it keeps its listeners for ever."""
     register_serde_event_listener(_heard)
+    # LangGraph's own line has no word of langgraph.json, and would follow each of ours
+    logging.getLogger(jsonplus.__name__).addFilter(lambda record: not str(record.msg).startswith(_ITS_LINE))
 
 
 def _heard(event: SerdeEvent) -> None:
