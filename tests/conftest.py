@@ -39,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).parent / "contract" / "differential"))
 pytest_plugins = [
     "dev_server",
     "cluster",
+    "everything_encrypted",
     "worker_container",
     "workload",
     "hostile",

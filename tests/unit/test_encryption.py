@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from langgraph_serverless.domain.encryption import (
     parts_of,
     with_scope,
 )
+from langgraph_serverless.encryption import handlers
 from langgraph_serverless.encryption.aes import AesKeys
 from langgraph_serverless.encryption.cipher import ProjectCipher
 from langgraph_serverless.encryption.handlers import Handlers
@@ -196,6 +198,29 @@ async def test_replacements_are_stored_when_everything_is_encrypted_anew() -> No
     assert await cipher(made).open_document(stored) == {"a": "plain", "b": 1}
     renewed = await cipher(made).renew_document("m", "f", stored)
     assert renewed == {"a": {VALUE: "new", CONTEXT: {"model": "m", "field": "f", "metadata": {"t": 1}}}, "b": 1}
+
+
+@pytest.mark.parametrize("how", ["raises", "hangs", "returns text", "is damaged"])
+async def test_what_a_handler_does_wrong_is_said_without_its_words(
+    how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = half(encryption())
+    monkeypatch.setattr(handlers, "LONGEST_CALL", 0.05)
+
+    @made.decrypt.json
+    async def decrypt(ctx: EncryptionContext, data: dict[str, Any]) -> Any:
+        if how == "raises":
+            raise ValueError("canary-of-a-key")
+        if how == "hangs":
+            await asyncio.sleep(60)
+        return "canary-of-a-key" if how == "returns text" else {key: {1, 2} for key in data}
+
+    stored = {"a": {VALUE: "old", CONTEXT: {"model": "m", "field": "f", "metadata": {}}}}
+    with pytest.raises(EncryptionError) as caught:
+        await cipher(made).open_document(stored if how != "is damaged" else {**stored, "b": {VALUE: 1, CONTEXT: 1}})
+    assert "canary" not in f"{caught.value} {caught.value.__cause__} {caught.value.__context__} {caplog.text}"
+    assert "EncryptionError" not in caplog.text
+    assert ("decrypt.json" in str(caught.value)) == (how != "is damaged")
 
 
 async def test_errors_in_our_own_words_are_never_given_to_a_handler() -> None:

@@ -9,7 +9,7 @@ Relies on the object alone (``get_json_encryptor`` and its neighbours) and impor
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
@@ -22,6 +22,8 @@ from langgraph_serverless.telemetry import logger
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 
+#: Seconds after which a handler has failed: it holds a connection, and a transaction ends after 15 s of silence.
+LONGEST_CALL = 10.0
 _PAIRS = (("_json_encryptor", "_json_decryptor", "json"), ("_blob_encryptor", "_blob_decryptor", "blob"))
 
 
@@ -47,6 +49,8 @@ class Handlers:
         self._context: Handler | None = getattr(encryption, "_context_handler", None)
         if self._encrypt_json is None and self._encrypt_blob is None:
             raise ProjectError(f"{key} has no handlers: register @encryption.encrypt.json or @encryption.encrypt.blob.")
+        if self._encrypt_blob is None:
+            logger.warning("%s has no @encryption.encrypt.blob: it does not encrypt checkpoints", key)
 
     @property
     def documents(self) -> bool:
@@ -133,8 +137,8 @@ def _plain(document: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _call(handler: Handler, name: str, *arguments: Any) -> Any:
     try:
-        said = handler(*arguments)
-        return await said if inspect.isawaitable(said) else said
+        async with asyncio.timeout(LONGEST_CALL):
+            return await handler(*arguments)
     except Exception as error:
         (*_, frame) = traceback.extract_tb(error.__traceback__)
         where = f"{frame.filename}, line {frame.lineno}"
