@@ -31,6 +31,8 @@ PRINCIPAL = "principal"
 #: In a scope: who has sent it, if that is known already: an outer ``Authentication`` has found it, or the request comes from this
 #: process (``in_process``). No client can write there.
 CALLER = "langgraph_serverless.caller"
+#: In a scope: true if a page has sent it whose origin may not call with cookies. Then what a browser sends by itself is nobody's word.
+FOREIGN = "langgraph_serverless.foreign"
 #: A socket's close codes are 4000 and the status that a request would have had.
 CLOSE = 4000
 
@@ -57,6 +59,8 @@ class Authentication:
         if known is not None:
             caller, tenant = known, known.tenant
         elif self._authenticator is not None and not self._exempt(scope):
+            if scope.get(FOREIGN):
+                scope["headers"] = [pair for pair in scope["headers"] if not _is_ambient(*pair)]
             try:
                 caller = await self._authenticator(scope, receive, send)
             except (AccessError, BadRequestError) as error:
@@ -69,6 +73,10 @@ class Authentication:
         scope.setdefault("state", {})[PRINCIPAL] = caller
         with acting_for(tenant):
             await self._app(scope, receive, send)
+
+
+def _is_ambient(name: bytes, value: bytes) -> bool:
+    return name == b"cookie" or (name == b"authorization" and value[:6].lower() == b"basic ")
 
 
 def is_public(scope: Scope) -> bool:

@@ -31,6 +31,7 @@ from langgraph_serverless.domain.runs import correlation
 from langgraph_serverless.domain.trace_context import TraceContext
 from langgraph_serverless.errors import ProjectError
 from langgraph_serverless.function_client import CORRELATION
+from langgraph_serverless.http.authentication import CLOSE, FOREIGN
 from langgraph_serverless.http.body import too_large
 from langgraph_serverless.http.responses import json_response
 from langgraph_serverless.numbers import REQUEST_BOUNDS, Histogram
@@ -60,12 +61,32 @@ CORS_DEFAULTS: Mapping[str, Any] = {
 
 
 class Cors(CORSMiddleware):
-    """Starlette's, except that a preflight is always told that private networks are fine."""
+    """Starlette's, except that a preflight is always told that private networks are fine, and that it also looks at what CORS does not.
+
+    A browser lets any page open a socket and send a form, and adds the user's cookies. So a page of an origin that may not call
+    opens no socket, and one that may not call with cookies is not taken for the user for them (``authentication.FOREIGN``).
+    """
 
     def __init__(self, app: ASGIApp, options: Mapping[str, Any]) -> None:
         super().__init__(app, **options)
+        #: With none at all the project's own application says who may call.
+        self._says_who = bool(options.get("allow_origins") or options.get("allow_origin_regex"))
+        self._with_cookies = bool(options.get("allow_credentials"))
         if self.allow_private_network:
             self.preflight_headers["Access-Control-Allow-Private-Network"] = "true"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        origin = _header(scope, b"origin") if scope["type"] in ("http", "websocket") else ""
+        if origin and origin.partition("://")[2] != _header(scope, b"host"):
+            allowed = self._says_who and self.is_allowed_origin(origin)
+            socket = scope["type"] == "websocket"
+            if socket and self._says_who and not allowed:
+                await receive()  # the client's request to connect
+                await send({"type": "websocket.close", "code": CLOSE + 403, "reason": "This origin may not call"})
+                return
+            # what an application's own rules are about are requests, not sockets
+            scope[FOREIGN] = (self._says_who or socket) and not (allowed and self._with_cookies)
+        await super().__call__(scope, receive, send)
 
 
 def cors_options(settings: Settings, section: CorsSettings | None, *, own: bool = False) -> dict[str, Any]:
