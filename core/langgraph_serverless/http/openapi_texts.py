@@ -65,6 +65,8 @@ PARAMETERS: Mapping[str, tuple[str, Schema | None]] = {
     ),
     "recurse": ("Whether subgraphs of subgraphs are included.", _BOOLEAN),
     "get_agent_card.assistant_id": ("The assistant's id, a UUID. Required.", {"type": "string", "format": "uuid"}),
+    "get_assistant_card.assistant_id": ("The assistant's id, a UUID.", {"type": "string", "format": "uuid"}),
+    "call_agent.assistant_id": ("The assistant's id, a UUID.", {"type": "string", "format": "uuid"}),
     "accept": (
         "`text/event-stream` for methods that stream, `application/json` for the others.",
         None,
