@@ -27,10 +27,12 @@ from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.runs import RunRequest
 from langgraph_serverless.domain.tenants import acting_for, acting_tenant, item_root
 from langgraph_serverless.domain.threads import Thread
-from langgraph_serverless.errors import AccessError, NotFoundError, UnavailableError
+from langgraph_serverless.errors import AccessError, NotFoundError, StartupError, UnavailableError
+from langgraph_serverless.persistence.doctor import DoctorRepository
 from langgraph_serverless.persistence.migrate import migrate, missing_migrations
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.store import Entry, StoreRepository
+from langgraph_serverless.services.doctor import DoctorService
 from langgraph_serverless.services.idempotency import AnsweredBeforeError, Once
 from langgraph_serverless.services.store import StoreService
 from langgraph_serverless.services.threads import ThreadService
@@ -351,6 +353,47 @@ async def test_an_unprepared_database_is_said_to_be_one(databases: Any, settings
                 await connection.execute("SELECT * FROM lgs.thread")
     finally:
         await database.aclose()
+        databases.drop(bare)
+
+
+async def test_the_doctor_looks_for_policies(owner: Connection, databases: Any, uri: str) -> None:
+    async def said(uri: str, *, tenants: bool = True, user: str = "") -> set[str]:
+        doctor = DoctorService(migrations={}, prepared=True, wants_vectors=False, tenants=tenants)
+        async with await psycopg.AsyncConnection[dict[str, Any]].connect(
+            uri, autocommit=True, row_factory=dict_row
+        ) as connection:
+            if user:
+                await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(user)))
+            row = await DoctorRepository().look_at_tenants(connection)
+            return {finding.says for finding in doctor._policies(row)}
+
+    assert await said(uri) == {"Every table has a policy that keeps tenants apart."}
+    assert await said(uri, tenants=False) == set()
+    (seen,) = await said(uri, tenants=False, user="lgs_tenant")
+    assert "does not see all rows" in seen
+    bare = databases.create()
+    (problem,) = await said(bare)
+    databases.drop(bare)
+    assert "lacks policies on" in problem
+    assert "thread_priority" in problem
+
+
+async def test_who_may_make_no_role_is_told_what_to_ask_for(databases: Any) -> None:
+    bare, name = databases.create(), f"plain_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(bare, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN NOCREATEROLE").format(sql.Identifier(name)))
+        database = str(psycopg.conninfo.conninfo_to_dict(bare)["dbname"])
+        admin.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(*map(sql.Identifier, (database, name))))
+        admin.execute(sql.SQL("GRANT ALL ON SCHEMA lgs, public TO {}").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("GRANT ALL ON ALL TABLES IN SCHEMA lgs, public TO {}").format(sql.Identifier(name)))
+    try:
+        plain = psycopg.conninfo.make_conninfo(bare, user=name)
+        with pytest.raises(StartupError, match="CREATE ROLE lgs_tenant NOLOGIN; GRANT lgs_tenant TO"):
+            await migrate(plain, tenants=True)
+        assert await missing_migrations(plain, tenants=True) == ["tenants"]  # nothing of it is there
+    finally:
+        with psycopg.connect(bare, autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
         databases.drop(bare)
 
 

@@ -165,6 +165,7 @@ def _databases(
                 wants_vectors=project is not None and project.store_settings.index is not None,
                 asleep=asleep,
                 groups=settings.group_limits if settings else None,
+                tenants=settings is not None and settings.row_level_security,
             )
             seen.findings += asyncio.run(_examine(service, uri))
     if own_redis is not None:

@@ -15,6 +15,7 @@ from langgraph_serverless.persistence.queries import load_queries
 _SQL = load_queries(__file__)
 DESCRIBE_SERVER = _SQL["describe_server"]
 LIST_MIGRATIONS = _SQL["list_migrations"]
+LOOK_AT_TENANTS = _SQL["look_at_tenants"]
 INVALID_INDEXES = _SQL["invalid_indexes"]
 WAITING_RUNS = _SQL["waiting_runs"]
 OVERDUE_CRONS = _SQL["overdue_crons"]
@@ -31,6 +32,10 @@ class DoctorRepository:
     async def migrations(self, connection: Connection) -> Mapping[str, str]:
         """Name to checksum."""
         return {row["name"]: row["checksum"] for row in await _rows(connection, LIST_MIGRATIONS)}
+
+    async def look_at_tenants(self, connection: Connection) -> DictRow:
+        (row,) = await _rows(connection, LOOK_AT_TENANTS)
+        return row
 
     async def invalid_indexes(self, connection: Connection) -> Sequence[str]:
         return [row["index"] for row in await _rows(connection, INVALID_INDEXES)]

@@ -13,6 +13,15 @@ SELECT current_setting('server_version') AS version, current_setting('server_ver
 -- Those that this database has, with the checksums of their files.
 SELECT name, checksum FROM lgs.migration ORDER BY name
 
+-- name: look_at_tenants
+-- Whether tenants are kept apart here: tables without policies, whether this user may act for a tenant, and whether it sees all rows.
+SELECT ARRAY(
+        SELECT c.relname::text FROM pg_class c
+        WHERE c.relkind = 'r' AND NOT c.relrowsecurity AND c.relnamespace = 'lgs'::regnamespace AND c.relname <> 'migration'
+        ORDER BY 1) AS open,
+    COALESCE((SELECT pg_has_role(current_user, r.oid, 'MEMBER') FROM pg_roles r WHERE r.rolname = 'lgs_tenant'), false) AS member,
+    NOT row_security_active('lgs.thread') AS sees_all
+
 -- name: invalid_indexes
 -- Indexes of ours whose building was cut off: they cost writes and serve nobody.
 SELECT c.relname AS index FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace

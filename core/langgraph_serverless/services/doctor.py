@@ -57,6 +57,7 @@ class DoctorService:
         wants_vectors: the project has a semantic index.
         asleep: nothing serves this database at the moment, so waiting runs are no wonder.
         groups: the limits of fairness groups, at which runs wait as they should.
+        tenants: the database is to keep them apart.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class DoctorService:
         wants_vectors: bool,
         asleep: bool = False,
         groups: GroupLimits | None = None,
+        tenants: bool = False,
     ) -> None:
+        self._tenants = tenants
         self._groups = groups or GroupLimits()
         self._expected = migrations
         self._prepared = prepared
@@ -84,6 +87,7 @@ class DoctorService:
             return [*findings, _migrations("The database has not been migrated: none of the tables is there.")]
         schema = list(self._schema(await self._doctor.migrations(connection)))
         findings += schema
+        findings += self._policies(await self._doctor.look_at_tenants(connection))
         for index in await self._doctor.invalid_indexes(connection):
             findings.append(
                 _problem(
@@ -138,6 +142,17 @@ class DoctorService:
             yield Finding(area="postgres", level=Level.NOTE, says=says, do=do)
         if not missing and not edited:
             yield _ok("postgres", f"All {len(self._expected)} migrations are applied, as this version has them.")
+
+    def _policies(self, found: Mapping[str, Any]) -> Iterator[Finding]:
+        if self._tenants and (found["open"] or not found["member"]):
+            lacks = f"policies on {', '.join(found['open'])}" if found["open"] else "the right to act for a tenant"
+            do = "Run 'langgraph-serverless migrate' with ROW_LEVEL_SECURITY=true, as the owner of the tables."
+            yield _problem("postgres", f"ROW_LEVEL_SECURITY is on, and the database's user lacks {lacks}.", do)
+        elif self._tenants:
+            yield _ok("postgres", "Every table has a policy that keeps tenants apart.")
+        if not found["sees_all"]:
+            do = "Connect as the owner of the tables; requests act for their tenants by themselves."
+            yield _problem("postgres", "The database's user does not see all rows, so runs would not be claimed.", do)
 
     async def _queue(self, connection: Connection) -> list[Finding]:
         findings = []
