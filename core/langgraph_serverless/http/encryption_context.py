@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
+from starlette.authentication import UnauthenticatedUser
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -38,7 +39,8 @@ class EncryptionContext:
             await self._app(scope, receive, send)
             return
         try:
-            found = await self._context_for(scope.get("user"), _sent(Headers(scope=scope)))
+            user = scope.get("user") or UnauthenticatedUser()
+            found = await self._context_for(user, _sent(Headers(scope=scope)))
         except (InvalidInputError, EncryptionError) as error:
             if scope["type"] != "http":
                 await receive()
