@@ -56,7 +56,7 @@ async def test_graphs_and_clients_share_it(site: Any) -> None:
     assert [(item["key"], item["value"]) for item in found["items"]] == [("world", {"said": "world"})]
     item = await sdk.store.get_item(["words"], "hello")
     assert (item["value"], item["namespace"]) == ({"said": "hello"}, ["words"])
-    assert (await sdk.store.list_namespaces())["namespaces"] == [["words"]]
+    assert (await sdk.store.list_namespaces(prefix=["words"]))["namespaces"] == [["words"]]
     await sdk.store.delete_item(["words"], "hello")
     assert (await http.get("/store/items", params={"namespace": "words", "key": "hello"})).json() is None
     async with state.database.connection() as connection:

@@ -55,6 +55,7 @@ class Function:
                 runner.run(self._container.aclose())
                 self._container.__dict__.pop("database", None)  # the next invocation has another loop
                 self._container.__dict__.pop("threads", None)
+                self._container.__dict__.pop("store", None)
 
         thread = threading.Thread(target=answer)
         thread.start()
@@ -246,3 +247,29 @@ async def test_lambda_out_of_reach(
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:9")
     answer = threads_function(post_thread({"supersteps": SUPERSTEPS}))
     assert (answer["statusCode"], answer["headers"]["retry-after"]) == (503, "1")
+
+
+def test_a_store_of_the_projects_own_is_asked_by_the_state_function(settings: Settings, lambda_: StandIn) -> None:
+    registry = GraphRegistry.load(read_project(FIXTURES / "projects" / "own_store" / "langgraph.json"))
+    manifest = Manifest.of({}, store=registry.project.store_settings)
+    lambda_.handler = Function(StateContainer(settings, registry=registry, manifest=manifest), "state", "store")
+    store = Function(ApiContainer(settings.replace(state_function_name=NAME), manifest=manifest), "store")
+
+    def ask(method: str, path: str, body: Any = None, **query: str) -> tuple[int, Any]:
+        event = post_thread(body)
+        event |= {"httpMethod": method, "path": path, "resource": path, "queryStringParameters": query or None}
+        event["multiValueQueryStringParameters"] = {name: [value] for name, value in query.items()} or None
+        answer = store(event)
+        return answer["statusCode"], json.loads(answer["body"]) if answer["body"] else None
+
+    item = {"namespace": ["far"], "key": "k"}
+    assert ask("PUT", "/store/items", {**item, "value": {"a": 1}}) == (204, None)
+    status, found = ask("GET", "/store/items", namespace="far", key="k")
+    assert (status, found["value"]) == (200, {"a": 1})
+    assert ask("POST", "/store/namespaces", {"prefix": ["far"]}) == (200, {"namespaces": [["far"]]})
+    assert [each["key"] for each in ask("POST", "/store/items/search", {"namespace_prefix": ["far"]})[1]["items"]] == [
+        "k"
+    ]
+    assert ask("DELETE", "/store/items", item) == (204, None)
+    assert ask("GET", "/store/items", namespace="far", key="k") == (200, None)
+    assert len(lambda_.asked) == 6

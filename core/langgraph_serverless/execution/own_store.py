@@ -66,11 +66,13 @@ class OwnStore:
         return await asyncio.shield(self._opened)
 
     async def aclose(self) -> None:
-        """Leave it."""
+        """Leave it; whoever asks again gets it opened anew."""
+        holder, self._holder, self._opened = self._holder, None, None
         self._leave.set()
-        if self._holder is not None:
-            await asyncio.wait([self._holder], timeout=PATIENCE)
-            self._holder.cancel()
+        self._leave = asyncio.Event()
+        if holder is not None:
+            await asyncio.wait([holder], timeout=PATIENCE)
+            holder.cancel()
 
     def _checked(self, made: Any) -> BaseStore:
         if not isinstance(made, BaseStore):
@@ -80,8 +82,9 @@ class OwnStore:
     async def _hold(self, opened: asyncio.Future[BaseStore]) -> None:
         try:
             async with Factory(self._source, key=self._key).open(Use(access_context="threads.read")) as store:
+                leave = self._leave
                 opened.set_result(self._checked(store))
-                await self._leave.wait()
+                await leave.wait()
         # the user's code
         except Exception as error:
             if opened.done():
