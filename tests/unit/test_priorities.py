@@ -109,7 +109,7 @@ async def test_a_user_without_authentication_is_nobody() -> None:
         seen.append((ctx.user.identity, ctx.user.is_authenticated, ctx.permissions, "org" in ctx.user, list(ctx.user)))
 
     await PriorityHandler(handler)([FirstRun(**{**RUN.to_json(), "identity": "", "permissions": [], "user": None})])
-    assert seen == [("", False, [], False, ["identity", "permissions"])]
+    assert seen == [("", False, [], False, ["identity", "display_name", "is_authenticated", "permissions"])]
 
 
 async def test_the_state_function_is_asked_with_one_event() -> None:

@@ -214,7 +214,7 @@ def test_no_name_breaks_the_request(name: str) -> None:
 def test_what_the_operator_says_is_sent_once() -> None:
     book = AddressBook(AllowedHosts())
     sender = WebhookSender(book, headers={"user-agent": "mine", "X-Token": "tok", "authorization": "Bearer x"})
-    sent = sender._headers(book.target("https://a:b@hooks.example.com/"), "id", b"{}")
+    sent = sender._headers(book.target("https://a:b@hooks.example.com/"), "id", b"{}", {})
     assert sorted(name.lower() for name in sent) == sorted({name.lower() for name in sent})
     assert (sent["user-agent"], sent["X-Token"], sent["authorization"]) == ("mine", "tok", "Bearer x")
     assert sent["Content-Type"] == "application/json"
