@@ -140,6 +140,8 @@ async def open_row(cipher: Cipher, row: DictRow) -> DictRow:
     Raises:
         EncryptionError: something in it cannot be decrypted.
     """
+    if not isinstance(row, dict):
+        return row  # of somebody who wants no names; what is encrypted stays so
     values = await asyncio.gather(*(_open(cipher, name, value) for name, value in row.items()))
     return dict(zip(row, values, strict=True))
 
