@@ -20,6 +20,8 @@ import psycopg
 import pytest
 import uvicorn
 from dev_server import DevServer
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from langgraph_serverless import __version__
@@ -181,9 +183,10 @@ async def test_who_gives_up_waiting_cancels_the_run(official: Client, database: 
     async with official as client:
         with pytest.raises((TimeoutError, MCPError)):
             await client.call_tool("waits", {"seconds": 60}, read_timeout_seconds=0.4)
-        if client.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS:
-            return  # that one only stops listening, and leaves when it is closed
-        await nothing_left(database)
+        if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            await nothing_left(database)
+    # one that has shaken hands only stops listening, and leaves when it is closed
+    await nothing_left(database)
 
 
 async def test_assistants_are_tools_with_names_of_their_own(http: httpx.AsyncClient, official: Client) -> None:
@@ -250,8 +253,8 @@ async def test_versions(http: httpx.AsyncClient) -> None:
     assert "outputSchema" not in older.text
     assert "outputSchema" in newer.text
     body = calling("times", word="a", count=1)
-    assert (await http.post("/mcp", json=body)).json()["result"].keys() == {"content"}
-    answer = await http.post("/mcp", json=body, headers={"mcp-protocol-version": "2025-11-25"})
+    assert (await http.post("/mcp", json=body, headers=JSON)).json()["result"].keys() == {"content"}
+    answer = await http.post("/mcp", json=body, headers={"mcp-protocol-version": "2025-11-25", **JSON})
     assert answer.json()["result"]["structuredContent"] == {"text": "a"}
     answer = await http.post("/mcp", json=request_of("ping"), headers={"mcp-protocol-version": "2099-01-01"})
     assert answer.status_code == 400
@@ -391,7 +394,7 @@ async def test_the_newest_version_says_everything_with_each_request(http: httpx.
     assert (result["resultType"], result["ttlMs"], result["cacheScope"]) == ("complete", 0, "private")
     assert result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"] == "LangGraph"
 
-    name = {"mcp-method": "tools/call", "mcp-name": "=?base64?dGltZXM=?=", **MODERN}
+    name = {"mcp-method": "tools/call", "mcp-name": "=?base64?dGltZXM=?=", **MODERN, **JSON}
     params = {"name": "times", "arguments": {"word": "a", "count": 1}, "_meta": ENVELOPE}
     answer = await http.post("/mcp", json=request_of("tools/call", params), headers=name)
     assert answer.json()["result"]["structuredContent"] == {"text": "a"}
@@ -415,3 +418,62 @@ async def test_to_the_newest_version_a_wrong_message_is_an_http_error(
 ) -> None:
     answer = await http.post("/mcp", json=request_of(method, params), headers={**MODERN, **headers})
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+# -- a project with users --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guarded(databases: Any, redis_uri: str) -> Iterator[str]:
+    uri = databases.create()
+    environ = {
+        "DATABASE_URI": uri,
+        "REDIS_URI": redis_uri,
+        "REDIS_KEY_PREFIX": f"test-{uuid.uuid4().hex[:8]}",
+        "LANGGRAPH_CONFIG": str(PROJECT.parents[1] / "tenants" / "langgraph.json"),
+    }
+    with serving(Settings.from_env(environ)) as found:
+        yield found
+    databases.drop(uri)
+
+
+def of(url: str, token: str) -> httpx.AsyncClient:
+    headers = {**JSON, "mcp-protocol-version": "2025-11-25", "authorization": f"Bearer {token}"}
+    return httpx.AsyncClient(base_url=url, timeout=PATIENCE, headers=headers)
+
+
+async def test_users_see_and_call_their_own_tools_and_run_them_as_themselves(guarded: str) -> None:
+    async with of(guarded, "alice@acme") as alice, of(guarded, "eve@other") as eve:
+        made = (await alice.post("/assistants", json={"graph_id": "who", "name": "of alice"})).json()["assistant_id"]
+        seen = {}
+        for name, client in (("alice", alice), ("eve", eve)):
+            tools = (await client.post("/mcp", json=request_of("tools/list"))).json()["result"]["tools"]
+            seen[name] = {tool["name"] for tool in tools}
+        assert seen == {"alice": {"echo", "who", "ask", "of_alice"}, "eve": {"echo", "who", "ask"}}
+        for tool in ("of_alice", made):
+            answer = await alice.post("/mcp", json=calling(tool))
+            found = answer.json()["result"]["structuredContent"]["found"]
+            assert (found["identity"], found["org"]) == ("alice", "acme")
+            hidden = await eve.post("/mcp", json=calling(tool))
+            assert hidden.json()["error"] == {"code": -32602, "message": f"Unknown tool: {tool}"}
+        theirs = await eve.post("/mcp", json=calling("who"))
+        assert theirs.json()["result"]["structuredContent"]["found"]["identity"] == "eve"
+
+
+async def test_who_is_nobody_or_may_do_nothing_is_told_so_by_http(guarded: str) -> None:
+    async with httpx.AsyncClient(base_url=guarded, headers=BOTH) as nobody, of(guarded, "denied@acme") as denied:
+        assert (await nobody.post("/mcp", json=request_of("tools/list"))).status_code == 401
+        assert (await nobody.get("/mcp")).status_code == 401
+        for body in (request_of("tools/list"), calling("echo")):
+            answer = await denied.post("/mcp", json=body)
+            assert (answer.status_code, answer.json()) == (403, {"detail": "Forbidden"})
+
+
+async def test_the_official_client_brings_its_own_headers(guarded: str) -> None:
+    headers = {"authorization": "Bearer alice@acme"}
+    async with (
+        create_mcp_http_client(headers=headers) as carrier,
+        Client(streamable_http_client(f"{guarded}/mcp", http_client=carrier)) as client,
+    ):
+        result = await client.call_tool("who", {})
+        assert result.structured_content["found"]["identity"] == "alice"

@@ -232,13 +232,15 @@ class Deployment:
             shutil.copy(template, folder / "infra")
         project = folder / "project"
         shutil.copytree(ROOT / "examples", project, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(HERE / "project" / "graphs.py", project)
+        for module in ("graphs.py", "web.py"):
+            shutil.copy(HERE / "project" / module, project)
         config = json.loads((project / "langgraph.json").read_text())
         config["graphs"] |= {name: f"./graphs.py:{name}" for name in OWN_GRAPHS}
         config["webhooks"] = {
             "headers": {"X-Token": "Bearer ${{ env.LG_WEBHOOK_TOKEN }}"},
             "url": {"require_https": False},
         }
+        config["http"] = {"app": "./web.py:app"}
         (project / "langgraph.json").write_text(json.dumps(config))
         return cls(folder, project)
 
@@ -311,8 +313,7 @@ def stack(
         redis_uri=redis_uri,
         deployment=deployment,
     )
-    handlers = {path.parent.name for path in (ROOT / "functions").glob("*/handler.py")}
-    assert set(deployed.functions) == handlers - {"app"}  # the project has no application of its own
+    assert set(deployed.functions) == {path.parent.name for path in (ROOT / "functions").glob("*/handler.py")}
     return deployed
 
 

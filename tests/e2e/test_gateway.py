@@ -28,6 +28,16 @@ async def http(stack: Any) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+async def test_the_projects_own_application_has_its_pages_and_is_around_all_routes(http: httpx.AsyncClient) -> None:
+    page = await http.get("/pages/one")
+    assert page.json() == {"page": "one", "greeting": "hello from the start-up"}
+    for path in ("/pages/one", "/ok", "/nowhere", f"/threads/{uuid.uuid4()}"):  # in its function and in others
+        assert (await http.get(path)).headers["x-from-the-project"] == "yes", path
+    assert (await http.get("/parts")).text == "0\n1\n2\n"
+    found = (await http.post("/assistants/count", json={})).json()
+    assert (await http.get("/counted")).json() == {"assistants": found}
+
+
 async def test_errors_come_as_the_application_has_made_them(http: httpx.AsyncClient) -> None:
     missing = str(uuid.uuid4())
     unknown = await http.get("/threads/no/such/path")

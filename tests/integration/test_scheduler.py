@@ -7,15 +7,16 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from langgraph_serverless.containers.scheduler import SchedulerContainer, tick
+from langgraph_serverless.containers.scheduler import SchedulerContainer, tick, tick_and_measure
 from langgraph_serverless.domain.crons import Cron
 from langgraph_serverless.domain.ids import default_assistant_id
-from langgraph_serverless.domain.manifest import GraphManifest, Manifest
+from langgraph_serverless.domain.manifest import GraphManifest, Manifest, encode
 from langgraph_serverless.domain.principal import ANONYMOUS, Principal
 from langgraph_serverless.domain.runs import RunOutcome, RunStatus
 from langgraph_serverless.errors import InvalidInputError, NotFoundError, UnavailableError
@@ -629,3 +630,18 @@ async def test_the_functions_tick(settings: Settings, bench: Bench, tmp_path: An
     manifest.write_bytes(orjson.dumps(MANIFEST.to_json()))
     await bench.due(await bench.cron())
     assert (await tick(settings.replace(manifest_path=manifest))).crons_fired == 1
+
+
+async def test_a_tick_before_the_first_migration_is_no_failed_invocation(
+    settings: Settings, databases: Any, tmp_path: Path
+) -> None:
+    """As when a deployment takes longer than a minute: what has failed is told, and the next tick finds the tables."""
+    uri = databases.create(migrated=False)
+    try:
+        (tmp_path / "manifest.json").write_text(encode(MANIFEST))
+        empty = settings.replace(database_uri=uri, manifest_path=tmp_path / "manifest.json")
+        report, numbers = await tick_and_measure(empty)
+        assert report.failures > 0
+        assert numbers is None
+    finally:
+        databases.drop(uri)

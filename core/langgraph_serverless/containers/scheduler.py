@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.auth_filters import Filter
 from langgraph_serverless.domain.manifest import Manifest
@@ -112,6 +114,10 @@ async def tick_and_measure(settings: Settings) -> tuple[TickReport, Numbers | No
             return report, await container.system.numbers()
         except UnavailableError as error:
             logger.warning("no numbers: %s", error, extra={"action": "measure_failed"})
+            return report, None
+        except psycopg.errors.UndefinedTable as error:
+            # a first deployment is ticked before it has been migrated, if it takes longer than a minute
+            logger.warning("no numbers before the migration: %s", error, extra={"action": "measure_failed"})
             return report, None
     finally:
         await container.aclose()
