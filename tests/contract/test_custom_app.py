@@ -279,6 +279,9 @@ async def test_headers_of_every_way_to_make_a_run(http: httpx.AsyncClient) -> No
             assert '"x-foo":"1"' in response.text
     runs = (await http.get(f"/threads/{thread_id}/runs")).json()
     assert len(runs) == 3
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "agent", "arguments": {"do": "say"}}}
+    accepted = {**headers, "accept": "application/json, text/event-stream"}
+    assert "x-foo" in (await http.post("/mcp", json=call, headers=accepted)).text
     assert all(one["kwargs"]["config"]["configurable"]["x-foo"] == "1" for one in runs)
 
 

@@ -20,7 +20,8 @@ from starlette.types import Receive, Scope, Send
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.http_settings import GROUPS, HttpSettings
 from langgraph_serverless.domain.manifest import Manifest
-from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.domain.principal import Principal
+from langgraph_serverless.errors import AccessError, ProjectError
 from langgraph_serverless.http.app import RESOURCES, create_app
 from langgraph_serverless.http.openapi_merge import merged
 from langgraph_serverless.http.user_app import UserApp
@@ -109,6 +110,64 @@ async def test_middleware_that_fails_is_500_and_no_more(auth_first: bool) -> Non
         response = await http.get("/ok")
         assert (response.status_code, response.text) == (500, "Internal Server Error")
         assert response.headers["x-content-type-options"] == "nosniff"
+
+
+async def knock(scope: Scope, receive: Receive, send: Send) -> Principal:
+    """An authenticator."""
+    if (b"authorization", b"zed") not in scope["headers"]:
+        raise AccessError("who are you?", 401)
+    return Principal.of_user({"identity": "zed", "permissions": ["read"]})
+
+
+class Elsewhere:
+    """Middleware that sends requests to another path, and notes what it sees."""
+
+    seen: list[tuple[str, str | None]]
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            Elsewhere.seen.append((scope["path"], scope["user"].identity if "user" in scope else None))
+            if scope["path"] == "/mine/then/theirs":
+                scope["path"] = "/assistants/x"
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize("auth_first", [False, True])
+@pytest.mark.parametrize("own_routes", [False, True])
+async def test_who_is_asked_who_they_are_and_when(auth_first: bool, own_routes: bool) -> None:
+    async def whoami(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(request.user.identity if "user" in request.scope else "nobody")
+
+    Elsewhere.seen = []
+    routes = [Route("/mine", whoami), Route("/info", whoami), Route("/mine/then/theirs", whoami)]
+    app = Starlette(routes=routes, middleware=[Middleware(Elsewhere)])
+    container = Container(app, auth_first=auth_first, enable_custom_route_auth=own_routes)
+    container.__dict__["authenticator"] = knock
+    transport = httpx.ASGITransport(create_app(container, ("system", "assistants")), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+        for path in ("/mine", "/info"):
+            stranger, known = await http.get(path), await http.get(path, headers={"authorization": "zed"})
+            assert (stranger.status_code, stranger.text) == (
+                (401, '{"detail":"who are you?"}') if own_routes else (200, "nobody")
+            )
+            assert known.text == ("zed" if own_routes else "nobody")
+        # the server's are behind it whatever the order, also where middleware has sent the request there
+        for path in ("/assistants/x", "/nowhere", "/mine/then/theirs"):
+            assert (await http.get(path)).status_code == 401
+            # 422: it has got through
+            assert (await http.get(path, headers={"authorization": "zed"})).status_code in (404, 422)
+        assert (await http.get("/ok")).status_code == 200
+        # a preflight carries no credentials
+        asked = {"origin": "https://page.example", "access-control-request-method": "GET"}
+        for path in ("/mine", "/assistants/x"):
+            assert (await http.options(path, headers=asked)).status_code == 200
+    strangers = [path for path, user in Elsewhere.seen if user is None]
+    assert ("/assistants/x" in strangers) != auth_first
+    assert ("/nowhere" in strangers) != auth_first
+    assert (("/assistants/x", "zed") in Elsewhere.seen) == auth_first
 
 
 def running(happened: list[str], *, fails: bool = False) -> FastAPI:
