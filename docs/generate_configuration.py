@@ -108,15 +108,15 @@ AFTER = """
 ## What checkpoints may hold
 
 Reading a checkpoint makes objects, and whoever can write to the database decides of which class: so only known classes are made. Those are
-LangGraph's own, LangChain's messages and documents, dates, ids and the like, every dataclass, pydantic model and enum that the schemas of your graphs name,
-at any depth, and what `checkpointer.serde.allowed_msgpack_modules` lists:
+LangGraph's own, LangChain's messages and documents, dates, ids and the like, every dataclass, pydantic model and enum that the schemas of your graphs and the
+return annotations of your `@task` functions name, at any depth, and what `checkpointer.serde.allowed_msgpack_modules` lists:
 
 ```json
 {"checkpointer": {"serde": {"allowed_msgpack_modules": [["my_package.models", "Order"]]}}}
 ```
 
 You need the list for what your schemas do not name: values where they say `Any` or a bare `dict` or `list`, artifacts of tools, structured
-answers of an agent, what `@entrypoint` functions and tasks return. An instance of another class is stored and **read back as the plain data it was made of**: a dict
+answers of an agent, what tasks without a return annotation give. An instance of another class is stored and **read back as the plain data it was made of**: a dict
 of its fields. The log says so once per class and process, when it is written and when it is read, with the entry to add; added
 later, it brings back what is stored already. A class inside another class or function cannot be found by its name, and is always read as plain data. Modules are those that
 your project imports; a file in no package is known as `langgraph_project_` and its path, as the log shows.

@@ -374,10 +374,15 @@ async def test_the_classes_of_a_project_come_back(site: Site, thread_id: str) ->
 
 @pytest.mark.parametrize(
     ("graph_id", "kinds"),
-    [("nested", {"inner": "Inner"}), ("built", {"late": "OfFactory"}), ("configured", {"late": "OfFactory"})],
-    ids=["nested", "built", "configured"],
+    [
+        ("nested", {"inner": "Inner"}),
+        ("built", {"late": "OfFactory"}),
+        ("configured", {"late": "OfFactory"}),
+        ("tasks", {"given": "OfTask"}),
+    ],
+    ids=["nested", "built", "configured", "tasks"],
 )
-async def test_those_of_subgraphs_and_factories_too(
+async def test_those_of_subgraphs_factories_and_tasks_too(
     site: Site, thread_id: str, graph_id: str, kinds: dict[str, str]
 ) -> None:
     await site.run(graph_id, thread_id, input={})

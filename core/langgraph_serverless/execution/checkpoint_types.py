@@ -1,7 +1,7 @@
 """Which classes a graph's checkpoints may hold, as far as its schemas tell: the allow-list for reading them strictly.
 
 Promises every pydantic model, dataclass, enum and other class that the schemas of a graph, of its nodes and subgraphs name, at any
-depth, and the names of the places where the schemas say nothing. What cannot be found like this: what is put where the schema says
+depth, and what ``@task`` functions say that they give; and the names of the places where nothing is said. What cannot be found like this: what is put where the schema says
 ``Any``, ``object``, a protocol or a bare ``dict`` or ``list``; subclasses of what is named; what a node returns under a key that no
 schema has; the arguments of ``Send``; graphs that a factory builds only with a config, and those that a node calls itself.
 LangGraph's own types and LangChain's messages are in LangGraph's list of safe types and come along where a schema names them.
@@ -17,12 +17,13 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
 import typing_extensions
 from langgraph.channels.base import BaseChannel
+from langgraph.func import _TaskFunction
 from langgraph.pregel import Pregel
 from pydantic import BaseModel
 
@@ -89,6 +90,10 @@ class CheckpointTypes:
                 self._walk(_or_any(channel, "UpdateType"), f"{place}.{name}")
         for schema in _schemas(graph):
             self._walk(schema, f"{place}:{getattr(schema, '__name__', schema)}")
+        for function in task_functions(graph):
+            # what a task gives is kept, so that it need not run again
+            hints, name = _hints(function) or {}, f"{place}:{getattr(function, '__name__', function)}"
+            self._walk(hints.get("return", Any), name)
 
     def _walk(self, annotation: Any, place: str) -> None:
         if annotation in (None, ...) or isinstance(annotation, typing.TypeVar | typing.ParamSpec):
@@ -173,6 +178,35 @@ def _schemas(graph: Pregel[Any, Any, Any, Any]) -> Iterator[Any]:
             yield schema
 
 
+def task_functions(graph: Pregel[Any, Any, Any, Any]) -> Iterator[Callable[..., Any]]:
+    """What is decorated with ``@task`` and within reach of the graph's nodes: in their modules, in modules that those name, in closures."""
+    begin = [getattr(node.bound, name, None) for node in graph.nodes.values() for name in ("func", "afunc")]
+    around: list[Any] = [function for function in begin if function is not None]
+    seen: set[int] = set()
+    while around:
+        function = inspect.unwrap(around.pop())
+        code = getattr(function, "__func__", getattr(function, "func", function))
+        if id(code) in seen:
+            continue
+        seen.add(id(code))
+        named: list[Any] = [*getattr(code, "__globals__", {}).values()]
+        modules = [module for module in named if isinstance(module, types.ModuleType)]
+        cells = (cell.cell_contents for cell in getattr(code, "__closure__", None) or () if _is_filled(cell))
+        for value in (*named, *cells, *(value for module in modules for value in list(vars(module).values()))):
+            if isinstance(value, _TaskFunction) and id(value) not in seen:
+                seen.add(id(value))
+                yield value.func
+                around.append(value.func)
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
 def _or_any(channel: BaseChannel[Any, Any, Any], name: str) -> Any:
     try:
         return getattr(channel, name)
@@ -181,8 +215,8 @@ def _or_any(channel: BaseChannel[Any, Any, Any], name: str) -> Any:
         return Any
 
 
-def _hints(cls: type) -> dict[str, Any] | None:
-    """The types of a class's attributes; None if they cannot be resolved."""
+def _hints(cls: type | Callable[..., Any]) -> dict[str, Any] | None:
+    """The types of a class's attributes, or of a function's parameters and what it gives; None if they cannot be resolved."""
     module = sys.modules.get(cls.__module__)
     try:
         return typing_extensions.get_type_hints(
