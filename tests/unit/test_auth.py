@@ -356,3 +356,26 @@ async def test_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: now + 61)
     assert await call("a") == "a"
     assert asked[-1] == "a"
+
+
+# -- the guide -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_guides_example_does_what_it_says() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "auth.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(guide.partition("```python\n")[2].partition("```")[0], names)  # noqa: S102 - a page of ours
+    authorize = HandlerAuthorizer(read_handlers(names["auth"], key=KEY))
+    alice = Principal.of_user(user_document(await names["authenticate"]("Bearer token-of-alice")))
+    value: dict[str, Any] = {"metadata": {"mine": 1}}
+    allowed = await authorize(alice, "threads", "create", value)
+    assert value == {"metadata": {"mine": 1, "owner": "alice"}}
+    assert visible({"owner": "alice"}, allowed)
+    assert not visible({"owner": "bob"}, allowed)
+    for action in ("read", "search"):
+        defaults = await authorize(alice, "assistants", action, {})
+        assert visible({"created_by": "system"}, defaults)
+    assert not visible({"created_by": "system"}, await authorize(alice, "assistants", "update", {}))
+    value = {"namespace": None}
+    assert await authorize(alice, "store", "list_namespaces", value) is None
+    assert value == {"namespace": ("alice",)}
