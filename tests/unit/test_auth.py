@@ -364,7 +364,7 @@ async def test_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_guides_example_does_what_it_says() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "auth.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {}
-    exec(guide.partition("```python\n")[2].partition("```")[0], names)  # noqa: S102 - a page of ours
+    exec(guide.partition("```python\n")[2].partition("```")[0], names)
     authorize = HandlerAuthorizer(read_handlers(names["auth"], key=KEY))
     alice = Principal.of_user(user_document(await names["authenticate"]("Bearer token-of-alice")))
     value: dict[str, Any] = {"metadata": {"mine": 1}}
