@@ -14,7 +14,7 @@ from contextlib import closing
 import httpx
 import orjson
 import pytest
-from hostile import PATIENCE, Hostile
+from hostile import PATIENCE, Hostile, assert_rpc_error
 
 from langgraph_serverless.errors import TooLargeError
 from langgraph_serverless.http.body import DEEPEST_NESTING, MOST_CONTAINERS, MOST_VALUES, _refuse_bomb
@@ -85,8 +85,11 @@ def test_no_operation_takes_it(hostile: Hostile, targets: list[tuple[str, str]],
     body, status = REFUSED[about]
     for method, path in targets:
         response = hostile.send(method, path, body)
-        # the thread protocol's own word for what is none of it
-        refused = {status, 400} if path.endswith(("/commands", "/stream/events")) else {status}
+        # the words of protocols for what is none of theirs
+        refused = {status, 400} if path.endswith(("/commands", "/stream/events", "/mcp", "/mcp/")) else {status}
+        if path.startswith("/a2a/") and response.status_code == 200:
+            assert_rpc_error(response.json(), path)
+            continue
         assert response.status_code in refused, (method, path, response.text[:200])
 
 

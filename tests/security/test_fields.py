@@ -22,6 +22,8 @@ CRON = {"assistant_id": "line", "schedule": "0 5 1 1 *"}
 
 #: Operation -> a body that it takes. Operations that follow a run read the same body as those that only make one.
 BODIES: dict[str, Any] = {
+    "post_mcp": {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}},
+    "call_agent": {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"id": "none"}},
     "send_command": {"id": 1, "method": "state.get", "params": {"namespace": [], "keys": ["log"]}},
     "create_assistant": {"graph_id": "line"},
     "search_assistants": {},

