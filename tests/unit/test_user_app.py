@@ -65,12 +65,15 @@ async def test_what_is_mounted_at_the_root_takes_all_but_health_and_the_descript
         assert (await http.get("/openapi.json")).json()["info"]["title"] == "LangGraph Server"
 
 
-async def test_a_route_of_theirs_may_even_be_health() -> None:
-    async def health(_: Any) -> PlainTextResponse:
-        return PlainTextResponse("healthy")
-
-    async with client(Starlette(routes=[Route("/ok", health)])) as http:
-        assert (await http.get("/ok")).text == "healthy"
+async def test_health_and_the_description_stay_the_servers() -> None:
+    app = FastAPI()
+    for path in ("/ok", "/docs", "/openapi.json", "/info"):
+        app.add_api_route(path, lambda: "mine")
+    async with client(app) as http:
+        assert (await http.get("/info")).json() == "mine"
+        assert (await http.get("/ok")).json()["ok"] is True
+        assert "/assistants/search" in (await http.get("/openapi.json")).json()["paths"]
+        assert "content-security-policy" in (await http.get("/docs")).headers
 
 
 async def test_their_application_stays_as_it_is() -> None:

@@ -10,26 +10,24 @@ Promises that nothing of the user's application changes: it may be started on it
 middleware and its routes. A path whose method is not the user's is the server's, as is everything that no route of theirs takes; so
 ``redirect_slashes`` and 405 are only ever about the server's routes, and their exception handlers see none of its errors.
 
-FastAPI's own pages at ``/openapi.json`` and ``/docs`` are no routes of the user's: the server's describe both.
+Health and the pages of the description are no routes of the user's (``KEPT``).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, Match, Mount
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langgraph_serverless.errors import ProjectError
 
-#: What FastAPI adds to every application, and the server has itself.
-_PAGES = frozenset({"/openapi.json", "/docs"})
-#: Whoever mounts something at the root wants to keep these all the same: probes ask for one, people for the others.
-_KEPT = frozenset({"/ok", *_PAGES})
+#: Stay the server's, whatever is mounted at the root: probes ask for the first, and the others describe both applications.
+KEPT = frozenset({"/ok", "/docs", "/openapi.json"})
 
 Around = Callable[[ASGIApp], ASGIApp]
 
@@ -63,11 +61,10 @@ class UserApp:
 
     def takes(self, scope: Scope) -> bool:
         """Whether a route of it answers this request."""
-        return scope["type"] in ("http", "websocket") and any(
-            route.matches(scope)[0] is Match.FULL and not _is_kept(route, scope)
-            for route in self.app.routes
-            if not _is_page(route)
-        )
+        path: str = scope.get("path", "")
+        if scope["type"] not in ("http", "websocket") or path.removeprefix(scope.get("root_path", "")) in KEPT:
+            return False
+        return any(route.matches(scope)[0] is Match.FULL for route in self.app.routes)
 
     def around(self, server: ASGIApp, *, own: Around) -> ASGIApp:
         """Both: the user's middleware around the user's routes and the server's application.
@@ -147,22 +144,3 @@ class _Entered:
             await self._stack(scope, receive, send)
         finally:
             scope["app"] = scope[_SERVER]
-
-
-def custom_paths(app: Starlette) -> Collection[str]:
-    """The paths of its routes, as far as they have one, for whoever must route to it beforehand."""
-    return [path for route in app.routes if not _is_page(route) and (path := getattr(route, "path", None)) is not None]
-
-
-def _is_page(route: BaseRoute) -> bool:
-    endpoint = getattr(route, "endpoint", None)
-    return (
-        getattr(route, "path", None) in _PAGES
-        and getattr(endpoint, "__module__", "") == "fastapi.applications"
-        and getattr(endpoint, "__qualname__", "").startswith("FastAPI.setup.")
-    )
-
-
-def _is_kept(route: BaseRoute, scope: Scope) -> bool:
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path in _KEPT and isinstance(route, Mount) and route.path == ""
