@@ -20,7 +20,8 @@ from typing import Any
 import httpx
 import pytest
 from dev_server import ROOT
-from langgraph_sdk import get_client
+from langgraph.pregel.remote import RemoteGraph
+from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError
 from served import served
@@ -764,3 +765,28 @@ async def test_a_store_handler_that_returns_a_filter_is_told_so(
     told = [record for record in caplog.records if getattr(record, "action", None) == "auth_filter"]
     assert len(told) == 1
     assert "store.get" in told[0].getMessage()
+
+
+async def test_a_remote_graph_calls_with_its_users_headers(tenants: Site) -> None:
+    """LangGraph's own client of a served graph."""
+    headers = {"authorization": bearer("alice@acme")}
+    client, sync_client = tenants.sdk(bearer("alice@acme")), get_sync_client(url=tenants.url, headers=headers)
+    remote = RemoteGraph("echo", client=client, sync_client=sync_client)
+    stranger = RemoteGraph("echo", url=tenants.url, headers={"authorization": bearer("bob@acme")})
+    thread = await client.threads.create()
+    config: Any = {"configurable": {"thread_id": thread["thread_id"]}}
+    running = asyncio.create_task(remote.ainvoke({"said": "hello"}, config))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not running.done():
+                await tenants.work()
+        assert running.result()["said"] == "hello"
+        assert (await remote.aget_state(config)).values["said"] == "hello"
+        for refused in (stranger.aget_state(config), stranger.ainvoke({"said": "hello"}, config)):
+            with pytest.raises(NotFoundError):
+                await refused
+    finally:
+        sync_client.close()
+        await client.aclose()
+        await stranger._validate_client().aclose()
+        stranger._validate_sync_client().close()
