@@ -108,7 +108,7 @@ AFTER = """
 ## What checkpoints may hold
 
 Reading a checkpoint makes objects, and whoever can write to the database decides of which class: so only known classes are made. Those are
-LangGraph's own, LangChain's messages and documents, dates, ids and the like, every dataclass, pydantic model and enum that the schemas of your graphs and the
+LangGraph's own, LangChain's messages and documents, dates, ids and the like, every dataclass, pydantic model, named tuple and enum that the schemas of your graphs and the
 return annotations of your `@task` functions name, at any depth, and what `checkpointer.serde.allowed_msgpack_modules` lists:
 
 ```json

@@ -369,6 +369,7 @@ async def test_the_classes_of_a_project_come_back(site: Site, thread_id: str) ->
         "mood": "Mood",
         "listed": "Listed",
         "stray": "dict",
+        "pair": "Pair",
     }
 
 
@@ -399,6 +400,14 @@ async def test_and_those_of_cached_nodes(site: Site) -> None:
         await site.run("cached", thread["thread_id"], input={})
         values = (await site.sdk.threads.get(thread["thread_id"]))["values"]
         assert (values["kinds"], values["times"]) == ({"point": "Point"}, 1)  # type: ignore[call-overload, index]
+
+
+async def test_a_schema_that_names_a_process_starts_none(site: Site) -> None:
+    """Its own list of classes has those that can be written, and nothing else that schemas name."""
+    command = [sys.executable, "-c", "pass"]
+    blob = ormsgpack.packb(ormsgpack.Ext(0, _msgpack_enc(["subprocess", "Popen", command])))
+    assert any((each.module, each.name) == ("subprocess", "Popen") for each in site.state.catalog.manifest.types)
+    assert site.state.serializer.loads_typed(("msgpack", blob)) == command
 
 
 async def test_crafted_rows_call_nothing(site: Site, thread_id: str, canary: Canary, figures: Figures) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Sequence
-from typing import Annotated, Any, Generic, Literal, NewType, NotRequired, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, Protocol, TypeVar
 
 from langchain_core.messages import AnyMessage
 from langgraph.func import entrypoint
 from langgraph.graph import START, StateGraph, add_messages
 from langgraph.graph.state import CompiledStateGraph
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from typing_extensions import TypedDict
 
 from langgraph_serverless.execution.checkpoint_types import CheckpointTypes
@@ -53,6 +53,14 @@ class Speaks(Protocol):
     def speak(self) -> str: ...
 
 
+class Pair(NamedTuple):
+    left: Colour
+
+
+class Names(set[str]):
+    pass
+
+
 UserId = NewType("UserId", str)
 Route = NewType("Route", Point.Mark)
 
@@ -68,6 +76,9 @@ class State(TypedDict):
     bare: dict
     speaker: Speaks
     plain: tuple[int, ...]
+    pair: Pair
+    names: Names
+    secret: SecretStr
 
 
 class Private(TypedDict):
@@ -99,6 +110,8 @@ async def test_everything_that_a_state_names() -> None:
         "Point.Mark": "dataclass",
         "Mood": "enum",
         "Handle": "class",
+        "Pair": "namedtuple",
+        "Names": "value",
     }
     assert [place for place in untyped if not place.startswith(("graph.__start__", "graph:"))] == [
         "graph.anything",

@@ -95,8 +95,10 @@ class GraphContainer(ApiContainer):
     def serializer(self) -> ProjectSerializer:
         """What checkpoints are written and read with: it makes no class that neither a graph's schemas nor langgraph.json name."""
         serde = self.registry.project.serde
-        # one inside another class is not found by its name, and something else might be
-        named = {(each.module, each.name) for each in self.catalog.manifest.types if "." not in each.name}
+        # One inside another class is not found by its name, and something else might be. What cannot be written is not to be made
+        # either: a schema that names subprocess.Popen is no reason to start what a checkpoint says.
+        types = [each for each in self.catalog.manifest.types if "." not in each.name and each.kind != "class"]
+        named = {(each.module, each.name) for each in types}
         return ProjectSerializer(named | serde.msgpack, allowed_json=serde.json)
 
     @property

@@ -43,7 +43,8 @@ class CheckpointType:
     module: str
     #: qualified: with the classes that it is in
     name: str
-    #: ``pydantic``, ``dataclass``, ``enum`` or ``class``; the last cannot be written without pickle
+    #: ``pydantic``, ``dataclass``, ``enum``, ``namedtuple``, ``value`` or ``class``; the last cannot be written without pickle, nor is it
+    #: made when something is read
     kind: str
 
 

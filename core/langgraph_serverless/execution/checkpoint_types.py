@@ -45,6 +45,8 @@ _WRAPPERS = frozenset(
         typing_extensions.ReadOnly,
     }
 )
+#: By these langgraph recognises what it can write: models of other kinds, secrets.
+_WRITES_ITSELF = ("model_dump", "get_secret_value", "dict", "_asdict")
 #: Libraries whose classes langgraph itself knows how to write and to allow.
 _KNOWN_MODULES = frozenset(
     {"datetime", "uuid", "decimal", "ipaddress", "pathlib", "pathlib._local", "zoneinfo", "re", "langgraph.types"}
@@ -152,6 +154,11 @@ class CheckpointTypes:
             hints = _hints(cls)
             names = [known.name for known in dataclasses.fields(cls)]
             self._fields(cls, None if hints is None else {name: hints[name] for name in names}, place)
+        elif issubclass(cls, tuple) and hasattr(cls, "_fields"):
+            self._add(cls, "namedtuple")
+            self._fields(cls, _hints(cls), place)
+        elif issubclass(cls, tuple(_CONTAINERS)) or any(callable(getattr(cls, name, None)) for name in _WRITES_ITSELF):
+            self._add(cls, "value")
         else:
             self._add(cls, "class")
 

@@ -122,7 +122,7 @@ class GraphRegistry:
             if graph._serde_allowlist is None:  # lost by with_config, and the manifest may have seen another graph
                 types = CheckpointTypes()
                 await types.add(graph, graph_id)
-                graph._serde_allowlist = {(each.module, each.name) for each in types.types}
+                graph._serde_allowlist = {(each.module, each.name) for each in types.types if each.kind != "class"}
             yield _copy(graph, graph_id, update)
 
     def _source(self, graph_id: str) -> Pregel[Any, Any, Any, Any] | Factory:
