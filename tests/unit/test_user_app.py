@@ -96,8 +96,29 @@ async def test_where_they_say_which_pages_may_call_the_default_does_not_apply() 
         assert "access-control-allow-origin" not in (await http.get("/ok", headers=other)).headers
         asked = {**other, "access-control-request-method": "GET"}
         assert (await http.options("/ok", headers=asked)).status_code == 400
+        # clients of runs find their way by these
+        assert "location" in (await http.get("/ok", headers=page)).headers["access-control-expose-headers"]
     async with client(Starlette()) as http:
         assert (await http.get("/ok", headers=other)).headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize(("origin", "status"), [("https://page.example", 200), ("https://other.example", 403)])
+async def test_what_asks_for_the_origin_itself_asks_them_too(origin: str, status: int) -> None:
+    own = Starlette(middleware=[Middleware(CORSMiddleware, allow_origins=["https://page.example"])])
+    served = create_app(Container(own), ("mcp",))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(served), base_url="http://api") as http:
+        ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        headers = {"origin": origin, "accept": "application/json, text/event-stream"}
+        assert (await http.post("/mcp", json=ping, headers=headers)).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("environ", "section", "prefix"), [("", "", ""), ("", "/a", "/a"), ("/b/", "/a", "/b"), ("/b", "", "/b")]
+)
+def test_the_prefix_of_the_environment_wins(environ: str, section: str, prefix: str) -> None:
+    settings = Settings.from_env({"DATABASE_URI": "postgresql://nowhere/none", "MOUNT_PREFIX": environ})
+    manifest = Manifest.of({}, http=HttpSettings(mount_prefix=section))
+    assert ApiContainer(settings, manifest=manifest).mount_prefix == prefix
 
 
 @pytest.mark.parametrize("auth_first", [False, True])

@@ -116,7 +116,7 @@ def _middleware(
 ) -> list[Middleware]:
     """From the outside to the inside. The user's middleware is around all routes: around authentication too, unless that is to be first."""
     http = container.catalog.manifest.http
-    options = cors_options(container.settings, http.cors, own=user is not None and user.has_cors)
+    options = cors_options(container.settings, http.cors, own=user.origins if user is not None else None)
     cors, limit = Middleware(Cors, options=options), Middleware(BodyLimit, limit=container.settings.max_body_bytes)
     authentication = Middleware(Authentication, authenticator=container.authenticator)
     context_for = container.cipher.context_for if container.cipher else None

@@ -89,18 +89,24 @@ class Cors(CORSMiddleware):
         await super().__call__(scope, receive, send)
 
 
-def cors_options(settings: Settings, section: CorsSettings | None, *, own: bool = False) -> dict[str, Any]:
+def cors_options(
+    settings: Settings, section: CorsSettings | None, *, own: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What ``Cors`` is to allow. The section replaces the default; origins that the environment names replace its origins.
 
     Args:
-        own: the project's application says by itself which pages may call; what it does not allow is not allowed here.
+        own: the origins of the project's application, if it says by itself which pages may call: what it does not allow is not allowed here.
 
     Raises:
         ProjectError: credentials for any origin.
     """
     named = settings.cors_allow_origins if settings.cors_allow_origins != ("*",) else None
     if section is None:
-        return {**CORS_DEFAULTS, "allow_origins": named or (() if own else ("*",))}
+        return {
+            **CORS_DEFAULTS,
+            **(own or {}),
+            **({"allow_origins": named, "allow_origin_regex": None} if named else {}),
+        }
     options = {**asdict(section), "allow_private_network": True}
     if named is not None:
         options |= {"allow_origins": named, "allow_origin_regex": None}

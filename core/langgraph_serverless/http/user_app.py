@@ -15,7 +15,7 @@ Health and the pages of the description are no routes of the user's (``KEPT``).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,6 +28,9 @@ from langgraph_serverless.errors import ProjectError
 
 #: Stay the server's, whatever is mounted at the root: probes ask for the first, and the others describe both applications.
 KEPT = frozenset({"/ok", "/docs", "/openapi.json"})
+
+#: Arguments of ``CORSMiddleware``.
+_ORIGINS: Mapping[str, Any] = {"allow_origins": (), "allow_origin_regex": None}
 
 Around = Callable[[ASGIApp], ASGIApp]
 
@@ -53,11 +56,12 @@ class UserApp:
         self._spec, self._key = spec, key
 
     @property
-    def has_cors(self) -> bool:
-        """Whether it says by itself which pages may call from a browser."""
-        return any(
-            isinstance(each.cls, type) and issubclass(each.cls, CORSMiddleware) for each in self.app.user_middleware
-        )
+    def origins(self) -> Mapping[str, Any] | None:
+        """Which pages may call from a browser, if it says so by itself (``CORSMiddleware``)."""
+        for each in self.app.user_middleware:
+            if isinstance(each.cls, type) and issubclass(each.cls, CORSMiddleware):
+                return {name: each.kwargs.get(name, none) for name, none in _ORIGINS.items()}
+        return None
 
     def takes(self, scope: Scope) -> bool:
         """Whether a route of it answers this request."""
