@@ -60,7 +60,7 @@ _BODY = {
                 "example": {"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
             }
         },
-    }
+    },
 }
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
