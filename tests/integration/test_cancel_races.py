@@ -244,7 +244,7 @@ async def test_a_run_that_is_cancelled_between_its_claim_and_its_first_node_star
 ) -> None:
     opening = asyncio.Event()
 
-    async def for_ever() -> Any:
+    async def for_ever(tenant: str) -> Any:
         opening.set()
         await asyncio.Event().wait()
 
