@@ -132,9 +132,17 @@ class ApiContainer:
 
     @cached_property
     def authenticator(self) -> Authenticator | None:
-        """Who is calling; None if nobody is asked."""
+        """Who is calling; None if nobody is asked.
+
+        Raises:
+            ProjectError: with the sentence to show.
+        """
         settings, handlers = self.catalog.manifest.auth, self.auth_handlers
         if settings is None or handlers is None:
+            if self.settings.tenant_from:
+                raise ProjectError(
+                    "TENANT_FROM is set, and the project has no 'auth', so nobody says whose data it is."
+                )
             return None
         from langgraph_serverless.auth.authentication import Authenticator
 
@@ -244,9 +252,7 @@ class ApiContainer:
     def assistants(self) -> AssistantService:
         from langgraph_serverless.services.assistants import AssistantService
 
-        return AssistantService(
-            self.database, self.catalog, self.bell, self.describe_graph, authorize=self.authorize
-        )
+        return AssistantService(self.database, self.catalog, self.bell, self.describe_graph, authorize=self.authorize)
 
     @property
     def describe_graph(self) -> GraphDescriber | None:
@@ -257,9 +263,7 @@ class ApiContainer:
     def threads(self) -> ThreadService:
         from langgraph_serverless.services.threads import ThreadService
 
-        return ThreadService(
-            self.database, self.bell, self.catalog.manifest.thread_ttl, authorize=self.authorize
-        )
+        return ThreadService(self.database, self.bell, self.catalog.manifest.thread_ttl, authorize=self.authorize)
 
     @property
     def supersteps(self) -> SuperstepWriter | None:
@@ -474,9 +478,7 @@ class ApiContainer:
     def store(self) -> StoreService:
         from langgraph_serverless.services.store import StoreService
 
-        return StoreService(
-            self.database, self.catalog.manifest.store, self.embedder, authorize=self.authorize
-        )
+        return StoreService(self.database, self.catalog.manifest.store, self.embedder, authorize=self.authorize)
 
     @cached_property
     def system(self) -> SystemService:

@@ -23,7 +23,9 @@ def changed(value: Mapping[str, Any], key: str, kind: type[T]) -> T:
     if found is None:
         return kind()
     if not isinstance(found, kind):
-        raise HandlerResultError(f"Auth handler left a {type(found).__name__} in '{key}', which must be a {kind.__name__}.")
+        raise HandlerResultError(
+            f"Auth handler left a {type(found).__name__} in '{key}', which must be a {kind.__name__}."
+        )
     return found
 
 

@@ -73,7 +73,9 @@ class Search:
         if allowed is not None:
             visible = visible_rows("metadata", allowed, self.bind)
             self._conditions.append(
-                sql.SQL("(thread_id IS NULL OR thread_id IN (SELECT thread_id FROM lgs.thread WHERE {}))").format(visible)
+                sql.SQL("(thread_id IS NULL OR thread_id IN (SELECT thread_id FROM lgs.thread WHERE {}))").format(
+                    visible
+                )
             )
 
     def _add(self, template: str, column: str | sql.Composable, value: Any) -> None:

@@ -335,9 +335,7 @@ class AssistantService:
         if found is None or not visible(found.metadata, allowed):
             raise NotFoundError(f"Assistant {assistant_id} not found")
 
-    async def _lock(
-        self, connection: Connection, assistant_id: uuid.UUID, allowed: Filter | None
-    ) -> Assistant | None:
+    async def _lock(self, connection: Connection, assistant_id: uuid.UUID, allowed: Filter | None) -> Assistant | None:
         """The assistant, locked; None if there is none that the filter lets through."""
         if allowed is not None:  # nobody waits for what he cannot see, nor keeps it from others
             found = await self._assistants.get(connection, assistant_id)

@@ -71,9 +71,7 @@ async def permit_run(
     assistants = None
     if assistant_id is not None and assistant_id not in map(default_assistant_id, catalog.graphs):
         assistants = await authorize(caller, "assistants", "read", {"assistant_id": assistant_id})
-    return RunPermit(
-        request=_changed_request(request, value), run_id=run_id, threads=threads, assistants=assistants
-    )
+    return RunPermit(request=_changed_request(request, value), run_id=run_id, threads=threads, assistants=assistants)
 
 
 def _kwargs(request: RunRequest, caller: Principal) -> dict[str, Any]:

@@ -324,9 +324,7 @@ class RunService:
                 thread_id = await self._runs.thread_of(connection, run_id)
         return await self._authorize(caller, "threads", "read", {"thread_id": thread_id and str(thread_id)})
 
-    async def look(
-        self, thread_id: uuid.UUID | None, run_id: uuid.UUID, allowed: Filter | None
-    ) -> Run | None:
+    async def look(self, thread_id: uuid.UUID | None, run_id: uuid.UUID, allowed: Filter | None) -> Run | None:
         """The run, of which ``readable`` has said who may see it.
 
         Raises:

@@ -324,9 +324,7 @@ class SchedulerService:
             # the run is there, and the tick rings for whatever waits
             logger.exception("cron's run not announced", extra={"action": "announce", "run_id": created.run.run_id})
 
-    async def _fire(
-        self, connection: Connection, due: DueCron, ready: _Ready | None
-    ) -> tuple[CreatedRun | None, bool]:
+    async def _fire(self, connection: Connection, due: DueCron, ready: _Ready | None) -> tuple[CreatedRun | None, bool]:
         """Make the run of a due cron, if there is one to make, and move its date on; the run, and whether it was refused."""
         cron = due.cron
         # a time up to the end counts although its tick is later, as every tick is; but nobody expects it hours after the end

@@ -267,9 +267,7 @@ class ThreadService:
             "pending_writes": {"count": row["write_count"], "bytes": row["write_bytes"]},
         }
 
-    async def _conditions(
-        self, caller: Principal, value: dict[str, Any], ids: Sequence[uuid.UUID] | None
-    ) -> Search:
+    async def _conditions(self, caller: Principal, value: dict[str, Any], ids: Sequence[uuid.UUID] | None) -> Search:
         allowed = await self._authorize(caller, "threads", "search", value)
         return self._threads.search_filter(
             ids=ids,
