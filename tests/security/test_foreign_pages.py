@@ -20,7 +20,12 @@ BASIC = b"Basic YTpi"
 
 
 async def comes_with(
-    kind: str, origin: str | None, environ: dict[str, str], section: CorsSettings | None = None, *, own: bool = False
+    kind: str,
+    origin: str | None,
+    environ: dict[str, str],
+    section: CorsSettings | None = None,
+    *,
+    own: dict[str, Any] | None = None,
 ) -> set[str] | None:
     """The credentials with which a request reaches the project's authentication; None if it does not."""
     settings = Settings.from_env({"DATABASE_URI": "postgresql://nowhere", **environ})
@@ -85,5 +90,9 @@ async def test_a_page_of_another_origin(
 
 
 async def test_where_the_projects_own_application_says_who_may_call() -> None:
-    assert await comes_with("http", THEIRS, {}, own=True) == EVERYTHING
-    assert await comes_with("websocket", THEIRS, {}, own=True) == {"x-api-key"}
+    own = {"allow_origins": (OURS,), "allow_origin_regex": None, "allow_credentials": True}
+    for kind in ("http", "websocket"):
+        assert await comes_with(kind, OURS, {}, own=own) == EVERYTHING
+        assert await comes_with(kind, OURS, {}, own=own | {"allow_credentials": False}) == {"x-api-key"}
+    assert await comes_with("http", THEIRS, {}, own=own) == {"x-api-key"}
+    assert await comes_with("websocket", THEIRS, {}, own=own) is None

@@ -1,4 +1,4 @@
-"""Every parser of what others send, with a few hundred inputs each that hypothesis makes up; ``make fuzz`` takes minutes."""
+"""Every parser of what others send, with inputs that hypothesis makes up: some each, the slow form thousands; ``make fuzz`` feeds bytes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 from typing import Any
 
 import pytest
+from figures import Figures
 from fuzzing import TARGETS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
+QUICK, EXAMPLES = 10, int(os.environ.get("EXAMPLES", "2000"))
 
 #: What parsers look for, so that they are not all left at the first character.
 WORDS = st.sampled_from(
@@ -88,22 +89,34 @@ DOCUMENTS = st.recursive(
 )
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_it_returns_or_refuses(name: str) -> None:
+def feed(name: str, examples: int) -> None:
     target = TARGETS[name]
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         database=None,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
     @given(TEXTS if target.of_text else DOCUMENTS)
-    def feed(value: Any) -> None:
+    def fed(value: Any) -> None:
         target(value)
 
-    feed()
+    fed()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_it_returns_or_refuses(name: str) -> None:
+    feed(name, QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", TARGETS)
+def test_it_returns_or_refuses_thousands(name: str, figures: Figures) -> None:
+    feed(name, EXAMPLES)
+    figures(f"S11 {name}", examples=EXAMPLES, found=0)
 
 
 def test_every_target_takes_what_is_in_order() -> None:

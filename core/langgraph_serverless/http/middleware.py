@@ -69,8 +69,6 @@ class Cors(CORSMiddleware):
 
     def __init__(self, app: ASGIApp, options: Mapping[str, Any]) -> None:
         super().__init__(app, **options)
-        #: With none at all the project's own application says who may call.
-        self._says_who = bool(options.get("allow_origins") or options.get("allow_origin_regex"))
         self._with_cookies = bool(options.get("allow_credentials"))
         if self.allow_private_network:
             self.preflight_headers["Access-Control-Allow-Private-Network"] = "true"
@@ -78,14 +76,12 @@ class Cors(CORSMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         origin = _header(scope, b"origin") if scope["type"] in ("http", "websocket") else ""
         if origin and origin.partition("://")[2] != _header(scope, b"host"):
-            allowed = self._says_who and self.is_allowed_origin(origin)
-            socket = scope["type"] == "websocket"
-            if socket and self._says_who and not allowed:
+            allowed = self.is_allowed_origin(origin)
+            if scope["type"] == "websocket" and not allowed:
                 await receive()  # the client's request to connect
                 await send({"type": "websocket.close", "code": CLOSE + 403, "reason": "This origin may not call"})
                 return
-            # what an application's own rules are about are requests, not sockets
-            scope[FOREIGN] = (self._says_who or socket) and not (allowed and self._with_cookies)
+            scope[FOREIGN] = not (allowed and self._with_cookies)
         await super().__call__(scope, receive, send)
 
 

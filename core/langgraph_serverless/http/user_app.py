@@ -30,7 +30,7 @@ from langgraph_serverless.errors import ProjectError
 KEPT = frozenset({"/ok", "/docs", "/openapi.json"})
 
 #: Arguments of ``CORSMiddleware``.
-_ORIGINS: Mapping[str, Any] = {"allow_origins": (), "allow_origin_regex": None}
+_ORIGINS: Mapping[str, Any] = {"allow_origins": (), "allow_origin_regex": None, "allow_credentials": False}
 
 Around = Callable[[ASGIApp], ASGIApp]
 
