@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,12 @@ import pytest
 from agents import PATIENCE, Receiver, ask, call, error, frames, message, path_of, receiver, result
 from dev_server import DevServer
 from workload import assert_invariants
+
+from langgraph_serverless.containers.api import ApiContainer
+from langgraph_serverless.domain.manifest import GraphManifest, Manifest
+from langgraph_serverless.domain.webhook_rules import WebhookRules
+from langgraph_serverless.http.app import create_app
+from langgraph_serverless.settings import Settings
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -495,6 +502,37 @@ async def test_configs_that_are_refused(http: httpx.AsyncClient, config: dict[st
     before = (await http.post("/threads/count", json={})).json()
     assert (await error(http, "talks", "message/send", params))[0] == -32602
     assert (await http.post("/threads/count", json={})).json() == before
+
+
+async def test_what_a_project_turns_off(settings: Settings) -> None:
+    """Webhooks, and with them notifications; and all of this."""
+    graph = GraphManifest(graph_id="chat", description=None, is_factory=False, schemas={}, drawings={}, subgraphs={})
+    whole = Manifest.of({"chat": graph})
+    silent = replace(whole, webhooks=WebhookRules(disabled=True))
+    closed = replace(whole, http=replace(whole.http, disabled=frozenset({"a2a"})))
+    answers = []
+    for manifest in (silent, closed):
+        container = ApiContainer(settings, manifest=manifest)
+        await container.assistants.ensure_defaults()
+        transport = httpx.ASGITransport(create_app(container))
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            answers.append(await client.get(path_of("chat")))
+            if manifest is closed:
+                well_known = "/.well-known/agent-card.json"
+                answers.append(await client.get(well_known, params={"assistant_id": path_of("chat")[5:]}))
+                answers.append(await client.post(path_of("chat"), json=call("tasks/get", {"id": "x"})))
+                continue
+            config = {"pushNotificationConfig": {"url": "https://example.com"}}
+            for method, params in (
+                ("message/send", {"message": message("x"), "configuration": config}),
+                ("tasks/pushNotificationConfig/set", {"taskId": "x", **config}),
+                ("ListTaskPushNotificationConfigs", {"taskId": "x"}),
+            ):
+                refused = await error(client, "chat", method, params)
+                assert refused == (-32003, "Push Notification is not supported")
+        await container.aclose()
+    assert answers[0].json()["capabilities"]["pushNotifications"] is False
+    assert [answer.status_code for answer in answers[1:]] == [404, 404, 404]
 
 
 async def test_nothing_is_left_behind(agents_server: DevServer) -> None:
