@@ -11,6 +11,7 @@ import contextlib
 import random
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,13 +22,23 @@ from figures import Figures, sizes
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from langgraph_serverless.containers.scheduler import SchedulerContainer
+from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.idempotency import Answer, IdempotencyKey
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.runs import RunRequest
 from langgraph_serverless.domain.tenants import acting_for, acting_tenant, item_root
 from langgraph_serverless.domain.threads import Thread
-from langgraph_serverless.errors import AccessError, NotFoundError, StartupError, UnavailableError
+from langgraph_serverless.errors import (
+    AccessError,
+    NotFoundError,
+    ProjectError,
+    SettingsError,
+    StartupError,
+    UnavailableError,
+)
+from langgraph_serverless.http.app import create_app
 from langgraph_serverless.persistence.doctor import DoctorRepository
 from langgraph_serverless.persistence.migrate import migrate, missing_migrations
 from langgraph_serverless.persistence.pool import Database
@@ -509,3 +520,32 @@ async def test_a_run_remembers_for_its_tenant(owner: Connection, settings: Setti
             assert [found[1] for found in row["output"]["found"]] == [{"text": f"of {tenant}"}], row
     finally:
         await worker.aclose()
+
+
+async def test_a_cron_runs_for_its_tenant(owner: Connection, settings: Settings) -> None:
+    """The scheduler fires crons of all tenants; what they make is theirs, also where nobody is asked who they are."""
+    worker = WorkerContainer(settings.replace(pool_max_size=5))
+    scheduler = SchedulerContainer(settings, manifest=worker.catalog.manifest)
+    try:
+        await worker.assistants.ensure_defaults()
+        made = {}
+        for tenant in (A, B):
+            body = {"assistant_id": "remember", "schedule": "* * * * *", "input": {"namespace": ["c"], "put": {}}}
+            made[tenant] = await worker.crons.create(WHO[tenant], body, thread_id=None)
+        await scheduler.scheduler.tick(now=datetime.now(UTC) + timedelta(minutes=2))
+        for tenant, cron in made.items():
+            rows = owner.execute(
+                "SELECT r.tenant, t.tenant AS of_thread FROM lgs.run r JOIN lgs.thread t USING (thread_id) WHERE cron_id = %s",
+                (cron.cron_id,),
+            ).fetchall()
+            assert rows == [{"tenant": tenant, "of_thread": tenant}]
+    finally:
+        await scheduler.aclose()
+        await worker.aclose()
+
+
+def test_tenants_want_somebody_who_says_who_they_are(settings: Settings) -> None:
+    with pytest.raises(ProjectError, match="nobody says whose data it is"):
+        create_app(StateContainer(settings))  # its project has no auth
+    with pytest.raises(SettingsError, match="ROW_LEVEL_SECURITY needs TENANT_FROM"):
+        Settings.from_env({"DATABASE_URI": settings.database_uri, "ROW_LEVEL_SECURITY": "true"})
