@@ -21,6 +21,7 @@ from langgraph_serverless.domain.a2a_push import PushConfig
 from langgraph_serverless.domain.idempotency import Answer, IdempotencyKey
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import ANONYMOUS
+from langgraph_serverless.domain.runs import RunRequest
 from langgraph_serverless.domain.threads import Thread, ThreadField
 from langgraph_serverless.errors import RpcError
 from langgraph_serverless.persistence.pool import BEGIN
@@ -156,6 +157,20 @@ async def test_calls_of_other_agents_ask_as_rarely_as_they_can(container: ApiCon
     assert await used(monitored.delete(ANONYMOUS, assistant_id, name, "c")) == 7
     # the assistant, the task (2), its live runs; the cancel; the note; and all of it once more
     assert await used(container.a2a.cancel(ANONYMOUS, assistant_id, name)) <= 18
+
+
+async def test_tools_ask_as_rarely_as_they_can(container: ApiContainer, statements: Statements) -> None:
+    async def used(call: Any) -> int:
+        statements.clear()
+        await call
+        return len(statements)
+
+    name = f"tool-{uuid.uuid4()}"
+    made = await container.assistants.create(ANONYMOUS, graph_id="chat", name=name)
+    assert await used(container.mcp.list_tools(ANONYMOUS)) == 1
+    run = RunRequest(assistant_id=str(made.assistant_id))
+    alone = await used(container.runs.create(ANONYMOUS, run, thread_id=None))
+    assert await used(container.mcp.call(ANONYMOUS, name, {})) == 1 + alone
 
 
 async def test_an_idle_tick_is_cheap(
