@@ -32,7 +32,7 @@ CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"
 
 #: Names of variables whose values are secrets, and those of them that only say where something is.
 _SECRET_NAME = re.compile(
-    r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|API_?KEY|_KEY$|_PWD$|_HEADERS$", re.IGNORECASE
+    r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|API_?KEY|_KEYS?$|_PWD$|_HEADERS$", re.IGNORECASE
 )
 _PLACE_NAME = re.compile(
     r"_(ID|ARN|NAME|FILE|PATH|DIR|PARAMETER|SECS|SECONDS)$|_URI_SECRET$|_(SECRETS|VARIABLES)_SECRET$"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 
@@ -81,6 +82,34 @@ def test_which_variables_are_secrets() -> None:
     for word in (*words, "whsec_DDDDEEEEFFFF", "collector-key", "another-key"):
         assert any(word in value for value in hidden.values())
         assert word not in redacted(f"<{word}>")
+
+
+def test_every_secret_setting_is_concealed_and_in_no_representation() -> None:
+    """By its variables' names, so that a new one is noticed here."""
+    given = {
+        "DATABASE_URI": "postgresql://me:secret-of-database@db/app",
+        "REDIS_URI": "redis://:secret-of-redis@cache",
+        "WEBHOOK_SIGNING_SECRETS": "whsec_" + "c2VjcmV0LW9m" * 3,
+        "WEBHOOK_VARIABLES": '{"LG_WEBHOOK_A": "secret-of-webhooks"}',
+        "LANGGRAPH_AES_KEY": "secret-of-the-aes-key-0123456789",
+        "LANGGRAPH_AES_OLD_KEYS": "secret-of-an-old-key-01234567890,secret-of-another-key-1234567890",
+    }
+    secret = {
+        setting.metadata["names"][-1] for setting in fields(Settings) if not setting.repr and setting.metadata["names"]
+    }
+    assert {name for name in secret if name.replace("_CUSTOM", "") not in given} <= {"POSTGRES_URI"}
+    shown = repr(Settings.from_env(given))
+    for word in (
+        "database",
+        "redis",
+        "webhooks",
+        "the-aes-key-0123456789",
+        "an-old-key-01234567890",
+        "another-key-1234567890",
+    ):
+        assert redacted(f"it is secret-of-{word}.") == "it is ***."
+        assert f"secret-of-{word}" not in shown
+    assert "c2VjcmV0LW9m" not in redacted("whsec_" + "c2VjcmV0LW9m" * 3) + shown
 
 
 def test_lines_of_all_formatters() -> None:
