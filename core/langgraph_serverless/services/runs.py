@@ -16,7 +16,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from langgraph_serverless import tracing
-from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.auth_filters import Filter, both, visible
 from langgraph_serverless.domain.ids import new_id
 from langgraph_serverless.domain.ports import Authorizer, Bell, EventAppender, WebhookPolicy, allow_all
@@ -28,9 +27,8 @@ from langgraph_serverless.domain.runs import (
     MultitaskStrategy,
     Run,
     RunRequest,
-    RunStatus,
 )
-from langgraph_serverless.errors import ConflictError, NotFoundError
+from langgraph_serverless.errors import NotFoundError
 from langgraph_serverless.persistence.pool import Connection, Database
 from langgraph_serverless.persistence.runs import LiveRun, NewRun, RunRepository, RunResult
 from langgraph_serverless.services.catalog import GraphCatalog
@@ -38,10 +36,10 @@ from langgraph_serverless.services.closing import close_streams
 from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
 from langgraph_serverless.services.priorities import Place, PriorityService
 from langgraph_serverless.services.quotas import check_queue
+from langgraph_serverless.services.run_cancels import RunCancels
 from langgraph_serverless.services.run_permits import RunPermit, permit_run
 from langgraph_serverless.settings import Settings
 
-BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
 NOT_FOUND = "Thread or assistant not found."
 #: A run that makes its thread and meets a delete of it between the two steps looks again.
 _ATTEMPTS = 5
@@ -84,6 +82,7 @@ class RunService:
         self._priorities = priorities or PriorityService(database, catalog, None)
         self._authorize = authorize
         self._runs = RunRepository()
+        self._cancels = RunCancels(self._runs, bell, settings, events)
 
     @property
     def asks(self) -> bool:
@@ -236,7 +235,7 @@ class RunService:
             raise NotFoundError(NOT_FOUND)
         await check_queue(connection, target.tenant, request, self._settings.max_queued_runs)
         strategy = request.multitask_strategy if target.thread_is_busy else MultitaskStrategy.ENQUEUE
-        cancelled, ended = await self._make_way(connection, thread_id, strategy, run_id)
+        cancelled, ended = await self._cancels.make_way(connection, thread_id, strategy, run_id)
         graph = self._catalog.require(target.graph_id)
         plan = plan_run(
             request,
@@ -276,19 +275,6 @@ class RunService:
             ),
         )
         return CreatedRun(run=run, cancelled=cancelled, ended=ended, waits=waits)
-
-    async def _make_way(
-        self, connection: Connection, thread_id: uuid.UUID, strategy: MultitaskStrategy, later: uuid.UUID
-    ) -> tuple[Sequence[uuid.UUID], Sequence[LiveRun]]:
-        """Apply the strategy of a new run to the live runs of its thread, which is locked."""
-        if strategy is MultitaskStrategy.REJECT:
-            raise ConflictError(BUSY)
-        if strategy is MultitaskStrategy.ENQUEUE:
-            return (), ()
-        action = CancelAction(strategy.value)
-        live = await self._runs.live(connection, thread_id)
-        reason = f"superseded by run {later} (multitask_strategy={strategy.value})"
-        return await self._cancel_locked(connection, live, action, reason=reason)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -390,7 +376,7 @@ class RunService:
             deleted = await self._runs.delete(connection, run_id, thread_id) if locked else None
             if deleted is None:
                 raise NotFoundError("Run not found")
-            more = not deleted.status.is_final and await self._refresh(connection, thread_id)
+            more = not deleted.status.is_final and await self._cancels.refresh(connection, thread_id)
         if not deleted.status.is_final:
             await self._bell.cancel([run_id])
             await close_streams(self._events, [deleted], self._settings.stream_retention)
@@ -422,9 +408,9 @@ class RunService:
                 raise NotFoundError(
                     "No matching runs to cancel. Please verify the thread ID and run IDs are correct, and the runs haven't been deleted or completed."
                 )
-            running, ended = await self._cancel_locked(connection, live, action, reason=reason)
-            more = await self._refresh(connection, thread_id)
-        await self._after_cancel(running, ended, more=more)
+            running, ended = await self._cancels.cancel_locked(connection, live, action, reason=reason)
+            more = await self._cancels.refresh(connection, thread_id)
+        await self._cancels.tell(running, ended, more=more)
         return [*running, *(run.run_id for run in ended)]
 
     async def cancel_by_status(
@@ -446,9 +432,9 @@ class RunService:
                 live = [
                     run for run in await self._runs.live(connection, thread_id) if status in ("all", run.wire_status)
                 ]
-                running, ended = await self._cancel_locked(connection, live, action, reason=reason)
-                more = await self._refresh(connection, thread_id)
-            await self._after_cancel(running, ended, more=more)
+                running, ended = await self._cancels.cancel_locked(connection, live, action, reason=reason)
+                more = await self._cancels.refresh(connection, thread_id)
+            await self._cancels.tell(running, ended, more=more)
             cancelled += [*running, *(run.run_id for run in ended)]
         if not cancelled:
             raise NotFoundError("No runs found to cancel.")
@@ -466,36 +452,3 @@ class RunService:
         which = {"run_ids": run_ids, "status": status}
         value = {"thread_id": thread_id, "action": action.value, "metadata": which}
         return await self._authorize(caller, "threads", "update", value)
-
-    async def _cancel_locked(
-        self, connection: Connection, live: Sequence[LiveRun], action: CancelAction, *, reason: str
-    ) -> tuple[Sequence[uuid.UUID], Sequence[LiveRun]]:
-        """Runs whose workers have to be told, and runs that have ended by this; the rows of ``live`` are locked."""
-        # one that waits for its next worker has written checkpoints already: that worker ends it, or takes them back
-        running = [run.run_id for run in live if run.status is RunStatus.RUNNING or run.resuming]
-        pending = [run.run_id for run in live if run.status is RunStatus.PENDING and not run.resuming]
-        told: Sequence[uuid.UUID] = ()
-        ended: Sequence[LiveRun] = ()
-        if running:
-            told = await self._runs.request_cancel(connection, running, action, reason)
-        if pending and action is CancelAction.ROLLBACK:
-            ended = await self._runs.delete_pending(connection, pending, error=run_errors.rolled_back(reason))
-        elif pending:
-            error = run_errors.cancelled(reason)
-            ended = await self._runs.interrupt_pending(connection, pending, reason=reason, error=error)
-        return told, ended
-
-    async def _refresh(self, connection: Connection, thread_id: uuid.UUID) -> bool:
-        """Whether the thread has live runs left."""
-        retention = self._settings.temporary_retention
-        return await self._runs.refresh_thread_status(connection, thread_id, temporary_retention=retention)
-
-    async def _after_cancel(self, running: Sequence[uuid.UUID], ended: Sequence[LiveRun], *, more: bool) -> None:
-        if running:
-            await self._bell.cancel(running)
-        await close_streams(self._events, ended, self._settings.stream_retention)
-        if ended and more:
-            # the next run of the thread may be free to start, unless one runs that has a worker
-            await self._bell.ring(invoke=not running)
-        elif ended:
-            await self._bell.stir()  # for its webhook
