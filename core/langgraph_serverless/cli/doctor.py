@@ -23,8 +23,8 @@ from psycopg.rows import DictRow, dict_row
 
 from langgraph_serverless.cli.doctor_project import key_findings, variable_findings
 from langgraph_serverless.cli.laptop.addresses import check_postgres, check_redis, named, without_password
-from langgraph_serverless.containers.reencryption import cipher_of
 from langgraph_serverless.containers.api import read_manifest
+from langgraph_serverless.containers.reencryption import cipher_of
 from langgraph_serverless.errors import ProjectError, ServerError, SettingsError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.project import ProjectConfig, read_project

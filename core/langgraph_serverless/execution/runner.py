@@ -289,14 +289,15 @@ class GraphRunner:
             extra=claimed.about | {"action": "run_failed", "node": failed_node(failure)},
         )
         values = to_json(state.values) if state is not None and state.values else None
+        # what cannot be decrypted now stays as it is, for when it can be
+        nothing = None if isinstance(failure, EncryptionError) else {}
         outcome = RunOutcome(
             status=RunStatus.TIMEOUT if timed_out else RunStatus.ERROR,
             output={"__error__": error},
             thread_status=ThreadStatus.ERROR.value,
             values=values,
             write_values=values is not None,
-            # what cannot be decrypted now stays as it is, for when it can be
-            interrupts=thread_interrupts(state) if state is not None else None if isinstance(failure, EncryptionError) else {},
+            interrupts=thread_interrupts(state) if state is not None else nothing,
             error=error,
             last_error=redacted(repr(failure)),
             last_node=", ".join(dict.fromkeys(state.next)) or None if state is not None else None,
