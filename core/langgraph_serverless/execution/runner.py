@@ -290,7 +290,7 @@ class GraphRunner:
         )
         values = to_json(state.values) if state is not None and state.values else None
         # what cannot be decrypted now stays as it is, for when it can be
-        nothing = None if isinstance(failure, EncryptionError) else {}
+        nothing: dict[str, Any] | None = None if isinstance(failure, EncryptionError) else {}
         outcome = RunOutcome(
             status=RunStatus.TIMEOUT if timed_out else RunStatus.ERROR,
             output={"__error__": error},
