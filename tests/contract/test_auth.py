@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +22,7 @@ from typing import Any
 import httpx
 import pytest
 from dev_server import ROOT
+from javascript import FOLDER
 from langgraph.pregel.remote import RemoteGraph
 from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.client import LangGraphClient
@@ -790,3 +793,39 @@ async def test_a_remote_graph_calls_with_its_users_headers(tenants: Site) -> Non
         await client.aclose()
         await stranger._validate_client().aclose()
         stranger._validate_sync_client().close()
+
+
+_JAVASCRIPT = """
+import assert from "node:assert/strict";
+const { Client } = await import("@langchain/langgraph-sdk");
+const client = (token) => new Client({
+  apiUrl: process.env.LANGGRAPH_URL, apiKey: null, callerOptions: { maxRetries: 0 },
+  defaultHeaders: token ? { authorization: `Bearer ${token}` } : {},
+});
+const [alice, bob, nobody] = [client("alice@acme"), client("bob@acme"), client(null)];
+const status = (number) => (error) => error.status === number || assert.fail(String(error));
+const { thread_id: id, metadata } = await alice.threads.create();
+assert.equal(metadata.owner, "alice");
+assert.equal((await alice.threads.get(id)).thread_id, id);
+await assert.rejects(bob.threads.get(id), status(404));
+await assert.rejects(bob.runs.create(id, "echo", { input: {} }), status(404));
+assert.equal((await bob.threads.search({ ids: [id] })).length, 0);
+await assert.rejects(nobody.threads.search(), status(401));
+await assert.rejects(client("teapot").threads.search(), status(418));
+"""
+
+
+@pytest.mark.usefixtures("node")
+async def test_the_javascript_sdk_with_its_users_headers(tenants: Site) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("LANG", "NODE"))}
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["node", "--input-type=module", "-e", _JAVASCRIPT],
+        cwd=FOLDER,
+        env={**environ, "LANGGRAPH_URL": tenants.url},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 2,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
