@@ -134,7 +134,7 @@ async def _seal(cipher: Cipher, value: Any) -> Any:
     return value
 
 
-async def open_row(cipher: Cipher, row: DictRow) -> DictRow:
+async def open_row(cipher: Cipher, row: Any) -> Any:
     """The row as it was before it was encrypted.
 
     Raises:
