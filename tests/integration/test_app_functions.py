@@ -1,6 +1,7 @@
 """The user's own application on Lambda: every API function has it, so its routes win and its middleware is around all of them there too.
 
-One process plays three functions of a bundle, one event after the other, as the managed runtime calls them.
+One process plays functions of a bundle, one event after the other, as the managed runtime calls them; the application's own function is
+under the runtime that streams.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dev_server import PATIENCE, ROOT
-from streaming_function import rest_event
+from streaming_function import Sandbox, answer_of, rest_event
 
 PROJECT = ROOT / "tests" / "fixtures" / "projects" / "custom_app"
 PLAY = """
@@ -64,9 +66,10 @@ def bundle(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_function_has_the_application(bundle: Path, databases: Any, redis_uri: str) -> None:
+@pytest.fixture
+def environ(bundle: Path, databases: Any, redis_uri: str) -> Iterator[dict[str, str]]:
     uri = databases.create()
-    environ = {
+    yield {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": f"{bundle}:{ROOT / 'core'}",
         "DATABASE_URI": uri,
@@ -75,18 +78,19 @@ def test_every_function_has_the_application(bundle: Path, databases: Any, redis_
         "LANGGRAPH_CONFIG": str(bundle / "project" / "langgraph.json"),
         "LANGGRAPH_MANIFEST": str(bundle / "langgraph_manifest.json"),
     }
+    databases.drop(uri)
+
+
+def test_every_function_has_the_application(environ: dict[str, str]) -> None:
     events = [(name, rest_event(path)) for name, path, *_ in REQUESTS]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", PLAY, json.dumps(events)],
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
-    finally:
-        databases.drop(uri)
+    done = subprocess.run(
+        [sys.executable, "-c", PLAY, json.dumps(events)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
     assert done.returncode == 0, done.stderr + done.stdout[-3000:]
     *answers, _ = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     bodies = {}
@@ -99,3 +103,23 @@ def test_every_function_has_the_application(bundle: Path, databases: Any, redis_
     assert bodies["/ask"]["values"] == {"said": "hello"}
     assert bodies["/ask"]["happened"][0].startswith("started with ")
     assert {"/orders/{number}", "/ok"} <= set(bodies["/openapi.json"]["paths"])
+
+
+def test_its_own_function_streams(bundle: Path, environ: dict[str, str]) -> None:
+    sandbox = Sandbox("langgraph_serverless_functions.app.handler.handler", bundle, environ, bundle / "output")
+    try:
+        sandbox.started()
+        metadata, body = answer_of(sandbox.invoke(rest_event("/hello")))
+        assert (metadata["statusCode"], metadata["headers"]["x-marked"]) == (200, "42"), body
+        assert json.loads(body)["state"] == 7
+        _, body = answer_of(sandbox.invoke(rest_event("/ask")))
+        assert json.loads(body)["values"] == {"said": "hello"}
+        # half a minute before its end
+        pieces = sandbox.invoke(rest_event("/slowly")).chunks()
+        found = b""
+        while b"first" not in found:
+            found += next(pieces)
+        assert b"last" not in found
+    finally:
+        sandbox.process.kill()
+        sandbox.close()
