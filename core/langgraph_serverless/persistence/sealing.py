@@ -240,9 +240,10 @@ async def _some_at_once(
 
 async def _open_or_fail(cipher: Cipher, row: DictRow) -> DictRow:
     try:
-        return await open_row(cipher, row)
+        opened: DictRow = await open_row(cipher, row)
     except EncryptionError as error:
         return {**row, UNREADABLE: str(error)}
+    return opened
 
 
 async def fetch_readable(cursor: psycopg.AsyncCursor[DictRow]) -> list[DictRow]:
