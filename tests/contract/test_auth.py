@@ -35,6 +35,7 @@ from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.services import scheduler as scheduler_service
 from langgraph_serverless.settings import Settings
 
 pytestmark = pytest.mark.timeout(120)
@@ -829,3 +830,41 @@ async def test_the_javascript_sdk_with_its_users_headers(tenants: Site) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+async def test_whoever_waits_reads(recorder: Site, heard: Any) -> None:
+    async with recorder.http("wanda") as client:
+        thread_id = (await client.post("/threads", json={})).json()["thread_id"]
+        heard.calls.clear()
+        waiting = asyncio.create_task(client.post(f"/threads/{thread_id}/runs/wait", json=RUN))
+        async with asyncio.timeout(PATIENCE):
+            while not waiting.done():
+                await recorder.work()
+        assert waiting.result().json()["said"] == "x"
+        assert [name for name, _ in heard.calls] == ["threads.create_run", "threads.read"]
+
+
+async def test_a_handler_that_hangs_keeps_no_other_cron_waiting(
+    recorder: Site, heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_service, "HANDLER_PATIENCE", 0.2)
+    body = {"assistant_id": "echo", "schedule": "* * * * *", "input": {}}
+    async with recorder.http("hank") as hank, recorder.http("ida") as ida:
+        hangs = (await hank.post("/runs/crons", json=body)).json()
+        fires = (await ida.post("/runs/crons", json=body)).json()
+        decide = heard.auth._global_handlers[-1]
+
+        async def hang(ctx: Any, value: dict[str, Any]) -> Any:
+            if ctx.user.identity == "hank":
+                await asyncio.Event().wait()
+            return await decide(ctx=ctx, value=value)
+
+        monkeypatch.setattr(heard.auth, "_global_handlers", [hang])
+        report = await _tick(recorder)
+        assert (report.crons_fired, report.crons_failed, report.failures) == (1, 1, 0)
+        # nobody has said no: it is tried again
+        left = (await hank.get(f"/runs/crons/{hangs['cron_id']}")).json()
+        assert left["next_run_date"] == hangs["next_run_date"]
+        for client, cron in ((hank, hangs), (ida, fires)):
+            assert (await client.delete(f"/runs/crons/{cron['cron_id']}")).status_code == 204
+    await recorder.work()
