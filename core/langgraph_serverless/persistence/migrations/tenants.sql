@@ -2,7 +2,8 @@
 -- Requests take the role lgs_tenant for the time of a transaction (persistence/pool.py), and policies are for it alone: who owns the
 -- tables, as system work does, sees all rows. FORCE would add nothing, as nobody acts for a tenant as the owner.
 -- A policy reads other tables as the same role, so what hangs on a thread is seen with its thread. Checks of new rows are functions
--- that look anew (VOLATILE): a statement may write a thread and what hangs on it.
+-- that look anew (VOLATILE): a statement may write a thread and what hangs on it. The look-ups are subqueries for one value, and no
+-- EXISTS, for which the planner might read all threads of the tenant at once.
 
 DO $$
 BEGIN
@@ -89,17 +90,17 @@ SELECT lgs.keep_apart('lgs.idempotency', 'tenant = lgs.tenant()', 'tenant = lgs.
 SELECT lgs.keep_apart('lgs.a2a_turn', 'tenant = lgs.tenant()', 'tenant = lgs.tenant() AND lgs.owns_run(run_id) AND lgs.owns_run(task_id)');
 SELECT lgs.keep_apart('lgs.a2a_push', 'tenant = lgs.tenant()', 'tenant = lgs.tenant() AND lgs.owns_run(task_id)');
 SELECT lgs.keep_apart('lgs.thread_priority',
-    'EXISTS (SELECT 1 FROM lgs.thread t WHERE t.thread_id = thread_priority.thread_id)', 'lgs.owns_thread(thread_id)');
+    '(SELECT true FROM lgs.thread t WHERE t.thread_id = thread_priority.thread_id)', 'lgs.owns_thread(thread_id)');
 SELECT lgs.keep_apart('lgs.run_trace',
-    'EXISTS (SELECT 1 FROM lgs.run r WHERE r.run_id = run_trace.run_id)', 'lgs.owns_run(run_id)');
+    '(SELECT true FROM lgs.run r WHERE r.run_id = run_trace.run_id)', 'lgs.owns_run(run_id)');
 SELECT lgs.keep_apart('checkpoints',
-    'EXISTS (SELECT 1 FROM lgs.thread t WHERE t.thread_id = lgs.as_id(checkpoints.thread_id))',
+    '(SELECT true FROM lgs.thread t WHERE t.thread_id = lgs.as_id(checkpoints.thread_id))',
     'lgs.owns_thread(lgs.as_id(thread_id))');
 SELECT lgs.keep_apart('checkpoint_blobs',
-    'EXISTS (SELECT 1 FROM lgs.thread t WHERE t.thread_id = lgs.as_id(checkpoint_blobs.thread_id))',
+    '(SELECT true FROM lgs.thread t WHERE t.thread_id = lgs.as_id(checkpoint_blobs.thread_id))',
     'lgs.owns_thread(lgs.as_id(thread_id))');
 SELECT lgs.keep_apart('checkpoint_writes',
-    'EXISTS (SELECT 1 FROM lgs.thread t WHERE t.thread_id = lgs.as_id(checkpoint_writes.thread_id))',
+    '(SELECT true FROM lgs.thread t WHERE t.thread_id = lgs.as_id(checkpoint_writes.thread_id))',
     'lgs.owns_thread(lgs.as_id(thread_id))');
 SELECT lgs.keep_apart('store', 'lgs.owns_item(prefix)', 'lgs.owns_item(prefix)');
 
@@ -120,7 +121,7 @@ CREATE POLICY tenant_rows ON lgs.assistant_version TO lgs_tenant
     USING (lgs.owns_assistant(assistant_id)) WITH CHECK (lgs.owns_assistant(assistant_id));
 DROP POLICY IF EXISTS default_rows ON lgs.assistant_version;
 CREATE POLICY default_rows ON lgs.assistant_version FOR SELECT TO lgs_tenant
-    USING (EXISTS (SELECT 1 FROM lgs.assistant a WHERE a.assistant_id = assistant_version.assistant_id));
+    USING ((SELECT true FROM lgs.assistant a WHERE a.assistant_id = assistant_version.assistant_id));
 ALTER TABLE lgs.assistant_version ENABLE ROW LEVEL SECURITY;
 
 DO $$
