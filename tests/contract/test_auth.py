@@ -35,6 +35,7 @@ from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.domain.principal import SERVER
 from langgraph_serverless.services import scheduler as scheduler_service
 from langgraph_serverless.settings import Settings
 
@@ -867,4 +868,19 @@ async def test_a_handler_that_hangs_keeps_no_other_cron_waiting(
         assert left["next_run_date"] == hangs["next_run_date"]
         for client, cron in ((hank, hangs), (ida, fires)):
             assert (await client.delete(f"/runs/crons/{cron['cron_id']}")).status_code == 204
+    await recorder.work()
+
+
+async def test_crons_of_the_projects_own_code_are_nobodys(recorder: Site, heard: Any) -> None:
+    """Made outside of a request, say when its application starts: no handler is asked, now or when they fire."""
+    container = StateContainer(recorder.settings)
+    payload = {"assistant_id": "echo", "schedule": "* * * * *", "input": {}}
+    try:
+        cron = await container.crons.create(SERVER, payload, thread_id=None)
+        report = await _tick(recorder)
+        await container.crons.delete(SERVER, cron.cron_id)
+    finally:
+        await container.aclose()
+    assert (report.crons_fired, report.crons_failed) == (1, 0)
+    assert heard.calls == []
     await recorder.work()

@@ -38,6 +38,10 @@ PUT_OFF_CRON = _SQL["put_off_cron"]
 DATABASE_TIME = _SQL["database_time"]
 
 
+#: In the document of a creator: see ``Principal.trusted``.
+TRUSTED = "trusted"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CronFilter:
     """Which crons a search or a count is about; None filters nothing."""
@@ -101,7 +105,7 @@ def cron_from_row(row: Mapping[str, Any]) -> Cron:
 def _creator(cron: Cron, known: Mapping[str, Any] | None) -> Principal:
     """Who has made the cron; of one without authentication, only the name is known. It acts in the tenant that it belongs to."""
     creator = Principal.from_json(known) if known is not None else Principal(identity=cron.user_id)
-    return replace(creator, tenant=cron.tenant)
+    return replace(creator, tenant=cron.tenant, trusted=known is not None and known.get(TRUSTED) is True)
 
 
 def _content(cron: Cron) -> dict[str, Any]:
@@ -161,7 +165,8 @@ class CronRepository:
 
     async def insert_creator(self, connection: Connection, cron: Cron, creator: Principal) -> None:
         """Note who has made a cron that has just been inserted."""
-        known = document("cron", "creator", creator.to_json())
+        # nobody but the project's own code, in a server's process, is trusted
+        known = document("cron", "creator", creator.to_json() | ({TRUSTED: True} if creator.trusted else {}))
         parameters = {"cron_id": cron.cron_id, "tenant": cron.tenant, "value": known}
         await connection.execute(INSERT_CRON_CREATOR, parameters)
 

@@ -141,7 +141,7 @@ class CronService:
             stored = await self._crons.insert(connection, cron) if there else None
             if stored is None:
                 raise NotFoundError(f"Thread with ID '{thread_id}' not found. Create the thread before its cron.")
-            if caller.user is not None:
+            if caller.user is not None or caller.trusted:
                 await self._crons.insert_creator(connection, stored, caller)
             await keep(connection, caller, once, stored)
         await self._stir()
