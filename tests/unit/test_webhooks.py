@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
+import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from langgraph_serverless.domain.webhooks import (
     MOST_TRIES,
     RETRY_AFTER,
     AllowedHosts,
+    for_receivers,
     parse_secret,
     parse_url,
     retry_delay,
@@ -182,6 +184,28 @@ def test_a_signature_is_that_of_the_standard() -> None:
         == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     )
     assert signature([], "id", 1, body) is None
+
+
+def test_receivers_learn_no_more_of_a_user_than_every_user_has() -> None:
+    user = {"identity": "alice", "permissions": ["a"], "token": "hunter2", "nested": {"token": "hunter2"}}
+    body = {
+        "kwargs": {"config": {"configurable": {"langgraph_auth_user": user, "x": "é"}}},
+        "values": {"n": 10**30, "f": 0.1},
+    }
+    for spelled in (json.dumps(body), json.dumps(body, separators=(",", ":"))):
+        told = json.loads(for_receivers(spelled))
+        assert told["kwargs"]["config"]["configurable"].pop("langgraph_auth_user") == {
+            "identity": "alice",
+            "permissions": ["a"],
+        }
+        assert (told["kwargs"]["config"]["configurable"], told["values"]) == ({"x": "é"}, body["values"])
+    # nothing else is touched, not even the spelling
+    for other in (
+        '{"kwargs":{"config":{"configurable":{"langgraph_auth_user":null}}},"a" : 1.50}',
+        '{"langgraph_auth_user": {"a": 1}}',
+        "{}",
+    ):
+        assert for_receivers(other) == other
 
 
 def test_settings_report_wrong_values_without_showing_secrets() -> None:

@@ -12,12 +12,14 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import json
 import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
+from langgraph_serverless.domain.users import FIELDS
 from langgraph_serverless.errors import InvalidInputError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -188,6 +190,29 @@ def _embedded(address: Address) -> list[Address]:
     if any(address in network for network in NAT64) or int(address) >> 32 == 0:
         inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return [each for each in inner if each is not None]
+
+
+#: Where a run keeps its caller, and the form of it that is more than null.
+_USER = "langgraph_auth_user"
+_HAS_USER = re.compile(rf'"{_USER}": ?{{')
+
+
+def for_receivers(body: str) -> str:
+    """The body of a webhook as strangers may have it: of the run's user what every user has.
+
+    What else the project's authentication returns is for its graphs, tokens of partners for example.
+    """
+    if not _HAS_USER.search(body):
+        return body
+    document = json.loads(body)
+    configurable = document
+    for key in ("kwargs", "config", "configurable"):
+        configurable = configurable.get(key) if isinstance(configurable, dict) else None
+    user = configurable.get(_USER) if isinstance(configurable, dict) else None
+    if not isinstance(user, dict) or set(user) <= set(FIELDS):
+        return body
+    configurable[_USER] = {name: user[name] for name in FIELDS if name in user}
+    return json.dumps(document, ensure_ascii=False)
 
 
 def retry_delay(tries: int, chance: float) -> float | None:

@@ -23,7 +23,7 @@ from langgraph_serverless import tracing
 from langgraph_serverless.domain.a2a_push import notification
 from langgraph_serverless.domain.ports import Bell
 from langgraph_serverless.domain.runs import correlation
-from langgraph_serverless.domain.webhooks import MOST_TRIES, retry_delay
+from langgraph_serverless.domain.webhooks import MOST_TRIES, for_receivers, retry_delay
 from langgraph_serverless.errors import DeliveryError, NotFoundError, UnavailableError
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.webhooks import Delivery, Letter, WebhookRepository
@@ -187,7 +187,7 @@ def _message(delivery: Delivery) -> tuple[bytes, Mapping[str, str]]:
     """What is sent, and the headers that belong to it."""
     if delivery.unreadable is not None:
         raise DeliveryError(delivery.unreadable)  # it may be readable by the next try
-    return notification(orjson.loads(delivery.body)) if delivery.task else (delivery.body.encode(), {})
+    return notification(orjson.loads(delivery.body)) if delivery.task else (for_receivers(delivery.body).encode(), {})
 
 
 @contextmanager
