@@ -344,7 +344,15 @@ def test_the_sinks_are_full(evidence: Evidence) -> None:
 def test_what_users_say_is_theirs(evidence: Evidence) -> None:
     for sink in ("metrics", "spans", "manifest", "the log of serve"):
         assert CONTENT not in evidence.sinks[sink], sink
-    for sink in ("metrics", "spans", "manifest", "the log of serve", "the log of worker", "webhook_headers", "webhooks"):
+    for sink in (
+        "metrics",
+        "spans",
+        "manifest",
+        "the log of serve",
+        "the log of worker",
+        "webhook_headers",
+        "webhooks",
+    ):
         assert OF_THE_USER not in evidence.sinks[sink], sink
     for sink, text in evidence.sinks.items():
         if sink.startswith("the command"):

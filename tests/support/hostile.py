@@ -183,7 +183,9 @@ def _shown(content: Any) -> str:
 
 def assert_error(response: httpx.Response, note: str) -> None:
     """The body of an error is as the contract says."""
-    if response.url.path.startswith("/mcp") and not response.content:  # a way to ask that MCP has and we have no use for
+    if (
+        response.url.path.startswith("/mcp") and not response.content
+    ):  # a way to ask that MCP has and we have no use for
         return
     if response.headers["content-type"].startswith("text/plain"):
         assert response.status_code == 422, note

@@ -104,6 +104,9 @@ class PromptRequests(HttpToolsProtocol):
     def _refuse(self, status: bytes, why: str) -> None:
         logger.info(why, extra={"action": "request_refused", "bytes": self._received})
         cycle = self.cycle  # the last request's, as long as the next one's head has not come
-        if cycle is None or (cycle.response_complete if self._in_head else not cycle.response_started):
+        # a connection that was opened beforehand, and not used, is closed without a word that nobody has asked for
+        if self._received and (
+            cycle is None or (cycle.response_complete if self._in_head else not cycle.response_started)
+        ):
             self.transport.write(_REFUSAL % status)
         self.transport.close()
