@@ -21,6 +21,7 @@ import pytest
 from figures import Figures, sizes
 from psycopg import sql
 from psycopg.rows import dict_row
+from transaction_pooler import transaction_pooler
 
 from langgraph_serverless.containers.scheduler import SchedulerContainer
 from langgraph_serverless.containers.state import StateContainer
@@ -77,7 +78,8 @@ INSERT INTO lgs.run_trace (run_id, trace) VALUES (%(id)s, '{}');
 INSERT INTO lgs.thread_priority (thread_id, priority) VALUES (%(id)s, 1);
 INSERT INTO lgs.cron (cron_id, tenant, assistant_id, thread_id, schedule, payload) VALUES (%(id)s, %(t)s, %(id)s, %(id)s, '0 0 1 1 *', '{}');
 INSERT INTO lgs.cron_creator (cron_id, tenant, value) VALUES (%(id)s, %(t)s, '{}');
-INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload) VALUES (%(id)s, %(t)s, %(id)s, %(id)s, 'http://x', '{}');
+INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload, delivered_at)
+    VALUES (%(id)s, %(t)s, %(id)s, %(id)s, 'http://x', '{}', now());
 INSERT INTO lgs.idempotency (tenant, route, key, fingerprint, status, response, expires_at)
     VALUES (%(t)s, 'r', 'k', sha256(''), 200, 'x', now() + interval '1 day');
 INSERT INTO lgs.a2a_turn (run_id, tenant, task_id) VALUES (%(id)s, %(t)s, %(id)s);
@@ -410,18 +412,46 @@ async def test_who_may_make_no_role_is_told_what_to_ask_for(databases: Any) -> N
 
 @sizes(timeout=1800, turns=(150, 10_000))
 async def test_tenants_take_turns_on_one_connection(
-    size: SimpleNamespace, owner: Connection, database: Database, figures: Figures, seed: int
+    size: SimpleNamespace, owner: Connection, settings: Settings, uri: str, figures: Figures, seed: int
 ) -> None:
-    """S3: whatever becomes of a request, cancelled in the midst of it or failed, the next one has the connection and its own rows."""
-    chance = random.Random(seed)
-    threads = ThreadService(database, bell=None)  # type: ignore[arg-type]
-    store = StoreService(database)
+    """S3: whatever becomes of a request, cancelled in the midst of it or failed, the next one has the connection and its own rows.
+
+    Two processes' pools share one connection to Postgres through a transaction pooler, which resets nothing.
+    """
+    async with transaction_pooler(uri) as (address, pooler):
+        shared = settings.replace(database_uri=address, pool_max_size=4, pool_timeout=30, prepared_statements=False)
+        databases = [Database(shared), Database(shared)]
+        try:
+            counts = await _take_turns(size.turns, databases, owner, random.Random(seed))
+        finally:
+            for database in databases:
+                await database.aclose()
+        figures(
+            "S3",
+            turns=size.turns,
+            tenants=len(IDS),
+            connections=1,
+            clients=pooler.clients,
+            transactions=pooler.transactions,
+            seed=seed,
+            **counts,
+        )
+        assert pooler.clients > 1
+    assert counts["leaks"] == 0
+
+
+async def _take_turns(
+    turns: int, databases: list[Database], owner: Connection, chance: random.Random
+) -> dict[str, int]:
     made: dict[str, set[uuid.UUID]] = {tenant: {each} for tenant, each in IDS.items()}
     counts = {"leaks": 0, "cancelled": 0, "failed": 0, "writes": 0}
     search: dict[str, Any] = {"metadata": {}, "values": {}, "status": None}
 
     async def turn(tenant: str) -> None:
         caller, other = WHO[tenant], chance.choice([each for each in IDS if each != tenant])
+        database = chance.choice(databases)
+        threads = ThreadService(database, bell=None)  # type: ignore[arg-type]
+        store = StoreService(database)
         with acting_for(tenant):
             match chance.randrange(7):
                 case 0:
@@ -468,10 +498,10 @@ async def test_tenants_take_turns_on_one_connection(
         async with most_at_once:
             await impatient(tenant)
 
-    await asyncio.gather(*(waiting(chance.choice(list(IDS))) for _ in range(size.turns)))
+    await asyncio.gather(*(waiting(chance.choice(list(IDS))) for _ in range(turns)))
     assert acting_tenant() is None
     # whoever takes the connection next is nobody in particular
-    async with database.as_system().connection() as connection:
+    async with databases[0].as_system().connection() as connection:
         row = await (
             await connection.execute(
                 "SELECT current_user = session_user AS owner, current_setting('lgs.tenant', true) AS t"
@@ -481,12 +511,9 @@ async def test_tenants_take_turns_on_one_connection(
     assert row["owner"]
     assert not row["t"]
     for tenant, own in made.items():
-        stored = {
-            r["thread_id"] for r in owner.execute("SELECT thread_id FROM lgs.thread WHERE tenant = %s", (tenant,))
-        }
-        assert stored <= own
-    figures("S3", turns=size.turns, tenants=len(IDS), connections=1, seed=seed, **counts)
-    assert counts["leaks"] == 0
+        rows = owner.execute("SELECT thread_id FROM lgs.thread WHERE tenant = %s", (tenant,))
+        assert {row["thread_id"] for row in rows} <= own
+    return counts
 
 
 async def test_a_run_remembers_for_its_tenant(owner: Connection, settings: Settings) -> None:
