@@ -309,6 +309,8 @@ async def test_what_is_not_answered(http: httpx.AsyncClient) -> None:
         (request_of("tools/call", {"name": "nope"}), -32602, "Unknown tool: nope"),
         (request_of("tools/call", {"name": "no\0pe"}), -32602, "Unknown tool: no\0pe"),
         (request_of("tools/call"), -32602, "Unknown tool: None"),
+        (request_of("tools/call", {"name": "n" * 9000}), -32602, f"Unknown tool: {'n' * 200}"),
+        (request_of("m" * 9000), -32601, f"Method not found: {'m' * 200}"),
         (
             request_of("tools/call", {"name": "times", "arguments": [1]}),
             -32602,

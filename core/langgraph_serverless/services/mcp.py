@@ -32,6 +32,8 @@ from langgraph_serverless.services.streams import StreamService
 
 #: Assistants that are read at once, and those that are offered at most, the newest.
 AT_ONCE, MOST = 1000, 10_000
+#: Characters of a name that is not known that its client gets to read again.
+LONGEST_SHOWN = 200
 #: Tools of one answer; clients come back for more.
 PAGE = 100
 _FIELDS = (AssistantField.ASSISTANT_ID, AssistantField.GRAPH_ID, AssistantField.NAME, AssistantField.DESCRIPTION)
@@ -134,7 +136,7 @@ class McpService:
         for each, assistant in await self._offered(caller):
             if name in (each, str(assistant.assistant_id)):
                 return self._tool(each, assistant)
-        raise UnknownToolError(f"Unknown tool: {name}")
+        raise UnknownToolError(f"Unknown tool: {name[:LONGEST_SHOWN]}")
 
     def _tool(self, name: str, assistant: Listed) -> Tool:
         return tool(name, assistant, self._catalog.require(assistant.graph_id))

@@ -31,7 +31,7 @@ from langgraph_serverless.http.mcp_messages import (
     read_message,
 )
 from langgraph_serverless.http.streaming_response import StreamedResponse
-from langgraph_serverless.services.mcp import Call, Outcome, Step
+from langgraph_serverless.services.mcp import LONGEST_SHOWN, Call, Outcome, Step
 from langgraph_serverless.streaming import sse
 from langgraph_serverless.telemetry import logger
 
@@ -124,7 +124,7 @@ async def _ping(_caller: Principal, _container: ApiContainer, _message: Message)
 
 
 async def _unknown(_caller: Principal, _container: ApiContainer, message: Message) -> dict[str, Any]:
-    raise RpcError(METHOD_NOT_FOUND, f"Method not found: {message.method}")
+    raise RpcError(METHOD_NOT_FOUND, f"Method not found: {message.method[:LONGEST_SHOWN]}")
 
 
 async def _list_tools(caller: Principal, container: ApiContainer, message: Message) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _document(tool: Tool, *, structured: bool) -> dict[str, Any]:
 async def _call(caller: Principal, container: ApiContainer, request: Request, message: Message) -> Response:
     name, arguments = message.params.get("name"), message.params.get("arguments")
     if not isinstance(name, str):
-        raise RpcError(INVALID_PARAMS, f"Unknown tool: {name}")
+        raise RpcError(INVALID_PARAMS, f"Unknown tool: {str(name)[:LONGEST_SHOWN]}")
     if not isinstance(arguments, dict | None):
         raise RpcError(INVALID_PARAMS, "The arguments of a tool are an object")
     token = message.progress_token if message.takes_events else None
@@ -168,7 +168,7 @@ async def _call(caller: Principal, container: ApiContainer, request: Request, me
     except (UnknownToolError, InvalidInputError) as error:
         raise RpcError(INVALID_PARAMS, error.detail) from error
     except NotFoundError as error:  # it has just been deleted, or may be seen and not be run
-        raise RpcError(INVALID_PARAMS, f"Unknown tool: {name}") from error
+        raise RpcError(INVALID_PARAMS, f"Unknown tool: {name[:LONGEST_SHOWN]}") from error
     # within a keep-alive something is there
     first = await anext(call)
     if isinstance(first, Outcome):
