@@ -410,6 +410,41 @@ async def test_who_may_make_no_role_is_told_what_to_ask_for(databases: Any) -> N
         databases.drop(bare)
 
 
+async def test_the_owner_of_the_tables_need_not_be_a_superuser(databases: Any, uri: str, settings: Settings) -> None:
+    """As on RDS; here somebody else has made the role, as roles are the server's."""
+    bare, name = databases.create(migrated=False), f"owner_{uuid.uuid4().hex[:8]}"
+    place, user = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(bare)["dbname"])), sql.Identifier(name)
+    with psycopg.connect(bare, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(user))
+        admin.execute(sql.SQL("GRANT lgs_tenant TO {}").format(user))
+        admin.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(place, user))
+    plain = psycopg.conninfo.make_conninfo(bare, user=name)
+    database = Database(settings.replace(database_uri=plain))
+    try:
+        assert "tenants" in await migrate(plain, tenants=True)
+        threads = ThreadService(database, bell=None)  # type: ignore[arg-type]
+        for tenant in (A, B):
+            with acting_for(tenant):
+                made = await threads.create(WHO[tenant])
+                rows = (await threads.search(WHO[tenant], ids=None, metadata={}, values={}, status=None)).items
+                assert [row["thread_id"] for row in rows] == [made.thread_id]
+        async with database.as_system().connection() as connection:
+            row = await (await connection.execute("SELECT count(*) AS all FROM lgs.thread")).fetchone()
+            assert row == {"all": 2}
+            assert await DoctorRepository().look_at_tenants(connection) == {
+                "open": [],
+                "member": True,
+                "sees_all": True,
+            }
+    finally:
+        await database.aclose()
+        with psycopg.connect(bare, autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP OWNED BY {0} CASCADE").format(user))
+            admin.execute(sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER").format(place))
+            admin.execute(sql.SQL("DROP ROLE {}").format(user))
+        databases.drop(bare)
+
+
 @sizes(timeout=1800, turns=(150, 10_000))
 async def test_tenants_take_turns_on_one_connection(
     size: SimpleNamespace, owner: Connection, settings: Settings, uri: str, figures: Figures, seed: int

@@ -19,7 +19,10 @@ SELECT ARRAY(
         SELECT c.relname::text FROM pg_class c
         WHERE c.relkind = 'r' AND NOT c.relrowsecurity AND c.relnamespace = 'lgs'::regnamespace AND c.relname <> 'migration'
         ORDER BY 1) AS open,
-    COALESCE((SELECT pg_has_role(current_user, r.oid, 'MEMBER') FROM pg_roles r WHERE r.rolname = 'lgs_tenant'), false) AS member,
+    COALESCE((
+        SELECT pg_has_role(
+            current_user, r.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
+        FROM pg_roles r WHERE r.rolname = 'lgs_tenant'), false) AS member,
     NOT row_security_active('lgs.thread') AS sees_all
 
 -- name: invalid_indexes

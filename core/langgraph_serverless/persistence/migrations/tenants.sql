@@ -6,6 +6,9 @@
 -- EXISTS, for which the planner might read all threads of the tenant at once.
 
 DO $$
+DECLARE
+    -- since 16 whoever makes a role is a member of it, and may not take it
+    allows text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'lgs_tenant') THEN
         BEGIN
@@ -14,7 +17,7 @@ BEGIN
             NULL;  -- another database of this server has just been migrated
         END;
     END IF;
-    IF NOT pg_has_role(current_user, 'lgs_tenant', 'MEMBER') THEN
+    IF NOT pg_has_role(current_user, 'lgs_tenant', allows) THEN
         EXECUTE format('GRANT lgs_tenant TO %I', current_user);
     END IF;
     IF NOT has_schema_privilege('lgs_tenant', (SELECT relnamespace FROM pg_class WHERE oid = 'checkpoints'::regclass), 'USAGE') THEN
