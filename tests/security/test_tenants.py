@@ -33,6 +33,7 @@ from langgraph_serverless.domain.tenants import acting_for, acting_tenant, item_
 from langgraph_serverless.domain.threads import Thread
 from langgraph_serverless.errors import (
     AccessError,
+    InvalidInputError,
     NotFoundError,
     ProjectError,
     SettingsError,
@@ -586,7 +587,8 @@ async def test_a_run_remembers_for_its_tenant(owner: Connection, settings: Setti
 
 async def test_a_cron_runs_for_its_tenant(owner: Connection, settings: Settings) -> None:
     """The scheduler fires crons of all tenants; what they make is theirs, also where nobody is asked who they are."""
-    worker = WorkerContainer(settings.replace(pool_max_size=5))
+    # each has one already
+    worker = WorkerContainer(settings.replace(pool_max_size=5, max_crons=2))
     scheduler = SchedulerContainer(settings, manifest=worker.catalog.manifest)
     try:
         await worker.assistants.ensure_defaults()
@@ -594,6 +596,8 @@ async def test_a_cron_runs_for_its_tenant(owner: Connection, settings: Settings)
         for tenant in (A, B):
             body = {"assistant_id": "remember", "schedule": "* * * * *", "input": {"namespace": ["c"], "put": {}}}
             made[tenant] = await worker.crons.create(WHO[tenant], body, thread_id=None)
+            with pytest.raises(InvalidInputError, match="there are 2 crons already"):
+                await worker.crons.create(WHO[tenant], body, thread_id=None)
         await scheduler.scheduler.tick(now=datetime.now(UTC) + timedelta(minutes=2))
         for tenant, cron in made.items():
             rows = owner.execute(
