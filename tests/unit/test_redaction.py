@@ -12,7 +12,7 @@ import pytest
 from langgraph_serverless import redaction
 from langgraph_serverless.addresses import Address
 from langgraph_serverless.domain.run_errors import describe
-from langgraph_serverless.function_runtime import _json_line
+from langgraph_serverless.function_runtime import FunctionRuntime, _json_line
 from langgraph_serverless.redaction import conceal, conceal_environment, concealing_credentials, redacted
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import JsonFormatter, TextFormatter
@@ -162,3 +162,24 @@ def test_no_text_is_slow() -> None:
     """Twice the text takes twice the time at most; four times is far from what a quadratic pattern would take."""
     for piece in ("://", "://a:", "://a:b", "password='", "bearer ", "password=", "://:"):
         assert redacted(piece * 20_000)
+
+
+def test_lines_of_functions(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Powertools writes these, with tracebacks and their frames in fields of its own."""
+    ours = logging.getLogger("langgraph_serverless")
+    monkeypatch.setattr(ours, "handlers", ours.handlers[:])
+    monkeypatch.setattr(ours, "level", ours.level)
+    monkeypatch.setattr(ours, "propagate", ours.propagate)
+    secret = "database-pass-of-functions"
+    runtime = FunctionRuntime(
+        "runs", {"DATABASE_URI": f"postgresql://me:{secret}@127.0.0.1:1/x", "A_TOKEN": "token-of-a"}
+    )
+    try:
+        error = RuntimeError(f"cannot reach {secret}")
+        runtime.logger.error("refused: %s", "token-of-a", exc_info=error, extra={"given": {"uri": f"x://y:{secret}@z"}})
+    finally:
+        runtime.close()
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "refused" in line]
+    assert line["message"] == "refused: ***"
+    assert "cannot reach ***" in line["exception"]
+    assert secret not in str(line)
