@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,9 @@ async def test_sockets(server: DevServer) -> None:
     async with websockets.connect(f"{address}/socket") as socket:
         await socket.send("me")
         assert await socket.recv() == "hello me at /socket"
+    async with websockets.connect(f"{address}/threads/{uuid.uuid4()}/stream/events") as socket:
+        await socket.send(json.dumps({"id": 1, "method": "subscription.subscribe", "params": {"channels": ["values"]}}))
+        assert json.loads(await socket.recv())["id"] == 1
     with pytest.raises(websockets.InvalidStatus) as caught:
         await websockets.connect(f"{address}/nowhere")
     assert caught.value.response.status_code == 403
