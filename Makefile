@@ -48,27 +48,31 @@ dev: setup ## Serve the examples on http://127.0.0.1:2024 (ARGS="--port 8000" pa
 test: setup ## Everything: checks and all tests but the slow ones (ARGS="-k name" passes more)
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint setup-localstack setup-js
 ifeq ($(strip $(ARGS)),)
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-of-answers test-of-the-rest
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-of-faults test-of-other-faults
+	$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-of-answers test-of-parts test-of-the-stack
+	$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-of-faults-1 test-of-faults-2 test-of-faults-3
 else
 	$(BIN)/python -m pytest $(TESTS) -m "not slow" $(ARGS)
 endif
 
-# Two sessions at once are quicker on two cores, as both wait a lot; each has database servers of its own, as some tests empty
-# theirs. Tests that let things fail in the midst of their work come afterwards, in two halves.
-FAULTS := $(sort $(wildcard tests/faults/test_[a-m]*.py))
-.PHONY: test-of-answers test-of-the-rest test-of-faults test-of-other-faults
+# Three sessions at once are quicker on two cores, as all of them wait a lot; each has database servers of its own, as some tests
+# empty theirs. Tests that let things fail in the midst of their work come afterwards, in three parts.
+NOT_SLOW := -m "not slow"
+.PHONY: test-of-answers test-of-parts test-of-the-stack test-of-faults-1 test-of-faults-2 test-of-faults-3
 test-of-answers:
-	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,contract budgets security)) -m "not slow"
-# One session after the other: unit tests load projects whose modules have the names of others'.
-test-of-the-rest:
-	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,unit)) -m "not slow"
-	TEST_DATA=test-beside $(BIN)/python -m pytest $(wildcard $(addprefix tests/,integration e2e)) -m "not slow"
+	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,contract budgets security)) $(NOT_SLOW)
+test-of-parts:
+	TEST_DATA=test-second $(BIN)/python -m pytest $(wildcard tests/integration) $(NOT_SLOW)
+# One after the other: unit tests load projects whose modules have the names of others'.
+test-of-the-stack:
+	TEST_DATA=test-third $(BIN)/python -m pytest $(wildcard tests/unit) $(NOT_SLOW)
+	TEST_DATA=test-third $(BIN)/python -m pytest $(wildcard tests/e2e) $(NOT_SLOW)
 
-test-of-faults:
-	$(BIN)/python -m pytest $(FAULTS) -m "not slow"
-test-of-other-faults:
-	TEST_DATA=test-beside $(BIN)/python -m pytest $(filter-out $(FAULTS),$(wildcard tests/faults/test_*.py)) -m "not slow"
+test-of-faults-1:
+	$(BIN)/python -m pytest $(wildcard tests/faults/test_[a-h]*.py) $(NOT_SLOW)
+test-of-faults-2:
+	TEST_DATA=test-second $(BIN)/python -m pytest $(wildcard tests/faults/test_[i-q]*.py) $(NOT_SLOW)
+test-of-faults-3:
+	TEST_DATA=test-third $(BIN)/python -m pytest $(wildcard tests/faults/test_[r-z]*.py) $(NOT_SLOW)
 
 test-slow: setup ## The tests that take minutes, at full size: about an hour (ARGS="-k name" takes some); figures in .data
 ifeq ($(strip $(ARGS)),)

@@ -26,9 +26,7 @@ def migrate() -> None:
     index = _store(settings).index
     dims = index.dims if index else None
     applied = asyncio.run(
-        apply_migrations(
-            settings.database_uri, dims=dims, tenants=settings.row_level_security, on_progress=click.echo
-        )
+        apply_migrations(settings.database_uri, dims=dims, tenants=settings.row_level_security, on_progress=click.echo)
     )
     click.echo(f"{without_password(settings.database_uri)}: {len(applied) or 'no'} migrations applied, up to date.")
 

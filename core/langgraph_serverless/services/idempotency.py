@@ -78,6 +78,4 @@ async def claimed_transaction(
 async def keep(connection: Connection, caller: Principal, once: Once[Made] | None, made: Made) -> None:
     """Store the answer to what has been made; the last thing in the transaction."""
     if once is not None:
-        await idempotency.keep(
-            connection, once.key, once.answer(made), tenant=caller.tenant, scope=caller.identity
-        )
+        await idempotency.keep(connection, once.key, once.answer(made), tenant=caller.tenant, scope=caller.identity)

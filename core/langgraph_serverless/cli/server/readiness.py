@@ -89,9 +89,7 @@ def _refuse_older_schema(settings: Settings, dims: int | None) -> None:
 
     shown = without_password(settings.database_uri)
     try:
-        missing = asyncio.run(
-            missing_migrations(settings.database_uri, dims=dims, tenants=settings.row_level_security)
-        )
+        missing = asyncio.run(missing_migrations(settings.database_uri, dims=dims, tenants=settings.row_level_security))
     except psycopg.Error as error:
         said = str(error).strip().splitlines()[0]
         raise StartupError(f"The schema of {shown} cannot be read: {said}.") from error
