@@ -125,6 +125,27 @@ async def test_a_key_of_the_environment_is_for_checkpoints_alone() -> None:
     assert await made.seal_document("thread", "metadata", {"a": 1}) == {"a": 1}
 
 
+@pytest.mark.parametrize("context", [None, 5, {"model": "thread", "field": "metadata", "metadata": {}}])
+async def test_what_a_client_sends_is_never_opened_where_blobs_alone_are_encrypted(context: Any) -> None:
+    made = ProjectCipher(None, AesKeys(os.urandom(32)))
+    document = {"a": 1, "looks": {VALUE: "x", CONTEXT: context}}
+    sealed = await made.seal_document("thread", "metadata", document)
+    assert await made.open_document({**sealed, "merged": 1}) == {**document, "merged": 1}
+    # merged with another one, it would look encrypted as a whole
+    with pytest.raises(EncryptionError, match="keeps for itself"):
+        await made.seal_document("thread", "metadata", {VALUE: 1})
+
+
+async def test_the_servers_keys_are_plain_where_it_looks_for_them_alone() -> None:
+    document = {"source": "a letter", "step": 1, "parents": {}, "created_by": "me", "graph_id": "g"}
+    plain = {"thread": {"graph_id"}, "assistant": {"graph_id", "created_by"}}
+    plain["checkpoint"] = document.keys() - {"created_by"}
+    for model, keys in plain.items():
+        sealed = await cipher().seal_document(model, "metadata", document)
+        assert {key for key, value in sealed.items() if value == document[key]} == keys, model
+        assert await cipher().open_document(sealed) == document
+
+
 async def test_what_is_derived_from_documents_is_as_secret_as_they_are() -> None:
     """Events and kept answers where the project has no handlers for blobs."""
     made = encryption()

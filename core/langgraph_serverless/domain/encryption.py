@@ -34,16 +34,17 @@ SCOPE_KEY = "encryption_context"
 
 #: Keys that the server itself looks for in the database, by the name of the field. No handler gets to see them.
 _SERVERS_OWN: Mapping[str, frozenset[str]] = {
-    "metadata": frozenset(
-        {
-            *("graph_id", "assistant_id", "thread_id", "run_id", "cron_id", "created_by"),
-            # of checkpoints
-            *("source", "step", "parents", "counters_since_delta_snapshot", "delta_writes_versioned"),
-        }
-    ),
+    "metadata": frozenset({"graph_id", "assistant_id", "thread_id", "run_id", "cron_id"}),
     "error": frozenset({"error"}),
     "kwargs": frozenset({SCOPE_KEY, "resumable"}),
     "payload": frozenset({SCOPE_KEY, "assistant_id", "schedule", "timezone"}),
+}
+#: And those of one model only: in the metadata of others, "source" is the user's.
+_OF_MODELS: Mapping[tuple[str, str], frozenset[str]] = {
+    ("assistant", "metadata"): frozenset({"created_by"}),
+    ("checkpoint", "metadata"): frozenset(
+        {"source", "step", "parents", "counters_since_delta_snapshot", "delta_writes_versioned"}
+    ),
 }
 #: Errors in the server's own words, which say nothing of the user's data: to be read where nothing can be decrypted.
 _PLAIN_ERRORS = frozenset({"EncryptionError", "RunAttemptsExhausted", "UserInterrupt", "UserRollback"})
@@ -106,17 +107,11 @@ def require_readable(kwargs: Any) -> None:
         raise EncryptionError(f"The run cannot be executed: {kwargs[UNREADABLE]}")
 
 
-def to_encrypt(field: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a document that is the handler's business.
-
-    Raises:
-        EncryptionError: it has a key that envelopes have.
-    """
-    if reserved := _ENVELOPE.intersection(document):
-        raise EncryptionError(f"A document has the key '{min(reserved)}', which encryption keeps for itself.")
+def to_encrypt(model: str, field: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a document that is the handler's business; the document has been ``set_apart``."""
     if _is_plain_error(document if field == "error" else document.get("__error__") if field == "output" else None):
         return {}
-    own = _SERVERS_OWN.get(field, frozenset())
+    own = _SERVERS_OWN.get(field, frozenset()) | _OF_MODELS.get((model, field), frozenset())
     return {key: value for key, value in document.items() if key not in own}
 
 
@@ -127,6 +122,17 @@ def _is_plain_error(value: Any) -> bool:
 def is_envelope(value: Any) -> bool:
     """Whether it looks like one; what looks like one and is none stands in one itself (``in_envelope`` without a context)."""
     return isinstance(value, dict) and value.keys() == _ENVELOPE
+
+
+def set_apart(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What in a document, as it came from outside, looks like an envelope, put into one: nobody is to decrypt what he has sent.
+
+    Raises:
+        EncryptionError: it has a key that envelopes have, and might become one itself when it is merged.
+    """
+    if reserved := _ENVELOPE.intersection(document):
+        raise EncryptionError(f"A document has the key '{min(reserved)}', which encryption keeps for itself.")
+    return {key: in_envelope(value, None) for key, value in document.items() if is_envelope(value)}
 
 
 def in_envelope(value: Any, sealed: Sealed | None) -> dict[str, Any]:

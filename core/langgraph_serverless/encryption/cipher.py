@@ -25,6 +25,7 @@ from langgraph_serverless.domain.encryption import (
     in_envelope,
     is_envelope,
     parts_of,
+    set_apart,
     to_encrypt,
 )
 from langgraph_serverless.encryption.aes import AesKeys
@@ -56,15 +57,17 @@ class ProjectCipher:
         return {} if self._handlers is None else await self._handlers.context_for(user, metadata)
 
     async def seal_document(self, model: str, field: str, document: Any) -> Any:
-        if not self.documents or document is None:
-            return document
+        if document is None:
+            return None
         sealed = Sealed(model, field, current_scope())
         if not isinstance(document, dict):
-            found = await self._seal(sealed, {_WHOLE: document})
+            found = await self._seal(sealed, {_WHOLE: document}) if self.documents else {}
             return found.get(_WHOLE, document)
-        # also those that no handler gets to see
-        alike = {key: in_envelope(value, None) for key, value in document.items() if is_envelope(value)}
-        return document | alike | await self._seal(sealed, to_encrypt(field, document))
+        # also where blobs alone are encrypted, as documents are opened there too
+        alike = set_apart(document)
+        if not self.documents:
+            return document | alike if alike else document
+        return document | alike | await self._seal(sealed, to_encrypt(model, field, document))
 
     async def _seal(self, sealed: Sealed, document: Mapping[str, Any]) -> dict[str, Any]:
         """What does not stay as it is: values that the handler has changed, and those that look as if it had."""
@@ -120,7 +123,7 @@ class ProjectCipher:
         if everything:
             instead = await self._sealed_anew(instead)
         plain = {key: value for key, value in instead.items() if not is_envelope(value)}
-        return instead | await self._seal(Sealed(model, field, current_scope()), to_encrypt(field, plain))
+        return instead | await self._seal(Sealed(model, field, current_scope()), to_encrypt(model, field, plain))
 
     async def _sealed_anew(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Each encrypted value decrypted and encrypted, for whom it was."""
