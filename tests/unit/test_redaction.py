@@ -146,6 +146,16 @@ def test_what_a_request_has_come_with() -> None:
     assert redacted(said) == said
 
 
+@pytest.mark.parametrize("sent", ['"message":', '","logger":"', "\\not-an-escape", 'a="opaque-token-1"'])
+def test_no_credential_breaks_a_line_of_json(sent: str) -> None:
+    record = logging.makeLogRecord({"name": "langgraph_serverless", "msg": f"at /{sent} \\{sent}"})
+    with concealing_credentials([(b"x-api-key", sent.encode())]):
+        line = JsonFormatter().format(record)
+    assert {"timestamp", "level", "message"} <= json.loads(line).keys()
+    assert "not-an-escape" not in line
+    assert "opaque-token" not in line
+
+
 def test_errors_of_runs() -> None:
     conceal_environment({"PARTNER_KEY": "partner-key-1"})
     assert describe(ValueError("no partner-key-1"), mask=True) == {"error": "ValueError", "message": "no ***"}
