@@ -15,7 +15,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -491,6 +491,55 @@ def test_alice_may_use_what_is_hers(site: Site) -> None:
         do("DELETE", f"/threads/{{{thread}}}")
     do("DELETE", "/assistants/{assistant}")
     asyncio.run(assert_invariants(site.uri))
+
+
+def test_what_happens_later_is_not_heard(site: Site) -> None:
+    """Whoever listens already is told nothing of a run that begins now: events come out of Redis, where there are no policies."""
+    asyncio.run(_listen(site))
+
+
+async def _listen(site: Site) -> None:
+    thread, said = f"/threads/{site.alice.spare_thread}", f"said {uuid.uuid4().hex}"
+    wanted = {"channels": ["values", "messages", "lifecycle"]}
+    streams = [
+        Sent(method="GET", path=f"{thread}/stream"),
+        Sent(method="GET", path=f"{thread}/stream", query={"stream_modes": "lifecycle,state_update,run_modes"}),
+        Sent(method="POST", path=f"{thread}/stream/events", body=wanted),
+        # ahead of everything: is told what there is instead
+        Sent(method="POST", path=f"{thread}/stream/events", body={**wanted, "since": 10**6}),
+    ]
+    heard = {(token, at): "" for token in (ALICE, BOB) for at in range(len(streams))}
+    open_streams = 0
+
+    async def listen(token: str, at: int) -> None:
+        nonlocal open_streams
+        sent = streams[at]
+        headers = {"Authorization": f"Bearer {token}"}
+        async with client.stream(sent.method, sent.path, params=sent.query, json=sent.body, headers=headers) as answer:
+            open_streams += 1
+            async for chunk in answer.aiter_text():
+                heard[token, at] += chunk
+
+    async def until(reached: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not reached():
+                await asyncio.sleep(0.01)
+
+    async with httpx.AsyncClient(base_url=site.url, timeout=PATIENCE) as client:
+        listening = [asyncio.create_task(listen(*each)) for each in heard]
+        try:
+            await until(lambda: open_streams == len(heard))
+            body = {"assistant_id": "echo", "input": {"said": said}, "multitask_strategy": "rollback"}
+            made = await client.post(f"{thread}/runs", json=body, headers={"Authorization": f"Bearer {ALICE}"})
+            assert made.status_code == 200, made.text
+            await _work(site.settings)
+            await until(lambda: all(said in heard[ALICE, at] for at in range(3)))
+            await asyncio.sleep(LISTENING)  # for what may be on its way to the others
+        finally:
+            for task in listening:
+                task.cancel()
+            await asyncio.gather(*listening, return_exceptions=True)
+    assert [heard[BOB, at] for at in range(len(streams))] == [""] * len(streams)
 
 
 @pytest.mark.slow

@@ -76,6 +76,8 @@ class ThreadStreamService:
         self._rows = RunRepository()
         self._keepalive = settings.stream_keepalive
         self._carries_over = settings.stream_carry_over
+        #: Events come out of Redis, which has no policies: there the thread's row says whose they are.
+        self._confined = settings.row_level_security
 
     async def readable(self, caller: Principal, thread_id: uuid.UUID) -> Filter | None:
         """Which threads the caller may follow, for the others here.
@@ -119,11 +121,11 @@ class ThreadStreamService:
         return partial(follower.begin, after), follower.batches(after)
 
     async def _seen(self, thread_id: uuid.UUID, followed: ThreadBatches, allowed: Filter | None) -> ThreadBatches:
-        """What the filter lets through: all runs of a thread that is the reader's when they begin."""
+        """What the filter and the database's policies let through: all runs of a thread that is the reader's when they begin."""
         seen: dict[uuid.UUID, bool] = {}
         async with aclosing(followed):
             async for batch in followed:
-                if allowed is None or not batch:
+                if not (allowed or self._confined) or not batch:
                     yield batch
                     continue
                 kept = []
@@ -140,7 +142,7 @@ class ThreadStreamService:
                 if kept:
                     yield kept
 
-    async def _is_seen(self, thread_id: uuid.UUID, allowed: Filter) -> bool:
+    async def _is_seen(self, thread_id: uuid.UUID, allowed: Filter | None) -> bool:
         async with self._database.connection() as connection:
             return await self._rows.thread_is_visible(connection, thread_id, allowed, gone=True)
 
@@ -153,7 +155,7 @@ class ThreadStreamService:
         Raises:
             UnavailableError: it cannot be had now.
         """
-        if allowed is not None and not await self._is_seen(thread_id, allowed):
+        if (allowed or self._confined) and not await self._is_seen(thread_id, allowed):
             return Left(gone=True, next_base=None, end=None)
         rows = ThreadRows(self._database, self._runs, thread_id)
         if self._index is None:
