@@ -154,8 +154,13 @@ def test_what_is_large_and_in_order_is_taken(hostile: Hostile) -> None:
     assert len(made["log"][0]) == 10_000_000
     hostile.make("PUT", "/store/items", {"namespace": ["large"], "key": "k", "value": megabyte})
     hostile.make("PUT", "/store/items", {"namespace": ["large"], "key": "v", "value": {"v": [0.125] * 500_000}})
-    hostile.make("POST", "/threads", {"metadata": {"text": "[{," * 1_000_000}})
-    hostile.make("DELETE", f"/threads/{thread_id}")
+    other = hostile.make("POST", "/threads", {"metadata": {"text": "[{," * 1_000_000}})
+    # tests that come after it look at every row after every refusal
+    for thread in (thread_id, other["thread_id"]):
+        hostile.make("DELETE", f"/threads/{thread}")
+    hostile.make("DELETE", f"/assistants/{assistant['assistant_id']}")
+    for key in ("k", "v"):
+        hostile.make("DELETE", "/store/items", {"namespace": ["large"], "key": key})
 
 
 def test_texts_do_not_count_as_values() -> None:
