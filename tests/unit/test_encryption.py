@@ -166,6 +166,34 @@ async def test_damaged_blobs_are_refused(cut: int) -> None:
         await made.open_blob(sealed[:cut])
 
 
+@pytest.mark.parametrize("data", [b"", b"said", MAGIC + b"said"])
+async def test_a_blob_that_the_handler_leaves_as_it_is(data: bytes) -> None:
+    """How encryption is switched on beside processes that have none: first handlers that can read, then those that write."""
+    made = encryption()
+
+    @made.encrypt.blob
+    async def encrypt(ctx: EncryptionContext, blob: bytes) -> bytes:
+        return blob
+
+    @made.decrypt.blob
+    async def decrypt(ctx: EncryptionContext, blob: bytes) -> bytes:
+        return blob[::-1] if blob.endswith(b"dias") else blob
+
+    first = cipher(made)
+    sealed = await first.seal_blob("checkpoint", "blob", data)
+    assert (sealed == data) == (not data.startswith(MAGIC))
+    assert await first.open_blob(sealed) == data
+    assert await first.open_blob(await cipher().seal_blob("checkpoint", "blob", b"said")) == b"said"
+
+
+async def test_a_new_key_is_known_everywhere_before_anything_is_written_with_it() -> None:
+    old, new = os.urandom(16), os.urandom(32)
+    before, after = AesKeys(old, [new]), AesKeys(new, [old])
+    for one, other in ((before, after), (after, before)):
+        sealed = await ProjectCipher(None, one).seal_blob("checkpoint", "blob", b"said")
+        assert await ProjectCipher(None, other).open_blob(sealed) == b"said"
+
+
 async def test_another_key_is_told_from_damage() -> None:
     old, new = os.urandom(32), os.urandom(32)
     sealed = await ProjectCipher(None, AesKeys(old)).seal_blob("checkpoint", "blob", b"said")

@@ -138,7 +138,10 @@ class ProjectCipher:
     async def seal_blob(self, model: str, field: str, data: bytes) -> bytes:
         if self._handlers is not None and self._handlers.blobs:
             sealed = Sealed(model, field, current_scope())
-            return blob_with(_HANDLER, sealed.to_json(), await self._handlers.encrypt_blob(sealed, data))
+            encrypted = await self._handlers.encrypt_blob(sealed, data)
+            # as with documents: what the handler leaves as it is can be read by processes that have no handlers yet
+            plain = encrypted == data and not data.startswith(MAGIC)
+            return data if plain else blob_with(_HANDLER, sealed.to_json(), encrypted)
         if self._aes is not None and model == "checkpoint":
             return blob_with(_AES, {"key": self._aes.key_id}, self._aes.encrypt(data))
         if self.documents and model != "checkpoint":
