@@ -53,11 +53,11 @@ def reversing(skipped: frozenset[str] = frozenset({"owner"})) -> Encryption:
 
     @made.encrypt.blob
     async def encrypt_blob(ctx: EncryptionContext, blob: bytes) -> bytes:
-        return blob[::-1]
+        return b"r" + blob[::-1]
 
     @made.decrypt.blob
     async def decrypt_blob(ctx: EncryptionContext, blob: bytes) -> bytes:
-        return blob[::-1]
+        return blob[:0:-1]
 
     return made
 
@@ -126,14 +126,25 @@ async def test_a_key_of_the_environment_is_for_checkpoints_alone() -> None:
 
 
 @pytest.mark.parametrize("context", [None, 5, {"model": "thread", "field": "metadata", "metadata": {}}])
-async def test_what_a_client_sends_is_never_opened_where_blobs_alone_are_encrypted(context: Any) -> None:
-    made = ProjectCipher(None, AesKeys(os.urandom(32)))
+async def test_what_a_client_sends_is_never_opened(context: Any) -> None:
     document = {"a": 1, "looks": {VALUE: "x", CONTEXT: context}}
+    # processes without graphs do not have the environment's key, and must read the same
+    for made in (ProjectCipher(None, AesKeys(os.urandom(32))), ProjectCipher(None, None)):
+        assert await made.seal_document("thread", "metadata", document) == document
+        assert await made.open_document(document) == document
+    only_blobs = encryption()
+    only_blobs.encrypt.blob(_unused)
+    only_blobs.decrypt.blob(_unused)
+    made = cipher(only_blobs)
     sealed = await made.seal_document("thread", "metadata", document)
     assert await made.open_document({**sealed, "merged": 1}) == {**document, "merged": 1}
     # merged with another one, it would look encrypted as a whole
     with pytest.raises(EncryptionError, match="keeps for itself"):
         await made.seal_document("thread", "metadata", {VALUE: 1})
+
+
+async def _unused(ctx: EncryptionContext, blob: bytes) -> bytes:
+    raise AssertionError
 
 
 async def test_the_servers_keys_are_plain_where_it_looks_for_them_alone() -> None:
@@ -177,7 +188,7 @@ async def test_a_blob_that_the_handler_leaves_as_it_is(data: bytes) -> None:
 
     @made.decrypt.blob
     async def decrypt(ctx: EncryptionContext, blob: bytes) -> bytes:
-        return blob[::-1] if blob.endswith(b"dias") else blob
+        return blob[:0:-1] if blob.startswith(b"r") else blob
 
     first = cipher(made)
     sealed = await first.seal_blob("checkpoint", "blob", data)

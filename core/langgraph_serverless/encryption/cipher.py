@@ -57,8 +57,8 @@ class ProjectCipher:
         return {} if self._handlers is None else await self._handlers.context_for(user, metadata)
 
     async def seal_document(self, model: str, field: str, document: Any) -> Any:
-        if document is None:
-            return None
+        if self._handlers is None or document is None:
+            return document
         sealed = Sealed(model, field, current_scope())
         if not isinstance(document, dict):
             found = await self._seal(sealed, {_WHOLE: document}) if self.documents else {}
@@ -88,6 +88,9 @@ class ProjectCipher:
 
     async def _open(self, document: Any) -> tuple[Any, Any]:
         """The document, and what is to be stored in its place, which is the document as it is stored if nothing is."""
+        if self._handlers is None:
+            # with the environment's key alone: processes without graphs do not have it, and say what is stored
+            return document, document
         if is_envelope(document):
             opened, instead = await self._open({_WHOLE: document})
             return opened[_WHOLE], instead[_WHOLE]
@@ -104,8 +107,6 @@ class ProjectCipher:
             contexts[name] = sealed
             groups[name][key] = value
         for name, values in groups.items():
-            if self._handlers is None:
-                raise EncryptionError("There is encrypted data, and the project has no encryption to decrypt it with.")
             plain, replaced = await self._handlers.decrypt_document(contexts[name], values)
             opened |= plain
             if replaced is not None:
@@ -161,10 +162,10 @@ class ProjectCipher:
             plain = self._aes.decrypt(about.get("key", ""), data)
             current = about.get("key") == self._aes.key_id and not (self._handlers and self._handlers.blobs)
             return plain, blob if current else await self.seal_blob("checkpoint", "blob", plain)
-        if scheme == _DOCUMENT:
-            return base64.b64decode(await self.open_document(orjson.loads(data))), blob
         if self._handlers is None:
             raise EncryptionError("There are encrypted blobs, and the project has no encryption to decrypt them with.")
+        if scheme == _DOCUMENT:
+            return base64.b64decode(await self.open_document(orjson.loads(data))), blob
         sealed = Sealed.from_json(about)
         plain, replaced = await self._handlers.decrypt_blob(sealed, data)
         return plain, blob if replaced is None else blob_with(_HANDLER, sealed.to_json(), replaced)
