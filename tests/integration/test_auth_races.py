@@ -14,10 +14,12 @@ from psycopg import sql
 
 from langgraph_serverless.containers.api import ApiContainer
 from langgraph_serverless.domain.auth_filters import Filter, parse_filter
+from langgraph_serverless.domain.idempotency import Answer, IdempotencyKey
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.runs import CancelAction, RunRequest
-from langgraph_serverless.errors import ConflictError, NotFoundError
+from langgraph_serverless.errors import AccessError, ConflictError, NotFoundError
+from langgraph_serverless.services.idempotency import Once
 from langgraph_serverless.settings import Settings
 
 PATIENCE = 20.0
@@ -100,3 +102,40 @@ async def test_what_is_given_away_meanwhile_is_not_changed(hers: Any, database_u
         with pytest.raises((NotFoundError, ConflictError)):
             await asyncio.wait_for(changing, PATIENCE)
         assert await (await looking.execute(look, (row,))).fetchone() == given
+
+
+@pytest.mark.parametrize("kind", ["threads", "assistants"])
+async def test_handlers_may_use_the_only_connection(settings: Settings, kind: str) -> None:
+    """No handler is asked while a connection is held: those that look something up here would wait for one another."""
+    api = ApiContainer(settings.replace(pool_max_size=1, pool_timeout=2.0), manifest=Manifest.of({"echo": GRAPH}))
+    may_read = True
+
+    async def looks_up(_caller: Principal, _resource: str, action: str, _value: dict[str, Any]) -> Filter | None:
+        await api.database.ping()
+        if action == "read" and not may_read:
+            raise AccessError
+        return None
+
+    vars(api)["authorize"] = looks_up
+    taken = uuid.uuid4()
+
+    async def make(*, once: bool = False) -> Any:
+        key = IdempotencyKey(route="a test", key=uuid.uuid4().hex, fingerprint=b"a test")
+        keep: Any = Once(key=key, retention=60.0, answer=lambda _: Answer(status=200, headers={}, body=b"{}"))
+        known = {"return_existing": True, "once": keep if once else None}
+        if kind == "threads":
+            return await api.threads.create(ALICE, thread_id=taken, **known)
+        return await api.assistants.create(ALICE, assistant_id=taken, graph_id="echo", **known)
+
+    try:
+        may_read = False
+        made = await make()  # one that she makes is hers
+        with pytest.raises(AccessError):
+            await make()
+        may_read = True
+        assert await make() == await make(once=True) == made
+    finally:
+        async with api.database.transaction() as connection:
+            await connection.execute("DELETE FROM lgs.thread WHERE thread_id = %s", (taken,))
+            await connection.execute("DELETE FROM lgs.assistant WHERE assistant_id = %s", (taken,))
+        await api.aclose()

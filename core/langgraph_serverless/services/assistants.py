@@ -28,7 +28,7 @@ from langgraph_serverless.domain.paging import Page
 from langgraph_serverless.domain.ports import Authorizer, Bell, GraphDescriber, allow_all
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.run_kwargs import without_reserved
-from langgraph_serverless.errors import ConflictError, InvalidInputError, NotFoundError, ProjectNeededError
+from langgraph_serverless.errors import AccessError, ConflictError, InvalidInputError, NotFoundError, ProjectNeededError
 from langgraph_serverless.persistence.assistants import AssistantRepository
 from langgraph_serverless.persistence.filters import Search
 from langgraph_serverless.persistence.pool import Connection, Database
@@ -113,6 +113,13 @@ class AssistantService:
         # what was left out may stay so
         sent = None if context is None and value.get("context") is None else changed(value, "context", dict)
         config, context = mirror_context(changed(value, "config", dict), sent)
+        refused: AccessError | None = None
+        if return_existing and allowed is None and self._authorize is not allow_all:
+            # whoever may make one need not see those of others. Asked before a connection is taken; counts if the id is taken
+            try:
+                allowed = await self._authorize(caller, "assistants", "read", {"assistant_id": new_id})
+            except AccessError as error:
+                refused = error
         async with claimed(self._database, caller, once) as connection:
             for _ in range(_ATTEMPTS):
                 made = await self._assistants.insert(
@@ -128,8 +135,8 @@ class AssistantService:
                 )
                 if made is None and return_existing:
                     made = await self._assistants.get(connection, new_id)
-                    if allowed is None:  # whoever may make one need not see those of others
-                        allowed = await self._authorize(caller, "assistants", "read", {"assistant_id": new_id})
+                    if made is not None and refused is not None:
+                        raise refused
                     if made is not None and not visible(made.metadata, allowed):
                         break
                 if made is not None:

@@ -21,7 +21,7 @@ from langgraph_serverless.domain.paging import Page
 from langgraph_serverless.domain.ports import Authorizer, Bell, allow_all
 from langgraph_serverless.domain.principal import Principal
 from langgraph_serverless.domain.threads import Thread, ThreadField, ThreadStatus, Ttl, TtlStrategy
-from langgraph_serverless.errors import ConflictError, HandlerResultError, InvalidInputError, NotFoundError
+from langgraph_serverless.errors import AccessError, ConflictError, HandlerResultError, InvalidInputError, NotFoundError
 from langgraph_serverless.persistence import sweeps
 from langgraph_serverless.persistence.filters import Search
 from langgraph_serverless.persistence.pool import Connection, Database
@@ -97,6 +97,13 @@ class ThreadService:
         }
         allowed = await self._authorize(caller, "threads", "create", value)
         stamped = _own(changed_metadata(value))
+        refused: AccessError | None = None
+        if return_existing and allowed is None and self._authorize is not allow_all:
+            # whoever may make one need not see those of others. Asked before a connection is taken; counts if the id is taken
+            try:
+                allowed = await self._authorize(caller, "threads", "read", {"thread_id": wanted})
+            except AccessError as error:
+                refused = error
         async with claimed(self._database, caller, once) as connection:
             for _ in range(_ATTEMPTS):
                 made = await self._threads.insert(
@@ -108,8 +115,8 @@ class ThreadService:
                 )
                 if made is None and return_existing:
                     made = await self._threads.get(connection, wanted)
-                    if allowed is None:  # whoever may make one need not see those of others
-                        allowed = await self._authorize(caller, "threads", "read", {"thread_id": wanted})
+                    if made is not None and refused is not None:
+                        raise refused
                     if made is not None and not visible(made.metadata, allowed):
                         break
                 if made is not None:
