@@ -59,12 +59,13 @@ endif
 NOT_SLOW := -m "not slow"
 .PHONY: test-of-answers test-of-parts test-of-the-stack test-of-faults-1 test-of-faults-2 test-of-faults-3
 test-of-answers:
-	$(BIN)/python -m pytest $(wildcard $(addprefix tests/,contract budgets security)) $(NOT_SLOW)
+	$(BIN)/python -m pytest $(wildcard tests/contract) $(NOT_SLOW)
 test-of-parts:
 	TEST_DATA=test-second $(BIN)/python -m pytest $(wildcard tests/integration) $(NOT_SLOW)
 # One after the other: unit tests load projects whose modules have the names of others'.
 test-of-the-stack:
 	TEST_DATA=test-third $(BIN)/python -m pytest $(wildcard tests/unit) $(NOT_SLOW)
+	TEST_DATA=test-third $(BIN)/python -m pytest $(wildcard $(addprefix tests/,budgets security)) $(NOT_SLOW)
 	TEST_DATA=test-third $(BIN)/python -m pytest $(wildcard tests/e2e) $(NOT_SLOW)
 
 test-of-faults-1:

@@ -63,7 +63,7 @@ def compare(schedule: str, place: tuple[str, datetime]) -> None:
         moment = expected
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(schedule=schedules(), place=moments())
 def test_next_times_are_those_of_the_reference(schedule: str, place: tuple[str, datetime]) -> None:
     compare(schedule, place)
