@@ -67,13 +67,14 @@ class ProjectSerializer(JsonPlusSerializer):
 
         def default(value: Any) -> Any:
             cls = type(value)
-            if cls not in self._known:
-                self._look_at(cls)
             try:
-                return jsonplus._msgpack_default(value)
+                written = jsonplus._msgpack_default(value)
             except TypeError:
                 refused.append(f"{cls.__module__}.{cls.__qualname__}")
                 raise
+            if cls not in self._known:
+                self._look_at(cls)
+            return written
 
         try:
             return "msgpack", ormsgpack.packb(obj, default=default, option=jsonplus._option)
