@@ -120,7 +120,7 @@ async def test_handlers_may_use_the_only_connection(settings: Settings, kind: st
     taken = uuid.uuid4()
 
     async def make(*, once: bool = False) -> Any:
-        key = IdempotencyKey(route="a test", key=uuid.uuid4().hex, fingerprint=b"a test")
+        key = IdempotencyKey(route="a test", key=uuid.uuid4().hex, fingerprint=bytes(32))
         keep: Any = Once(key=key, retention=60.0, answer=lambda _: Answer(status=200, headers={}, body=b"{}"))
         known = {"return_existing": True, "once": keep if once else None}
         if kind == "threads":
