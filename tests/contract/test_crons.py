@@ -36,6 +36,16 @@ async def refused(http: httpx.AsyncClient, **body: Any) -> tuple[int, str]:
     return response.status_code, response.json()["detail"].partition("\n")[0]
 
 
+async def test_no_client_says_for_whom_its_runs_encrypt(http: httpx.AsyncClient) -> None:
+    """Where encryption is on and nothing else says so, the key in the payload would be believed."""
+    cron = await create(http, encryption_context={"tenant": "another"})
+    assert "encryption_context" not in cron["payload"]
+    changes = {"encryption_context": {"tenant": "another"}, "input": {"x": 1}}
+    changed = await http.patch(f"/runs/crons/{cron['cron_id']}", json=changes)
+    assert changed.json()["payload"]["input"] == {"x": 1}
+    assert "encryption_context" not in changed.json()["payload"]
+
+
 async def test_a_stateless_cron(sdk: LangGraphClient) -> None:
     before = datetime.now(UTC)
     cron: dict[str, Any] = await sdk.crons.create(  # type: ignore[assignment]

@@ -95,6 +95,11 @@ def with_scope(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, SCOPE_KEY: dict(scope)} if scope else dict(document)
 
 
+def without_scope(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a client has sent, who is not to say for whom is encrypted: it would be believed where nobody else says so."""
+    return {key: value for key, value in document.items() if key != SCOPE_KEY}
+
+
 def scope_of(document: Any) -> Mapping[str, Any] | None:
     """The context that ``with_scope`` has put there. Never raises: what cannot be executed is claimed like everything else."""
     scope = document.get(SCOPE_KEY) if isinstance(document, Mapping) else None

@@ -25,6 +25,7 @@ from langgraph_serverless.domain.crons import (
     parse_end_time,
     run_request,
 )
+from langgraph_serverless.domain.encryption import without_scope
 from langgraph_serverless.domain.handler_values import changed, changed_metadata, changed_number
 from langgraph_serverless.domain.ids import default_assistant_id, new_id
 from langgraph_serverless.domain.paging import Page
@@ -86,7 +87,7 @@ class CronService:
             NotFoundError: if there is no such assistant or thread.
         """
         check_schedule(payload["schedule"], payload.get("timezone"), least_interval=self._least_interval)
-        cron_id = new_id()
+        payload, cron_id = without_scope(payload), new_id()
         asked_for, assistant_id = payload["assistant_id"], self._assistant_id(payload["assistant_id"])
         value: dict[str, Any] = {
             "payload": _with_cron_id(payload, cron_id),
@@ -176,6 +177,7 @@ class CronService:
         """
         if not changes:
             raise BadRequestError("Request body cannot be empty")
+        changes = without_scope(changes)
         value: dict[str, Any] = {
             "cron_id": cron_id,
             **{key: changes.get(key) for key in _SHOWN},
