@@ -50,7 +50,7 @@ MOST_MODULES = {
     "a2a": 830,
     "system": 660,
     "app": 690,
-    "scheduler": 505,
+    "scheduler": 492,
     "migrate": 760,
     "state": 1700,
     "worker": 1585,
