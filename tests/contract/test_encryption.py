@@ -406,6 +406,8 @@ async def test_the_context_of_whoever_writes_is_kept_with_what_he_writes(site: S
     assert checkpoints
     # the worker encrypts for whoever made the run, with what the context handler has added
     assert all(metadata == {"tenant": "one", "region": "eu"} for metadata in checkpoints)
+    long = base64.b64encode(b'{"tenant": "%s"}' % (b"x" * 1024)).decode()
+    assert (await site.http.get(path, headers={"x-encryption-context": long})).status_code == 422
     wrong = await site.http.get(path, headers={"x-encryption-context": "{}"})
     assert (wrong.status_code, wrong.json()) == (
         422,

@@ -22,6 +22,8 @@ from langgraph_serverless.http.authentication import is_public
 from langgraph_serverless.http.responses import json_response
 
 HEADER = "x-encryption-context"
+#: Characters of the header: it is stored beside each value that the request encrypts, and a body of a few kilobytes has thousands.
+LONGEST = 1024
 
 ContextFor = Callable[[Any, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -56,6 +58,8 @@ def _sent(headers: Headers) -> dict[str, Any]:
     sent = headers.get(HEADER)
     if not sent:
         return {}
+    if len(sent) > LONGEST:
+        raise InvalidInputError(f"The header X-Encryption-Context may have {LONGEST} characters.")
     try:
         context = orjson.loads(base64.b64decode(sent, validate=True))
     except (binascii.Error, ValueError):
