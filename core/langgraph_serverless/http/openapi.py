@@ -19,7 +19,6 @@ from langgraph_serverless import __version__
 from langgraph_serverless.domain import protocol_commands
 from langgraph_serverless.domain.idempotency import HEADER, REPLAYED
 from langgraph_serverless.http.body import MODEL_ATTRIBUTE, REQUIRED_ATTRIBUTE
-from langgraph_serverless.http.openapi_merge import merged
 from langgraph_serverless.http.schemas.shared import ErrorResponse
 
 if TYPE_CHECKING:
@@ -39,7 +38,11 @@ def document(app: FastAPI) -> Schema:
     """The OpenAPI 3.1 document of an app's routes, and of those of the user's own application."""
     if app.openapi_schema is None:
         built, user = _build(app), getattr(app.state, "user_app", None)
-        app.openapi_schema = merged(built, user.openapi()) if isinstance(user, FastAPI) else built
+        if isinstance(user, FastAPI):
+            from langgraph_serverless.http.openapi_merge import merged  # noqa: PLC0415 - for projects that have one
+
+            built = merged(built, user.openapi())
+        app.openapi_schema = built
     return app.openapi_schema
 
 
