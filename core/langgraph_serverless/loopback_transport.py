@@ -56,7 +56,7 @@ class _Exchange:
         self._here = asyncio.get_running_loop()
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
         self._there: asyncio.AbstractEventLoop = self._here
-        self._gone: asyncio.Event | None = None
+        self._gone = asyncio.Event()
 
     def start(self, there: asyncio.AbstractEventLoop, app: Callable[[], Any]) -> None:
         self._there = there
@@ -78,21 +78,15 @@ class _Exchange:
     def leave(self) -> None:
         """The client takes nothing more."""
         with contextlib.suppress(RuntimeError):  # the loop has been closed, and everything on it has ended
-            self._there.call_soon_threadsafe(self._note_gone)
-
-    def _note_gone(self) -> None:
-        if self._gone is not None:
-            self._gone.set()
+            self._there.call_soon_threadsafe(self._gone.set)
 
     async def _run(self, app: Callable[[], Any]) -> None:
-        self._gone = asyncio.Event()
         try:
             await app()(self._scope, self._receive, self._send)
         finally:
             self._hand(None)
 
     async def _receive(self) -> Message:
-        assert self._gone is not None
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
@@ -100,7 +94,6 @@ class _Exchange:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        assert self._gone is not None
         if self._gone.is_set():
             raise OSError("The client has gone")
         self._hand(message)
@@ -112,7 +105,7 @@ class _Exchange:
         try:
             self._here.call_soon_threadsafe(self._messages.put_nowait, message)
         except RuntimeError:  # the client's loop is closed
-            self._note_gone()
+            self._gone.set()
 
 
 class _Body(httpx.AsyncByteStream):

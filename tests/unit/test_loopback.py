@@ -33,6 +33,10 @@ class Application:
         self.loops.append(asyncio.get_running_loop())
         self.seen.append((scope["method"], scope["path"], scope["query_string"], (await receive())["body"]))
         self.seen.append((scope.get("mark"), of_the_caller.get()))
+        if scope["path"] == "/waits":
+            await receive()
+            self.left.set()
+            return
         await send({"type": "http.response.start", "status": 201, "headers": [(b"x-a", b"b")]})
         if scope["path"] == "/breaks":
             raise RuntimeError("in the middle")
@@ -131,6 +135,29 @@ async def test_another_loop_of_the_process_does_too(
     assert len(app.loops) == 2
     async with asyncio.timeout(PATIENCE), client() as http, http.stream("GET", "/pieces") as answer:
         assert await anext(answer.aiter_raw()) == b"first"
+    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.wait_for(app.left.wait(), PATIENCE), loop))
+
+
+async def test_who_leaves_before_the_other_loop_has_begun_is_noticed(
+    elsewhere: tuple[Application, asyncio.AbstractEventLoop],
+) -> None:
+    app, loop = elsewhere
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go_on.wait(PATIENCE)
+
+    # a loop that is busy finds request and leave together
+    loop.call_soon_threadsafe(hold)
+    assert await asyncio.to_thread(held.wait, PATIENCE)
+    async with client() as http:
+        asking = asyncio.create_task(http.get("/waits"))
+        for _ in range(50):  # it has nothing to wait for but the answer
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    go_on.set()
     await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.wait_for(app.left.wait(), PATIENCE), loop))
 
 
