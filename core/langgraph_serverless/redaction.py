@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,8 +25,8 @@ from urllib.parse import quote, unquote, urlsplit
 MASKED = "***"
 #: Characters of the shortest value that is looked for.
 SHORTEST = 8
-#: Most that are remembered: addresses that change add to them for as long as a process lives.
-MOST = 1000
+#: Passwords of addresses that are remembered: addresses that change add to them for as long as a process lives.
+MOST = 300
 
 #: Headers of requests whose values are secrets.
 CREDENTIALS = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"x-api-key"})
@@ -49,7 +50,12 @@ _BEARER = re.compile(r"(?i)\b(bearer) +[a-z0-9._~+/=-]{8,}")
 
 _IN_JSON = re.compile(r"[\"\\]")
 
-#: The longest first, as one may be part of another.
+#: Addresses are read again by whatever thread needs one.
+_learning = threading.Lock()
+#: What was learned once, and passwords of addresses with the newest at the end, in all their spellings.
+_lasting: tuple[str, ...] = ()
+_passing: tuple[str, ...] = ()
+#: Both, the longest first, as one may be part of another.
 _known: tuple[str, ...] = ()
 #: Of the request that is answered here.
 _of_request: ContextVar[tuple[str, ...]] = ContextVar("credentials", default=())
@@ -57,32 +63,48 @@ _of_request: ContextVar[tuple[str, ...]] = ContextVar("credentials", default=())
 
 def conceal(*values: str) -> None:
     """From now on show none of these, however they are spelled: as they are, quoted as in a URI, or as in JSON."""
-    global _known  # noqa: PLW0603 - see above
-    found = dict.fromkeys(_known)
-    for value in values:
-        for text in (value, value.strip(), unquote(value)):
-            if len(text) >= SHORTEST and not _PLAIN.fullmatch(text):
-                escaped = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1])
-                found.update(dict.fromkeys((text, quote(text, safe=""), *escaped)))
-    _known = tuple(sorted(list(found)[-MOST:], key=len, reverse=True))
+    global _lasting  # noqa: PLW0603 - see above
+    found = tuple(_spellings(values))
+    with _learning:
+        _lasting = tuple(dict.fromkeys((*_lasting, *found)))
+        _sort()
 
 
 def conceal_address(uri: str) -> None:
     """Show its password nowhere; the rest of it may be told."""
+    global _passing  # noqa: PLW0603 - see above
+    found = list(dict.fromkeys(_spellings(_passwords(uri))))
+    with _learning:
+        _passing = (*(known for known in _passing if known not in found), *found)[-MOST:]
+        _sort()
+
+
+def _spellings(values: Iterable[str]) -> Iterable[str]:
+    for value in values:
+        for text in (value, value.strip(), unquote(value)):
+            if len(text) >= SHORTEST and not _PLAIN.fullmatch(text):
+                escaped = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1])
+                yield from dict.fromkeys((text, quote(text, safe=""), *escaped))
+
+
+def _passwords(uri: str) -> Iterable[str]:
     try:
         password = urlsplit(uri).password
     except ValueError:
         return
     if password:
-        conceal(password)
+        yield password
+
+
+def _sort() -> None:
+    global _known  # noqa: PLW0603 - see above
+    _known = tuple(sorted({*_lasting, *_passing}, key=len, reverse=True))
 
 
 def conceal_environment(environ: Mapping[str, str]) -> None:
     """Learn the secrets of these variables: passwords of addresses, and whatever a variable's name says is one."""
-    conceal(*_secrets(environ))
-    for value in environ.values():
-        if "@" in value and "://" in value:
-            conceal_address(value)
+    addresses = [value for value in environ.values() if "@" in value and "://" in value]
+    conceal(*_secrets(environ), *(password for value in addresses for password in _passwords(value)))
 
 
 @contextmanager

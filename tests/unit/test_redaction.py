@@ -20,7 +20,8 @@ from langgraph_serverless.telemetry import JsonFormatter, TextFormatter
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(redaction, "_known", ())
+    for name in ("_lasting", "_passing", "_known"):
+        monkeypatch.setattr(redaction, name, ())
     return
 
 
@@ -166,6 +167,14 @@ def test_a_password_that_was_read_again() -> None:
     address = Address(refused, lambda: "postgresql://me:database-new@db/app")
     assert address.instead_of(refused) is not None
     assert redacted("is it database-new?") == "is it ***?"
+
+
+def test_passwords_that_change_take_no_other_secret_from_memory() -> None:
+    secret = "a-secret-that-is-longer-than-any-password"
+    conceal_environment({"A_TOKEN": secret, "OTHER": "postgresql://me:database-other@db/app"})
+    for number in range(1000):
+        redaction.conceal_address(f"postgresql://me:database-{number}@db/app")
+    assert redacted(f"{secret} database-other database-999 database-0") == "*** *** *** database-0"
 
 
 def test_no_text_is_slow() -> None:
