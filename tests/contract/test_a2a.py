@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from agents import PATIENCE, Receiver, ask, call, error, frames, message, path_of, receiver, result
 from dev_server import DevServer
@@ -386,6 +387,35 @@ async def test_a_task_that_waits_is_canceled(http: httpx.AsyncClient, notified: 
     assert (await error(http, "asks", "message/send", {"message": message("Rome", taskId=task["id"])}))[0] == -32004
     states = [body["status"]["state"] for _, body in await asyncio.to_thread(notified.at_least, 2)]
     assert states == ["input-required", "canceled"]
+
+
+async def test_a_task_that_is_answered_while_it_is_canceled(
+    http: httpx.AsyncClient, agents_server: DevServer, notified: Receiver
+) -> None:
+    """Both have seen it wait. Whoever comes second finds what the first has made of it."""
+    config = {"pushNotificationConfig": {"url": notified.url}}
+    task = await result(http, "asks", "message/send", {"message": message("book"), "configuration": config})
+    async with await psycopg.AsyncConnection.connect(agents_server.database_uri) as holding:
+        await holding.execute("SELECT 1 FROM lgs.thread WHERE thread_id = %s FOR UPDATE", (task["contextId"],))
+        answer = {"message": message("Rome", taskId=task["id"])}
+        answering = asyncio.create_task(ask(http, "asks", "message/send", answer))
+        await _waiting_for_locks(agents_server, 1)
+        canceling = asyncio.create_task(ask(http, "asks", "tasks/cancel", {"id": task["id"]}))
+        await _waiting_for_locks(agents_server, 2)
+    answered, canceled = await answering, await canceling
+    told = canceled["result"]["status"]["state"] if "result" in canceled else canceled["error"]["code"]
+    ended = answered["result"]["status"]["state"]
+    assert (ended, told) in (("canceled", "canceled"), ("completed", -32002))
+    states = [body["status"]["state"] for _, body in await asyncio.to_thread(notified.at_least, 2)]
+    assert states == ["input-required", ended]
+
+
+async def _waiting_for_locks(server: DevServer, least: int) -> None:
+    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with await psycopg.AsyncConnection.connect(server.database_uri, autocommit=True) as connection:
+        async with asyncio.timeout(PATIENCE):
+            while (await connection.execute(query)).rowcount < least:
+                await asyncio.sleep(0.02)
 
 
 async def test_work_in_progress(http: httpx.AsyncClient, tmp_path: Path) -> None:

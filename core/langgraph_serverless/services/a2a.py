@@ -34,8 +34,6 @@ from langgraph_serverless.services.run_permits import RunPermit
 from langgraph_serverless.services.runs import RunService
 from langgraph_serverless.services.threads import ThreadService
 
-#: Contexts that a list without one looks at: those that something has happened in last.
-MOST_CONTEXTS = 1000
 _TERMINAL = "A terminal task cannot accept another message"
 _BY_CLIENT = "the task was canceled"
 
@@ -179,6 +177,8 @@ class A2AService:
         if found.state is TaskState.INPUT_REQUIRED:
             # nothing of it is left to be done; whether the caller may end it is asked as for any change of the thread
             await self._threads.update(caller, found.ref.thread_id, metadata={}, ttl=None)
+            if not await self._cancel_waiting(found):
+                return await self.cancel(caller, assistant_id, task_id)  # it has just been answered, and goes on
         else:
             async with self._database.connection() as connection:
                 live = await self._rows.live_runs(connection, found.ref)
@@ -186,9 +186,19 @@ class A2AService:
                 await self._runs.cancel(caller, found.ref.thread_id, live, CancelAction.INTERRUPT, _BY_CLIENT)
             except NotFoundError:
                 raise refused from None
-        async with self._database.transaction() as connection:
-            await self._rows.cancel(connection, found.ref, found.run_id)
+            async with self._database.transaction() as connection:
+                await self._rows.cancel(connection, found.ref, found.run_id)
         return await self._tasks.whole(caller, await self._tasks.find(caller, assistant.assistant_id, task_id))
+
+    async def _cancel_waiting(self, found: FoundTask) -> bool:
+        """Whether the task still waits for an answer once nobody else can give one; then it is canceled."""
+        async with self._database.transaction() as connection:
+            await self._locks.lock_thread(connection, found.ref.thread_id)
+            now = await self._rows.find(connection, found.ref)
+            if now is None or now.state is not TaskState.INPUT_REQUIRED:
+                return False
+            await self._rows.cancel(connection, now.ref, now.run_id)
+            return True
 
 
 def _context(message: Incoming) -> uuid.UUID:
