@@ -39,6 +39,8 @@ from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.auth_settings import AuthSettings
 from langgraph_serverless.domain.manifest import Manifest
+from langgraph_serverless.encryption.cipher import ProjectCipher
+from langgraph_serverless.errors import EncryptionError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
@@ -473,6 +475,21 @@ async def test_a_handler_that_does_not_keep_to_its_part_is_refused(
     for text in (detail, caplog.text):
         assert "canary" not in text
         assert "aaaaaaaa" not in text
+
+
+async def test_a_state_that_cannot_be_told_of_is_written(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the request says so: else its client would write it again."""
+    thread_id = await asked(site, CANARY)
+    seal = ProjectCipher.seal_blob
+
+    async def seal_no_events(self: ProjectCipher, model: str, field: str, data: bytes) -> bytes:
+        if field == "events":
+            raise EncryptionError("no events")
+        return await seal(self, model, field, data)
+
+    monkeypatch.setattr(ProjectCipher, "seal_blob", seal_no_events)
+    await site.sdk.threads.update_state(thread_id, {"said": ["again"]}, as_node="ask")
+    assert "again" in (await site.sdk.threads.get_state(thread_id))["values"]["said"]
 
 
 async def test_what_cannot_be_decrypted_is_said_and_stays_as_it_is(

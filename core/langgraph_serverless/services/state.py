@@ -32,6 +32,7 @@ from langgraph_serverless.domain.threads import Thread, ThreadStatus
 from langgraph_serverless.errors import (
     BadRequestError,
     ConflictError,
+    EncryptionError,
     GraphRefusedError,
     NotFoundError,
     UnavailableError,
@@ -238,9 +239,10 @@ class StateService:
         data = dump_json({"state": state_document(state), "thread_id": str(thread.thread_id)})
         try:
             await self._index.state_updated(thread.thread_id, in_microseconds(thread.created_at), data)
-        except UnavailableError as error:
+        # it is written: who is answered with an error would write it again
+        except (UnavailableError, EncryptionError) as error:
             about = {"action": "state_update_untold", "thread_id": str(thread.thread_id)}
-            logger.warning("event log out of reach: %s", error, extra=about)
+            logger.warning("nobody who follows the thread is told of its state: %s", error, extra=about)
 
     async def _readable(self, caller: Principal, thread_id: uuid.UUID) -> StatefulThread:
         allowed = await self._authorize(caller, "threads", "read", {"thread_id": thread_id})
