@@ -15,6 +15,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.machinery import ModuleSpec
 from threading import Lock
 from types import ModuleType
@@ -27,6 +28,25 @@ _PACKAGE, _SERVER, _TRANSPORT = "langgraph_api", "langgraph_api.server", "langgr
 Make = Callable[[], Any]
 #: What a request's scope is to have besides; called where the client is used.
 Mark = Callable[[], dict[str, Any]]
+
+
+#: Whose run this is, or for whom a graph is being made. Not out of a graph's config, which a node may give a part of the graph anew.
+_behalf: ContextVar[Any] = ContextVar("langgraph_serverless_behalf", default=None)
+
+
+@contextmanager
+def on_behalf_of(user: Any) -> Iterator[None]:
+    """Within this, code of the project works for a user (None: for whoever it does already), and its calls are that user's."""
+    token = _behalf.set(_behalf.get() if user is None else user)
+    try:
+        yield
+    finally:
+        _behalf.reset(token)
+
+
+def on_whose_behalf() -> Any:
+    """The user of ``on_behalf_of``."""
+    return _behalf.get()
 
 
 class NoApplicationError(RuntimeError):

@@ -347,8 +347,9 @@ async def test_locations_are_for_clients_that_know_the_prefix(guarded: DevServer
         assert (await http.get(response.headers["location"])).status_code == 200
 
 
-async def test_a_node_acts_as_the_user_of_its_run_and_a_route_as_the_server(zed: httpx.AsyncClient) -> None:
-    run = {"assistant_id": "agent", "input": {"do": "call"}}
+@pytest.mark.parametrize("do", ["call", "call_from_below"])
+async def test_a_node_acts_as_the_user_of_its_run_and_a_route_as_the_server(zed: httpx.AsyncClient, do: str) -> None:
+    run = {"assistant_id": "agent", "input": {"do": do}}
     said = (await zed.post("/runs/wait", json=run)).json()["said"]
     thread = (await zed.get(f"/threads/{said['thread_id']}")).json()
     assert thread["metadata"]["owner"] == "zed"

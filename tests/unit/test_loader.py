@@ -5,7 +5,8 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.pregel import Pregel
 from langgraph.store.memory import InMemoryStore
 
+from langgraph_serverless.domain.users import User
 from langgraph_serverless.errors import GraphNotFoundError, ProjectError
+from langgraph_serverless.execution.factories import Factory, Use
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.modules import load_object
 from langgraph_serverless.execution.project import read_project
+from langgraph_serverless.loopback import on_behalf_of, on_whose_behalf
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PROJECTS = REPOSITORY / "tests" / "fixtures" / "projects"
@@ -104,6 +108,27 @@ def test_ids_and_descriptions(registry: GraphRegistry) -> None:
     assert registry.graph_ids[:3] == ("uncompiled", "compiled", "named")
     assert registry.descriptions["compiled"] == "A compiled graph."
     assert registry.descriptions["named"] is None
+
+
+async def test_a_factory_works_for_the_user_of_its_graph() -> None:
+    """What it asks by ``get_client()`` is asked as that user, and what runs beside it is not."""
+    seen = []
+
+    @asynccontextmanager
+    async def make(config: dict[str, Any]) -> AsyncIterator[str]:
+        await asyncio.sleep(0)
+        seen.append(on_whose_behalf())
+        yield "graph"
+
+    factory, user = Factory(make, key="graphs.a"), User({"identity": "alice"})
+    async with factory.open(Use(access_context="threads.read", user=user)):
+        seen.append(on_whose_behalf())
+    async with factory.open(Use(access_context="threads.read")):
+        pass
+    with on_behalf_of(user):  # a run's last look at its state says nothing of the user
+        async with factory.open(Use(access_context="threads.read")):
+            pass
+    assert seen == [user, None, None, user]
 
 
 async def test_unknown_graph(registry: GraphRegistry) -> None:

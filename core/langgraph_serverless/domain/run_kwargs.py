@@ -171,6 +171,12 @@ def request_id_of(kwargs: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def user_of(kwargs: Any) -> Mapping[str, Any] | None:
+    """The user whose stored run it is; None where nobody was asked. Of a row that was damaged: None, and it does not run."""
+    found = _configured(kwargs, "langgraph_auth_user")
+    return found if isinstance(found, Mapping) else None
+
+
 def _configured(kwargs: Any, key: str) -> Any:
     found = kwargs
     for each in ("config", "configurable", key):

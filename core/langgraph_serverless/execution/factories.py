@@ -30,6 +30,7 @@ from langgraph_sdk.runtime import AccessContext, ServerRuntime, _ExecutionRuntim
 from pydantic import BaseModel
 
 from langgraph_serverless.errors import ProjectError
+from langgraph_serverless.loopback import on_behalf_of
 
 
 class Parameter(Enum):
@@ -64,18 +65,19 @@ class Factory:
         """Call the factory; yields what it made."""
         swallowed: BaseException | None = None
         async with AsyncExitStack() as stack:
-            product = self._call(use)
-            if inspect.isawaitable(product):
-                product = await product
-            if isinstance(product, types.GeneratorType | types.AsyncGeneratorType):
-                raise ProjectError(
-                    f"{self._key}: the factory is a bare generator; decorate it with "
-                    "contextlib.contextmanager or contextlib.asynccontextmanager."
-                )
-            if hasattr(product, "__aenter__"):
-                product = await stack.enter_async_context(product)
-            elif hasattr(product, "__enter__"):
-                product = stack.enter_context(product)
+            with on_behalf_of(use.user):
+                product = self._call(use)
+                if inspect.isawaitable(product):
+                    product = await product
+                if isinstance(product, types.GeneratorType | types.AsyncGeneratorType):
+                    raise ProjectError(
+                        f"{self._key}: the factory is a bare generator; decorate it with "
+                        "contextlib.contextmanager or contextlib.asynccontextmanager."
+                    )
+                if hasattr(product, "__aenter__"):
+                    product = await stack.enter_async_context(product)
+                elif hasattr(product, "__enter__"):
+                    product = stack.enter_context(product)
             try:
                 yield product
             except BaseException as error:

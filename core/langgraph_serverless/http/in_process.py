@@ -2,7 +2,8 @@
 
 The same routes and rules as from outside, without the user's application around them and below no prefix. Whom a call acts for:
 
-* within a run, its user, and the handlers of ``auth`` are asked as they are about every request of that user;
+* within a run, and where a factory makes a graph, the user, and the handlers of ``auth`` are asked as they are about every request of
+  that user;
 * elsewhere (a route of the project's own, its start) the server itself, whom nobody asks.
 
 Relies on ``Authentication``, which takes the caller from the scope, where no client can write. Imports the application when it is
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph_serverless.domain.principal import SERVER, Principal
 from langgraph_serverless.domain.users import User
-from langgraph_serverless.loopback import offered
+from langgraph_serverless.loopback import offered, on_whose_behalf
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -106,9 +107,11 @@ def _caller(container: ApiContainer) -> dict[str, Any]:
 
 def _user_of_run() -> Mapping[str, Any] | None:
     """The user of the run that this code belongs to; None outside of runs, and where nobody is asked who they are."""
-    module = sys.modules.get("langchain_core.runnables.config")  # where it is not loaded, no run can be
-    config = module.var_child_runnable_config.get() if module is not None else None
-    user = ((config or {}).get("configurable") or {}).get("langgraph_auth_user")
+    user = on_whose_behalf()
+    if user is None:
+        module = sys.modules.get("langchain_core.runnables.config")  # where it is not loaded, no run can be
+        config = module.var_child_runnable_config.get() if module is not None else None
+        user = ((config or {}).get("configurable") or {}).get("langgraph_auth_user")
     if isinstance(user, User):
         return user.to_json()
     return user if isinstance(user, Mapping) else None

@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 
 from langgraph_serverless import tracing
 from langgraph_serverless.domain.encryption import encrypting_for, scope_of
+from langgraph_serverless.domain.run_kwargs import user_of
 from langgraph_serverless.domain.runs import CancelRequest, ClaimedRun, RunOutcome, RunStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.execution.current_node import current_node
 from langgraph_serverless.execution.node_clock import NodeClock
 from langgraph_serverless.execution.runner import GraphRunner, HandedOff, RunSignals
+from langgraph_serverless.loopback import on_behalf_of
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.settling import Settler
 from langgraph_serverless.services.work_report import WorkReport
@@ -135,6 +137,7 @@ class Jobs:
         with (
             saying(claimed.about, current_node),
             encrypting_for(scope_of(claimed.run.kwargs)),
+            on_behalf_of(user_of(claimed.run.kwargs)),
             tracing.span(f"run {claimed.graph_id}", kind="consumer", parent=claimed.trace) as span,
         ):
             span.set(**_attributes(claimed))
