@@ -358,6 +358,30 @@ async def test_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked[-1] == "a"
 
 
+async def test_the_cache_knows_all_values_of_a_header() -> None:
+    """Handlers that are given ``headers`` see the last one of a name: under the first alone, its user would be kept for others."""
+    auth = Auth()
+
+    @auth.authenticate
+    async def authenticate(headers: dict[bytes, bytes]) -> str:
+        return headers[b"x-user"].decode()
+
+    who = Authenticator(
+        read_handlers(auth, key=KEY), cache=AuthCache(headers=("x-user",), ttl_seconds=60.0, max_size=9)
+    )
+
+    async def call(*names: bytes) -> str:
+        headers = [(b"x-user", name) for name in names]
+        scope: Any = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
+        return (await who(scope, None, None)).identity  # type: ignore[arg-type]
+
+    assert [await call(b"alice", b"mallory"), await call(b"alice"), await call(b"mallory", b"alice")] == [
+        "mallory",
+        "alice",
+        "alice",
+    ]
+
+
 # -- the guide -------------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, Request
 from starlette.types import Receive, Scope, Send
 
@@ -132,10 +133,11 @@ class _Cache:
         self._settings = settings
         self._found: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
 
-    def key(self, headers: Mapping[str, str]) -> bytes | None:
+    def key(self, headers: Headers) -> bytes | None:
         """None if none of the headers is there: then the answer has come from something else."""
-        values = [headers.get(name) for name in self._settings.headers]
-        if not any(value is not None for value in values):
+        # all of a name: which of them counts to the handler, only the handler knows
+        values = [headers.getlist(name) for name in self._settings.headers]
+        if not any(values):
             return None
         # a digest, as these are credentials
         return hashlib.sha256(repr(values).encode("utf-8", "surrogatepass")).digest()
