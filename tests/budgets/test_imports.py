@@ -44,7 +44,7 @@ MOST_MODULES = {
     "threads": 750,
     "runs": 760,
     "stream": 795,
-    "crons": 745,
+    "crons": 760,
     "store": 660,
     "mcp": 800,
     "a2a": 830,
