@@ -51,8 +51,14 @@ def server(databases: Any, redis_uri: str, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 async def people(server: DevServer) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
-    """Alice; Bob, of the same tenant; Eve, of another; and one who may do nothing."""
-    tokens = {"alice": "alice@acme", "bob": "bob@acme", "eve": "eve@other", "denied": "denied@acme"}
+    """Alice; Bob, of the same tenant; Eve, of another; one who may do nothing, and one who may only look."""
+    tokens = {
+        "alice": "alice@acme",
+        "bob": "bob@acme",
+        "eve": "eve@other",
+        "denied": "denied@acme",
+        "reader": "reader@acme",
+    }
     clients = {
         name: httpx.AsyncClient(base_url=server.url, timeout=PATIENCE, headers={"authorization": f"Bearer {token}"})
         for name, token in tokens.items()
@@ -148,6 +154,23 @@ async def test_who_may_do_nothing(people: dict[str, httpx.AsyncClient]) -> None:
     answer = await people["denied"].post(path_of("echo"), json=call("message/send", {"message": message("x")}))
     assert answer.status_code == 403
     assert (await people["denied"].get(path_of("echo"))).status_code == 403
+
+
+async def test_who_may_only_look(people: dict[str, httpx.AsyncClient]) -> None:
+    task = await result(people["alice"], "ask", "message/send", {"message": message("book")})
+    seen = await result(people["reader"], "ask", "tasks/get", {"id": task["id"]})
+    assert seen["status"]["state"] == "input-required"
+    of_task = {"taskId": task["id"], "id": "mine", "url": "http://127.0.0.1:9/never"}
+    for method, params in (
+        ("tasks/cancel", {"id": task["id"]}),
+        ("CreateTaskPushNotificationConfig", of_task),
+        ("DeleteTaskPushNotificationConfig", of_task),
+    ):
+        code, _ = await error(people["reader"], "ask", method, params)
+        assert code == NOWHERE, method
+    assert (await result(people["alice"], "ask", "tasks/get", {"id": task["id"]}))["status"][
+        "state"
+    ] == "input-required"
 
 
 async def test_nothing_is_left_behind(server: DevServer, people: dict[str, httpx.AsyncClient]) -> None:

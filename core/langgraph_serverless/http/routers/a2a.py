@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from langgraph_serverless.domain import a2a
 from langgraph_serverless.domain.a2a_card import HISTORY_SCOPE
-from langgraph_serverless.errors import ConflictError, InvalidInputError, RpcError
+from langgraph_serverless.errors import ConflictError, InvalidInputError, NotFoundError, RpcError
 from langgraph_serverless.http.a2a_calls import METHODS, STREAMING, Answer, Calls, answered, refused
 from langgraph_serverless.http.body import MODEL_ATTRIBUTE, NUL, REQUIRED_ATTRIBUTE, MalformedJsonError, read_json
 from langgraph_serverless.http.deps import Caller, Container, get_request_id
@@ -148,6 +148,9 @@ async def call_agent(
         return json_response(refused(call_id, error.number, error.detail[:2000]))
     except (InvalidInputError, ConflictError) as error:
         return json_response(refused(call_id, a2a.INVALID_PARAMS, error.detail[:2000]))
+    except NotFoundError as error:
+        # a task that the caller may read and not change
+        return json_response(refused(call_id, a2a.TASK_NOT_FOUND, error.detail[:2000]))
     return _written(answer, call_id, container.settings.stream_keepalive)
 
 
