@@ -727,6 +727,24 @@ async def test_crons_act_as_their_creator(tenants: Site, alice: httpx.AsyncClien
     assert (await alice.delete(f"/runs/crons/{cron['cron_id']}")).status_code == 204
 
 
+async def test_whoever_changes_a_cron_of_the_projects_own_code_answers_for_it(recorder: Site, heard: Any) -> None:
+    container = StateContainer(recorder.settings)
+    payload = {"assistant_id": "echo", "schedule": "* * * * *", "input": {}, "metadata": {"owner": "carol"}}
+    try:
+        cron = await container.crons.create(SERVER, payload, thread_id=None)
+        async with recorder.http("carol") as client:
+            changed = await client.patch(f"/runs/crons/{cron.cron_id}", json={"input": {"said": "hers"}})
+        assert changed.status_code == 200
+        heard.calls.clear()
+        report = await _tick(recorder)
+        await container.crons.delete(SERVER, cron.cron_id)
+    finally:
+        await container.aclose()
+    assert (report.crons_fired, report.crons_failed) == (1, 0)
+    assert "threads.create_run" in [name for name, _ in heard.calls]
+    await recorder.work()
+
+
 async def test_a_cron_whose_creator_may_no_longer_is_refused(
     recorder: Site, heard: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,6 +25,8 @@ from langgraph_serverless.persistence.sealing import document, fetch_readable
 _SQL = load_queries(__file__)
 INSERT_CRON = _SQL["insert_cron"]
 INSERT_CRON_CREATOR = _SQL["insert_cron_creator"]
+GET_CRON_CREATOR = _SQL["get_cron_creator"]
+REPLACE_CRON_CREATOR = _SQL["replace_cron_creator"]
 LOCK_CRON_COUNT = _SQL["lock_cron_count"]
 HAS_AS_MANY_CRONS = _SQL["has_as_many_crons"]
 GET_CRON = _SQL["get_cron"]
@@ -169,6 +171,13 @@ class CronRepository:
         known = document("cron", "creator", creator.to_json() | ({TRUSTED: True} if creator.trusted else {}))
         parameters = {"cron_id": cron.cron_id, "tenant": cron.tenant, "value": known}
         await connection.execute(INSERT_CRON_CREATOR, parameters)
+
+    async def take_over(self, connection: Connection, cron_id: uuid.UUID, caller: Principal) -> None:
+        """If a cron is the project's own, for whose runs no handler is asked, make it the caller's. The cron must be locked."""
+        row = await (await connection.execute(GET_CRON_CREATOR, {"cron_id": cron_id})).fetchone()
+        if row is not None and row["value"].get(TRUSTED) is True:
+            known = document("cron", "creator", caller.to_json())
+            await connection.execute(REPLACE_CRON_CREATOR, {"cron_id": cron_id, "value": known})
 
     async def find(self, connection: Connection, cron_id: uuid.UUID, *, lock: bool = False) -> Cron | None:
         cursor = await connection.execute(LOCK_CRON if lock else GET_CRON, {"cron_id": cron_id})

@@ -18,6 +18,14 @@ RETURNING *
 -- Who has made a cron, where there is authentication.
 INSERT INTO lgs.cron_creator (cron_id, tenant, value) VALUES (%(cron_id)s, %(tenant)s, %(value)s)
 
+-- name: get_cron_creator
+-- Who has made a cron; no row without authentication.
+SELECT value FROM lgs.cron_creator WHERE cron_id = %(cron_id)s
+
+-- name: replace_cron_creator
+-- The runs of a cron are made in the name of somebody else from now on.
+UPDATE lgs.cron_creator SET value = %(value)s WHERE cron_id = %(cron_id)s
+
 -- name: lock_cron_count
 -- Whoever makes crons of this tenant takes turns until the transaction ends, so that they can be counted.
 SELECT pg_advisory_xact_lock(hashtextextended('lgs.cron of ' || %(tenant)s::text, 0))

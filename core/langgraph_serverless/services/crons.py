@@ -196,6 +196,9 @@ class CronService:
             check_schedule(changed.schedule, changed.timezone, least_interval=least)
             now = await self._crons.now(connection)
             check_request(run_request(changed, now))
+            if caller.user is not None and not caller.trusted:
+                # what somebody says is to be run is not run with the rights of the project's own code
+                await self._crons.take_over(connection, cron_id, caller)
             stored = await self._crons.update(
                 connection, replace(changed, next_run_date=_next_date(cron, changed, now))
             )
