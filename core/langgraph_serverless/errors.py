@@ -22,6 +22,7 @@ The tree::
     ├── BadGatewayError          502, a function of ours that was asked has failed
     │   └── EmbeddingError       502, the project's embedding has failed
     ├── EncryptionError          500, data could not be encrypted or decrypted; holds nothing of it, and nothing of a key
+    │   └── ReservedKeyError     422, a document has a key that encryption keeps for itself
     ├── QuotaError               429, with Retry-After
     ├── UnavailableError         503, with Retry-After
     ├── UnreadableValueError     500, the database holds what is never read
@@ -209,6 +210,13 @@ class EncryptionError(ServerError):
     """Data could not be encrypted or decrypted. The sentence has nothing of the data, and nothing that a handler has said."""
 
     code = "encryption_failed"
+
+
+class ReservedKeyError(EncryptionError):
+    """A document has a key by which encrypted values are known, and could not be told from one."""
+
+    code = "reserved_key"
+    status = 422
 
 
 class UnavailableError(ServerError):

@@ -23,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from langgraph_serverless.errors import EncryptionError
+from langgraph_serverless.errors import EncryptionError, ReservedKeyError
 
 VALUE, CONTEXT = "__encrypted__", "__encryption_context__"
 _ENVELOPE = frozenset({VALUE, CONTEXT})
@@ -133,10 +133,10 @@ def set_apart(document: Mapping[str, Any]) -> dict[str, Any]:
     """What in a document, as it came from outside, looks like an envelope, put into one: nobody is to decrypt what he has sent.
 
     Raises:
-        EncryptionError: it has a key that envelopes have, and might become one itself when it is merged.
+        ReservedKeyError: it has a key that envelopes have, and might become one itself when it is merged.
     """
     if reserved := _ENVELOPE.intersection(document):
-        raise EncryptionError(f"A document has the key '{min(reserved)}', which encryption keeps for itself.")
+        raise ReservedKeyError(f"A document has the key '{min(reserved)}', which encryption keeps for itself.")
     return {key: in_envelope(value, None) for key, value in document.items() if is_envelope(value)}
 
 
