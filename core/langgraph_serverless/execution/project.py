@@ -38,6 +38,9 @@ from langgraph_serverless.execution.store_section import read_store
 from langgraph_serverless.execution.targets import parse_target
 from langgraph_serverless.redaction import conceal_environment
 
+#: what would begin a line of its own where an error is one sentence
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectConfig:
@@ -87,6 +90,14 @@ class ProjectConfig:
 
 def read_project(config_path: Path) -> ProjectConfig:
     """Read and check the ``langgraph.json`` at `config_path`."""
+    try:
+        return _read_project(config_path)
+    except ProjectError as error:
+        # names of keys are in it, which may hold anything that JSON does
+        raise ProjectError(str(error).translate(_CONTROL)) from error
+
+
+def _read_project(config_path: Path) -> ProjectConfig:
     config_path = config_path.expanduser().resolve()
     raw = _read_json(config_path)
     root = config_path.parent
