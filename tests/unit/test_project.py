@@ -156,7 +156,7 @@ def test_unreadable_file(tmp_path: Path, content: bytes, message: str) -> None:
         ({"env": {"A": True}}, "env.A must be a string"),
         ({"store": "big"}, "'store' must be an object"),
         ({"http": []}, "'http' must be an object"),
-        ({"env": {"A\nB": None}}, "env.A\\\\x0aB must be a string"),
+        ({"env": {"A\nB": None}}, "env.A\\x0aB must be a string"),
     ],
 )
 def test_each_mistake_has_a_sentence(project: Path, keys: dict[str, Any], message: str) -> None:
