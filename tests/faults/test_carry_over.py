@@ -194,6 +194,9 @@ async def test_streams_go_on_in_the_next_invocation(
         invocations = of(function, run["run_id"])
         assert len(invocations) >= 3, f"run {number}"
         for one in invocations[:-1]:
+            if one.error is None and b'"detail"' in bytes(one.body):
+                continue  # refused by a machine that stood still for a moment, and asked again
+            assert one.error is not None, bytes(one.body)[-500:]
             assert json.loads(one.error)["errorType"] == "TimeIsUpError"
             assert bytes(one.body).endswith(b"\n")  # after a whole event, a heartbeat or a newline
         assert invocations[-1].error is None
