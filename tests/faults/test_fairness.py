@@ -75,7 +75,9 @@ async def test_a_flood_of_one_tenant_keeps_another_waiting_for_moments(
         seed=seed,
     )
     assert percentile(waits, 95) < 5
-    assert overtaken == len(waits) > 2
+    # the last one may come when nothing of the flood waits any more
+    assert len(waits) > 2
+    assert overtaken >= len(waits) - 1
     assert most[LIMITED] == LIMIT
     assert killed == size.kills
     await assert_invariants(cluster.database_uri, worker=True)
