@@ -31,7 +31,8 @@ from langgraph_serverless.persistence.serializer import ProjectSerializer
 from langgraph_serverless.services.catalog import GraphCatalog
 from langgraph_serverless.services.own_store import OwnStoreService
 from langgraph_serverless.services.store import StoreService
-from langgraph_serverless.settings import Settings, parse_aes_key
+from langgraph_serverless.setting_values import parse_aes_key
+from langgraph_serverless.settings import Settings
 
 #: Stores of tenants that are kept; one that is in use elsewhere lives on there.
 _MOST_STORES = 100
