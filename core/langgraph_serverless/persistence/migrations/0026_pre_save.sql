@@ -7,7 +7,9 @@
 --        "checkpoints": [[thread, namespace, id, parent or null, checkpoint, metadata], ...],
 --        "writes": [[thread, namespace, checkpoint, task, path, idx, channel, type, whether it replaces what is there], ...]},
 -- each only if there are any, and no two rows of the same key. The bytes of blobs and writes come beside it, in the same order.
--- With relaxed, the commit does not wait for the disk: a crash of the server may lose it, with all that it has not written after it either.
+-- With relaxed, the commit does not wait for the disk: a crash of the server may lose the last such commits. So rows may also name a row
+-- of the last one, {"after": [thread, namespace, checkpoint]} or {"after": [thread, namespace, checkpoint, task, idx]}: if that is gone,
+-- more may be, and all fails as if the transaction had to be repeated (40001), with everything that is not known to be on disk.
 -- Returns whether the lease was held; if not, nothing is written.
 CREATE FUNCTION lgs.save_v1(run_id uuid, token uuid, rows jsonb, blobs bytea[], writes bytea[], relaxed boolean)
 RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
@@ -17,6 +19,16 @@ BEGIN
     FOR SHARE;
     IF NOT FOUND THEN
         RETURN false;
+    END IF;
+    IF $3 ? 'after' AND NOT CASE WHEN $3 -> 'after' ->> 3 IS NULL THEN EXISTS (
+        SELECT FROM checkpoints c
+        WHERE c.thread_id = $3 -> 'after' ->> 0 AND c.checkpoint_ns = $3 -> 'after' ->> 1 AND c.checkpoint_id = $3 -> 'after' ->> 2)
+    ELSE EXISTS (
+        SELECT FROM checkpoint_writes w
+        WHERE w.thread_id = $3 -> 'after' ->> 0 AND w.checkpoint_ns = $3 -> 'after' ->> 1 AND w.checkpoint_id = $3 -> 'after' ->> 2
+          AND w.task_id = $3 -> 'after' ->> 3 AND w.idx = ($3 -> 'after' ->> 4)::int)
+    END THEN
+        RAISE EXCEPTION 'what was saved before is gone' USING ERRCODE = '40001';
     END IF;
     IF $6 THEN
         PERFORM set_config('synchronous_commit', 'off', true);
