@@ -20,14 +20,14 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    IF $3 ? 'after' AND NOT CASE WHEN $3 -> 'after' ->> 3 IS NULL THEN EXISTS (
+    IF $3 ? 'after' AND NOT (CASE WHEN $3 -> 'after' ->> 3 IS NULL THEN EXISTS (
         SELECT FROM checkpoints c
         WHERE c.thread_id = $3 -> 'after' ->> 0 AND c.checkpoint_ns = $3 -> 'after' ->> 1 AND c.checkpoint_id = $3 -> 'after' ->> 2)
     ELSE EXISTS (
         SELECT FROM checkpoint_writes w
         WHERE w.thread_id = $3 -> 'after' ->> 0 AND w.checkpoint_ns = $3 -> 'after' ->> 1 AND w.checkpoint_id = $3 -> 'after' ->> 2
           AND w.task_id = $3 -> 'after' ->> 3 AND w.idx = ($3 -> 'after' ->> 4)::int)
-    END THEN
+    END) THEN
         RAISE EXCEPTION 'what was saved before is gone' USING ERRCODE = '40001';
     END IF;
     IF $6 THEN
