@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from langgraph_serverless import __version__
+from langgraph_serverless import __version__, garbage
 from langgraph_serverless.cli import deploy_options, plan_options, serve_options
 from langgraph_serverless.errors import ServerError
 
@@ -48,6 +48,7 @@ def _sentences(debug: bool) -> Iterator[None]:
 @click.version_option(__version__, prog_name="langgraph-serverless", message="%(prog)s %(version)s")
 def main() -> None:
     """The open LangGraph Server that runs as functions."""
+    garbage.relax()  # before the imports of the commands that serve
 
 
 @main.command(short_help="Serve a project on this machine, with its databases.")

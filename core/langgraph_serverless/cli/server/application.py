@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import FastAPI
 
-from langgraph_serverless import tracing
+from langgraph_serverless import garbage, tracing
 from langgraph_serverless.cli.server.worker_thread import WorkerThread
 from langgraph_serverless.containers.api import read_manifest
 from langgraph_serverless.containers.graphs import load_registry
@@ -42,6 +42,7 @@ class ServerApplication:
         Raises:
             ProjectError: it cannot be loaded.
         """
+        garbage.relax()
         tracing.start("server", os.environ)
         registry, manifest = load_project(settings)
         self._settings = settings
@@ -95,6 +96,7 @@ class ServerApplication:
         ticking = None
         if self._scheduler is not None:
             ticking = asyncio.create_task(_every(self._settings.scheduler_interval, self._scheduler.scheduler.tick))
+        garbage.settle()
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from langgraph_serverless import tracing
+from langgraph_serverless import garbage, tracing
 from langgraph_serverless.cli.server.application import load_project
 from langgraph_serverless.cli.server.readiness import check_databases
 from langgraph_serverless.cli.server.signals import end_now, leave_nodes_behind
@@ -40,6 +40,7 @@ def work_here(settings: Settings, listener: socket.socket | None, *, with_migrat
         ServerError: one sentence, if it cannot begin.
         SystemExit: with 1, if the worker has failed.
     """
+    garbage.relax()
     check_databases(settings, os.environ, with_migrations=with_migrations)
     tracing.start("worker", os.environ)
     registry, manifest = load_project(settings)
@@ -59,6 +60,7 @@ async def _work(container: WorkerContainer, status: StatusServer | None) -> bool
     executor = use_threads_for(container.settings)
     worker = container.worker()
     _listen_to_signals(worker, status)
+    garbage.settle()
     if status is not None:
         status.start(lambda: worker.metrics)
     logger.info("working", extra={"action": "working", "worker": worker.worker_id})
