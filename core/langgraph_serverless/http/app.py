@@ -15,6 +15,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Scope
 
 from langgraph_serverless import __version__
@@ -34,6 +35,7 @@ from langgraph_serverless.http.middleware import (
     cors_options,
 )
 from langgraph_serverless.http.mounted import BelowPrefix
+from langgraph_serverless.http.routes import Dispatch
 from langgraph_serverless.http.security_headers import SecurityHeaders
 from langgraph_serverless.http.user_app import UserApp
 
@@ -45,6 +47,21 @@ ROUTERS = {"stream": ("stream", "thread_stream", "protocol", "protocol_events", 
 HEALTH = "/ok"
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+class Application(FastAPI):
+    """FastAPI with the middleware that is given to it, the table of errors, and nothing else around its routes.
+
+    What is left out has no work here: ``Observed`` answers what nobody expected, ``BodyLimit`` refuses large bodies, telemetry is
+    off, and ``Route`` has no files and no generators to close.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        inner = ExceptionMiddleware(Dispatch(self.router), handlers=self.exception_handlers)
+        app: ASGIApp = inner
+        for cls, args, kwargs in reversed(self.user_middleware):
+            app = cls(app, *args, **kwargs)
+        return app
 
 
 def create_app(
@@ -74,7 +91,7 @@ def create_app(
     documented = "system" in wanted and described
     counter = RequestCounter()
     user = None if inside else _user_app(container)
-    app = FastAPI(
+    app = Application(
         title=openapi.TITLE,
         version=__version__,
         openapi_url="/openapi.json" if documented else None,

@@ -21,10 +21,11 @@ from langgraph_serverless.http.body import MODEL_ATTRIBUTE, NUL, REQUIRED_ATTRIB
 from langgraph_serverless.http.deps import Caller, Container, get_request_id
 from langgraph_serverless.http.public_url import public_url
 from langgraph_serverless.http.responses import json_response, returns
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.schemas import a2a as wire
 from langgraph_serverless.http.streaming_response import awaited_json, event_stream
 
-router = APIRouter(tags=["A2A"])
+router = APIRouter(route_class=Route, tags=["A2A"])
 
 #: It names the host that the client has used, and its caller may not be the next one's.
 _CARD_HEADERS = {"Cache-Control": "private, no-cache"}

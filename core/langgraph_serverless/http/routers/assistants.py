@@ -17,12 +17,13 @@ from langgraph_serverless.http.idempotency import Key, once
 from langgraph_serverless.http.pagination import page_response
 from langgraph_serverless.http.params import read_switch, read_xray
 from langgraph_serverless.http.responses import json_response, no_content, returns
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.schemas import assistants as wire
 
 if TYPE_CHECKING:
     from langgraph_serverless.services.assistants import AssistantService
 
-router = APIRouter(tags=["Assistants"])
+router = APIRouter(route_class=Route, tags=["Assistants"])
 
 
 @router.post("/assistants", responses=returns(wire.Assistant))

@@ -13,10 +13,11 @@ from langgraph_serverless.http.deps import Caller, Container, CronId, ThreadId
 from langgraph_serverless.http.idempotency import Key, once
 from langgraph_serverless.http.pagination import page_response
 from langgraph_serverless.http.responses import json_response, no_content, returns
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.schemas import crons as schemas
 from langgraph_serverless.persistence.crons import CronFilter
 
-router = APIRouter(tags=["Crons"])
+router = APIRouter(route_class=Route, tags=["Crons"])
 
 
 def _created(cron: Cron) -> Response:

@@ -30,12 +30,13 @@ from langgraph_serverless.http.mcp_messages import (
     RpcError,
     read_message,
 )
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.streaming_response import StreamedResponse
 from langgraph_serverless.services.mcp import LONGEST_SHOWN, Call, Outcome, Step
 from langgraph_serverless.streaming import sse
 from langgraph_serverless.telemetry import logger
 
-router = APIRouter(tags=["MCP"])
+router = APIRouter(route_class=Route, tags=["MCP"])
 
 _CAPABILITIES = {"tools": {"listChanged": False}}
 _ANNOTATIONS = {"readOnlyHint": False, "destructiveHint": False, "idempotentHint": False, "openWorldHint": True}

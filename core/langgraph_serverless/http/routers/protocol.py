@@ -18,9 +18,10 @@ from langgraph_serverless.http.deps import Caller, Container, get_request_id
 from langgraph_serverless.http.idempotency import Key
 from langgraph_serverless.http.protocol_commands import Commands
 from langgraph_serverless.http.responses import json_response, returns
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.schemas import protocol as wire
 
-router = APIRouter(tags=["Threads"])
+router = APIRouter(route_class=Route, tags=["Threads"])
 
 
 async def read_document(request: Request) -> Any:

@@ -15,10 +15,11 @@ from langgraph_serverless.domain.protocol_filters import Subscription, parse_sub
 from langgraph_serverless.errors import BadRequestError, InvalidInputError
 from langgraph_serverless.http.body import MODEL_ATTRIBUTE, REQUIRED_ATTRIBUTE, read_json
 from langgraph_serverless.http.deps import Caller, Container, ThreadId
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.schemas.protocol_events import EventStreamRequest
 from langgraph_serverless.http.streaming_response import event_stream
 
-router = APIRouter(tags=["Threads"])
+router = APIRouter(route_class=Route, tags=["Threads"])
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}

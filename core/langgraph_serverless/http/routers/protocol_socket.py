@@ -10,8 +10,9 @@ from langgraph_serverless.domain.ids import parse_id
 from langgraph_serverless.errors import InvalidInputError, ServerError
 from langgraph_serverless.http.authentication import CLOSE, caller_of
 from langgraph_serverless.http.protocol_socket import NO_THREAD_ID, ProtocolSocket
+from langgraph_serverless.http.routes import Route
 
-router = APIRouter()
+router = APIRouter(route_class=Route)
 
 
 @router.websocket("/threads/{thread_id}/stream/events")

@@ -16,12 +16,13 @@ from langgraph_serverless.http.deps import Caller, Container, RunId, RunThreadId
 from langgraph_serverless.http.idempotency import Key, once
 from langgraph_serverless.http.params import read_list
 from langgraph_serverless.http.responses import json_response, no_content, returns
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.run_locations import run_headers, run_path
 from langgraph_serverless.http.schemas import runs as wire
 from langgraph_serverless.http.streaming_response import awaited_json
 
 THREAD_RUNS, STATELESS_RUNS = "Thread Runs", "Stateless Runs"
-router = APIRouter()
+router = APIRouter(route_class=Route)
 
 Batch = Annotated[list[wire.RunCreate], Field(min_length=1)]
 Action = Literal["interrupt", "rollback"]

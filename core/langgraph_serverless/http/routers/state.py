@@ -12,10 +12,11 @@ from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container, ThreadId
 from langgraph_serverless.http.params import read_flag, read_list
 from langgraph_serverless.http.responses import json_response, returns
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.schemas import state as wire
 from langgraph_serverless.services.state import StateService
 
-router = APIRouter(tags=["Threads"])
+router = APIRouter(route_class=Route, tags=["Threads"])
 
 #: More states than anybody has.
 _MOST = 2**31 - 1

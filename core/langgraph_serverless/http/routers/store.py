@@ -14,9 +14,10 @@ from langgraph_serverless.http.body import Body
 from langgraph_serverless.http.deps import Caller, Container
 from langgraph_serverless.http.forwarding import forward_to_state
 from langgraph_serverless.http.responses import json_response, no_content, returns
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.schemas import store as schemas
 
-router = APIRouter(tags=["Store"])
+router = APIRouter(route_class=Route, tags=["Store"])
 
 
 @router.put("/store/items", status_code=204)

@@ -20,13 +20,14 @@ from langgraph_serverless.http.deps import Caller, Container, RunId, RunThreadId
 from langgraph_serverless.http.idempotency import AGAIN, Key, once
 from langgraph_serverless.http.params import read_list
 from langgraph_serverless.http.responses import json_response
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.run_locations import run_headers, run_path
 from langgraph_serverless.http.schemas import runs as wire
 from langgraph_serverless.http.streaming_response import OnDisconnect, awaited_json, event_stream
 from langgraph_serverless.services.idempotency import AnsweredBeforeError
 
 THREAD_RUNS, STATELESS_RUNS = "Thread Runs", "Stateless Runs"
-router = APIRouter()
+router = APIRouter(route_class=Route)
 
 Payload = Annotated[wire.RunCreate, Body(wire.RunCreate)]
 LastEventId = Annotated[str | None, Header(alias="last-event-id")]

@@ -9,9 +9,10 @@ from langgraph_serverless.http.deps import Container
 from langgraph_serverless.http.docs_page import docs_page
 from langgraph_serverless.http.params import read_flag
 from langgraph_serverless.http.responses import json_response, returns
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.schemas import system as wire
 
-router = APIRouter(tags=["System"])
+router = APIRouter(route_class=Route, tags=["System"])
 
 
 @router.get("/ok", responses=returns(wire.Health))

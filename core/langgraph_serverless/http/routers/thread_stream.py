@@ -12,9 +12,10 @@ from langgraph_serverless.domain.thread_events import parse_thread_modes
 from langgraph_serverless.http.deps import Caller, Container, ThreadId
 from langgraph_serverless.http.params import read_list
 from langgraph_serverless.http.routers.stream import LastEventId
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.streaming_response import event_stream
 
-router = APIRouter(tags=["Threads"])
+router = APIRouter(route_class=Route, tags=["Threads"])
 
 Modes = Annotated[list[str] | None, Query()]
 

@@ -16,9 +16,10 @@ from langgraph_serverless.http.idempotency import Key, once
 from langgraph_serverless.http.pagination import page_response
 from langgraph_serverless.http.params import wants_minimal
 from langgraph_serverless.http.responses import json_response, no_content, returns
+from langgraph_serverless.http.routes import Route
 from langgraph_serverless.http.schemas import threads as wire
 
-router = APIRouter(tags=["Threads"])
+router = APIRouter(route_class=Route, tags=["Threads"])
 
 
 def _created(thread: Thread) -> Response:
