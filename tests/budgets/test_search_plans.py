@@ -260,6 +260,29 @@ async def test_a_count_of_threads_uses_an_index(container: ApiContainer, explain
     print(f"\ncount by {name}: {plan.milliseconds:.1f} ms, {plan.buffers} blocks")
 
 
+#: Threads whose index entries take more than what may gather before they are sorted in (``gin_pending_list_limit``).
+_NEW_THREADS = """
+INSERT INTO lgs.thread (thread_id, metadata, channel_values)
+SELECT gen_random_uuid(), d.keys, d.keys FROM generate_series(1, 4000) n,
+LATERAL (SELECT jsonb_object_agg('key' || k, -n) AS keys FROM generate_series(1, 20) k) d
+"""
+
+
+def test_a_search_reads_little_of_what_was_just_written(databases: Any) -> None:
+    """What is not yet sorted into a GIN index is a list that each search reads from end to end."""
+    uri = databases.create()
+    with psycopg.connect(uri) as connection:  # one transaction: nobody vacuums in the middle of it
+        connection.execute(_NEW_THREADS)
+        connection.execute("SET enable_seqscan = off")  # of few rows it would be the quickest
+        for column, index in (("metadata", "thread_metadata"), ("channel_values", "thread_values")):
+            search = f'SELECT thread_id FROM lgs.thread WHERE {column} @> \'{{"unheard": "of"}}\''
+            explain: Any = f"EXPLAIN (ANALYZE, BUFFERS, VERBOSE, FORMAT JSON) {search}"
+            plan = Plan.of(connection.execute(explain).fetchall()[0][0][0])
+            assert plan.indexes == {index}
+            assert plan.buffers < 50, (column, plan)
+    databases.drop(uri)
+
+
 async def test_what_is_not_selected_stays_where_it_is(container: ApiContainer, explain: Explainer) -> None:
     """Values are out of line when they are large, and reading them is most of what a page costs."""
     select = [field for field in ThreadField if field is not ThreadField.VALUES]
