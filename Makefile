@@ -31,6 +31,8 @@ $(STAMPS)/setup: requirements/dev.txt pyproject.toml
 -include infra/localstack/localstack.mk
 # The target `compat`.
 -include tests/contract/differential/compat.mk
+# The targets `bench` and `bench-peers`.
+-include bench/bench.mk
 
 JS_PACKAGES := tests/js/node_modules/.package-lock.json
 
@@ -108,13 +110,9 @@ SECONDS_EACH ?= 20
 fuzz: setup ## Feed every parser for SECONDS_EACH=20 seconds, with atheris if it is installed; finds stay in .data/fuzz
 	$(BIN)/python tests/support/fuzzing.py all $(SECONDS_EACH)
 
-.PHONY: bench cold-start
+.PHONY: cold-start
 cold-start: setup ## What each function's import costs: milliseconds, modules, memory (ARGS="--rounds 2 runs" for a quick look)
 	$(BIN)/python -m bench.cold_start $(ARGS)
-
-bench: setup ## Speed beside the official server, in about 6 minutes (ARGS="--rounds 1 --only first_event" for a quick look)
-	-@$(MAKE) --no-print-directory $(COMPAT_VENV)/.installed
-	$(BIN)/python -m bench --reference $(COMPAT_VENV)/bin/langgraph $(ARGS)
 
 model: ## Check the model of leases and fences with Spin (ARGS=--quick takes seconds)
 	@$(PYTHON) docs/design/protocol/check.py $(ARGS)
@@ -139,7 +137,8 @@ lock: setup ## Compile requirements/*.in again (ARGS="--upgrade" takes newer ver
 	$(UV_COMPILE) requirements/worker.in --constraint requirements/dev.txt --output-file requirements/worker.txt
 	$(UV_COMPILE) requirements/base.in --constraint requirements/dev.txt --output-file requirements/base.txt
 	$(UV_COMPILE) requirements/compat.in --constraint requirements/worker.txt --output-file requirements/compat.txt
+	for peer in aegra langhost; do $(subst 3.11,3.12,$(UV_COMPILE)) $(ARGS) requirements/bench-$$peer.in --output-file requirements/bench-$$peer.txt || exit 1; done
 
 clean: ## Remove .venv, caches and what builds left (databases in .data stay)
-	rm -rf $(VENV) tests/js/node_modules .venv-localstack .venv-sam .venv-compat .build .aws-sam dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) tests/js/node_modules .venv-localstack .venv-sam .venv-compat .venv-bench-* .build .aws-sam dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +

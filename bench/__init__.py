@@ -1,6 +1,6 @@
-"""Speed of this server beside the official one on the same machine: ``make bench`` (docs/design/benchmarks.md).
+"""Speed of this server beside others of the same API on one machine: ``make bench`` (docs/design/benchmarks.md).
 
-Both are started fresh in every round, turn and turn about, and asked the same; what counts is the ratio of two figures of
+All are started fresh in every round, turn and turn about, and asked the same; what counts is the ratio of two figures of
 one round. Nothing here is a test: a figure fails nothing, only a wrong answer does.
 """
 

@@ -1,4 +1,4 @@
-"""``python -m bench``: measure, print the table, keep everything as JSON under ``.data/bench``.
+"""``python -m bench``: measure, print the tables, keep everything as JSON under ``.data/bench``; ``--publish`` shows it in the documents.
 
 The exit code is 1 if a server gave a wrong answer, whatever the figures are.
 """
@@ -6,21 +6,28 @@ The exit code is 1 if a server gave a wrong answer, whatever the figures are.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from bench import RESULTS, ROOT
+from bench import RESULTS, ROOT, contestants
 from bench.catalogue import WORKLOADS
-from bench.rounds import Report, play
-from bench.servers import Contestant, ours, processors, reference
-from bench.table import Row, rows, table
+from bench.databases import Databases, databases
+from bench.machine import machine, versions
+from bench.results import Results, now, publish, read
+from bench.rounds import play
+from bench.servers import Contestant, pin, processors
 from bench.workloads import Workload
+
+#: Commands of the peers where make puts them.
+COMMANDS = {
+    "reference": ROOT / ".venv-compat" / "bin" / "langgraph",
+    "aegra": ROOT / ".venv-bench-aegra" / "bin" / "aegra",
+    "langhost": ROOT / ".venv-bench-langhost" / "bin" / "langhost",
+}
 
 
 def main() -> int:
@@ -28,36 +35,52 @@ def main() -> int:
     if arguments.list:
         print(*(f"{workload.name:<14} {workload.about}" for workload in WORKLOADS), sep="\n")
         return 0
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a server that cannot keep its bytecode starts slowly
-    workloads = _chosen(arguments.only)
-    contestants = [ours()]
-    if not arguments.alone:
-        if arguments.reference is not None and arguments.reference.exists():
-            contestants.append(reference(arguments.reference))
-        else:
-            print("The official server is not installed (no .venv-compat): ours is measured alone.")
-    if not processors():
-        print("Nothing is pinned to a processor: server and client may be in each other's way.")
-    began = time.strftime("%Y%m%d-%H%M%S")
-    reports = play(contestants, workloads, arguments.rounds, arguments.scale)
-    found = rows(reports)
-    print(f"\nmedian of {arguments.rounds} rounds (least..most); a ratio above 1 means that ours is better\n")
-    print(table(found))
-    print(f"\nkept: {_keep(began, contestants, reports, found).relative_to(ROOT)}")
-    for report in reports:
+    if arguments.read is not None:
+        results = read(arguments.read)
+    else:
+        results = _measured(arguments)
+        kept = results.keep(RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json")
+        print(f"\nkept: {kept.relative_to(ROOT)}")
+    print(f"\n{results.shown()}")
+    if arguments.publish:
+        print("published:", *(path.relative_to(ROOT) for path in publish(results, arguments.what)))
+    for report in results.reports:
         for workload, how in report.failed.items():
             print(f"round {report.round}, {report.server}, {workload} went wrong: {how}", file=sys.stderr)
-    return 1 if any(report.failed for report in reports) else 0
+    return 1 if any(report.failed for report in results.reports) else 0
+
+
+def _measured(arguments: argparse.Namespace) -> Results:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a server that cannot keep its bytecode starts slowly
+    workloads = _chosen(arguments.only)
+    if not processors():
+        print("Nothing is pinned to a processor: server and client may be in each other's way.")
+    began, at = time.monotonic(), now()
+    with tempfile.TemporaryDirectory(prefix="bench-databases-") as folder, databases(Path(folder)) as shared:
+        pin(shared.processes, processors()[1:])
+        those = _contestants(arguments, shared)
+        print("measured:", *(each.name for each in those))
+        reports = play(those, workloads, arguments.rounds, arguments.scale, shared.processes)
+        used = versions(those, shared.versions())
+    print(f"{arguments.rounds} rounds took {(time.monotonic() - began) / 60:.1f} minutes")
+    return Results(at, arguments.rounds, arguments.scale, machine(), used, reports)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench", description="Speed of this server beside the official one.")
-    parser.add_argument("--reference", type=Path, help="the command `langgraph` of the official server")
-    parser.add_argument("--alone", action="store_true", help="do not start the official server")
+    parser = argparse.ArgumentParser(prog="bench", description="Speed of this server beside others of the same API.")
+    parser.add_argument(
+        "--contestant", default="", metavar="NAME,NAME", help="some of ours, dev and the peers; default: all but dev"
+    )
+    parser.add_argument("--alone", action="store_true", help="ours only")
+    for name, command in COMMANDS.items():
+        parser.add_argument(f"--{name}", type=Path, default=command, help=f"the command of {name}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", metavar="NAME,NAME", help="some workloads")
     parser.add_argument("--scale", type=float, default=1.0, help="0.2 does a fifth of everything, for a quick look")
     parser.add_argument("--list", action="store_true", help="show the workloads")
+    parser.add_argument("--publish", action="store_true", help="write result file, picture and the page's figures")
+    parser.add_argument("--what", default="side-by-side", help="the name of the published result")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="show or publish what was measured before")
     return parser.parse_args()
 
 
@@ -68,23 +91,26 @@ def _chosen(only: str) -> Sequence[Workload]:
     return [workload for workload in WORKLOADS if not names or workload.name in names]
 
 
-def _keep(began: str, contestants: Sequence[Contestant], reports: Sequence[Report], found: Sequence[Row]) -> Path:
-    """Everything that was measured, and on what."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{began}.json"
-    content = {
-        "machine": {
-            "system": platform.platform(),
-            "processors": os.cpu_count(),
-            "pinned": bool(processors()),
-            "python": platform.python_version(),
-        },
-        "versions": {contestant.name: contestant.versions() for contestant in contestants},
-        "reports": [asdict(report) for report in reports],
-        "rows": [asdict(row) for row in found],
-    }
-    path.write_text(json.dumps(content, indent=1))
-    return path
+def _contestants(arguments: argparse.Namespace, shared: Databases) -> list[Contestant]:
+    """Those that are asked for, of those that are installed."""
+    named = [name.strip() for name in arguments.contestant.split(",") if name.strip()]
+    wanted = ["ours"] if arguments.alone else named or ["ours", *COMMANDS]
+    if unknown := set(wanted) - {"ours", "dev", *COMMANDS}:
+        raise SystemExit(f"No such contestant: {', '.join(sorted(unknown))}.")
+    found = []
+    for name in wanted:
+        if name in COMMANDS and not getattr(arguments, name).exists():
+            print(f"{name} is not installed and left out: make bench-peers installs it.")
+        elif name == "reference":
+            found.append(contestants.reference(arguments.reference))
+        elif name == "dev":
+            found.append(contestants.dev())
+        elif name == "ours":
+            found.append(contestants.ours(shared))
+        else:
+            make = contestants.aegra if name == "aegra" else contestants.langhost
+            found.append(make(getattr(arguments, name), shared))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Rounds: in each of them every server is started fresh and does all workloads, another one first each time.
 
-So the noise of a machine that is busy with other things falls on all alike, and figures of one round can be compared. A
-wrong answer spoils one workload of one visit and nothing else; it is kept in place of the figures, and what the server has
+So the noise of a machine that is busy with other things falls on all alike, and figures of one round can be compared. What goes
+wrong spoils one workload of one visit and nothing else; it is kept in place of the figures, and what the server has
 printed beside the results.
 """
 
@@ -12,20 +12,25 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import psutil
 import uvloop
 from official_server import DidNotStartError
 
 from bench import RESULTS
-from bench.client import Client, NotServedError, WrongAnswerError
-from bench.servers import Contestant, Serving, visited
+from bench.client import Client, NotServedError
+from bench.databases import counters
+from bench.launch import until_first_run
+from bench.servers import Contestant, Serving, cpu_seconds, machine_seconds, visited
 from bench.workloads import Figure, Visit, Workload
 
 #: Seconds after which a workload is given up.
-PATIENCE = 180.0
+PATIENCE = 75.0
 
 
 @dataclass
@@ -43,39 +48,99 @@ class Report:
     not_served: list[str] = field(default_factory=list)
     #: Workloads that went wrong, and how.
     failed: dict[str, str] = field(default_factory=dict)
+    #: Processors that others have kept busy meanwhile, on average.
+    others: float = 0.0
+    #: How long (seconds) the visit took.
+    lasted: float = 0.0
 
 
-def play(contestants: Sequence[Contestant], workloads: Sequence[Workload], rounds: int, scale: float) -> list[Report]:
-    """All visits of all rounds; says what it does. The official server is left out if it does not start."""
+def play(
+    contestants: Sequence[Contestant],
+    workloads: Sequence[Workload],
+    rounds: int,
+    scale: float,
+    databases: Sequence[psutil.Process] = (),
+) -> list[Report]:
+    """All visits of all rounds; says what it does. A server that does not start is left out.
+
+    Args:
+        databases: what works for the servers besides them, and is no stranger.
+    """
     reports = []
     for number in range(rounds):
-        first = number % len(contestants)
+        first, began = number % len(contestants), time.monotonic()
+        due = [workload for workload in workloads if not (workload.once and number)]
         for contestant in [*contestants[first:], *contestants[:first]]:
-            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-                try:
-                    reports.append(_visit(contestant, Path(folder), workloads, number + 1, scale))
-                except DidNotStartError as error:
-                    print(f"round {number + 1}, {contestant.name}: left out. {error}", flush=True)
+            try:
+                reports.append(_visit(contestant, due, number + 1, scale, databases))
+            except DidNotStartError as error:
+                print(f"round {number + 1}, {contestant.name}: left out. {error}", flush=True)
+        print(f"round {number + 1}: {time.monotonic() - began:.0f} s", flush=True)
     return reports
 
 
-def _visit(contestant: Contestant, folder: Path, workloads: Sequence[Workload], number: int, scale: float) -> Report:
-    load, began = os.getloadavg()[0], time.monotonic()
-    with visited(contestant, folder) as serving:
-        report = Report(contestant.name, number, load, time.monotonic() - began)
-        print(f"round {number}, {contestant.name}: started in {report.started:.1f} s, load {load:.1f}", flush=True)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(measure(serving, workloads, scale, report))
+def _visit(
+    contestant: Contestant,
+    workloads: Sequence[Workload],
+    number: int,
+    scale: float,
+    databases: Sequence[psutil.Process],
+) -> Report:
+    report = Report(contestant.name, number, os.getloadavg()[0], 0.0)
+    contestant.make_empty()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        starts: list[Figure] = []
+        if any(workload.name == "start" for workload in workloads):
+            with _started(contestant, folder, report, starts, "on nothing"):
+                pass
+        with _started(contestant, folder, report, starts, "on data") as serving:
+            print(
+                f"round {number}, {contestant.name}: started in {report.started:.1f} s, load {report.load:.1f}",
+                flush=True,
+            )
+            began, mine, machine = time.monotonic(), _mine(serving, databases), machine_seconds()
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(measure(serving, workloads, scale, report, starts))
+            report.lasted = time.monotonic() - began
+            strangers = machine_seconds() - machine - (_mine(serving, databases) - mine)
+            report.others = max(0.0, strangers / report.lasted)
+        print(f"    in all {report.lasted:.0f} s; others kept {report.others:.2f} processors busy", flush=True)
         if report.failed:
             RESULTS.mkdir(parents=True, exist_ok=True)
             shutil.copy(serving.log, RESULTS / f"{contestant.name}-{number}.log")
+    contestant.make_empty()
     return report
 
 
-async def measure(serving: Serving, workloads: Sequence[Workload], scale: float, report: Report) -> None:
+def _mine(serving: Serving, databases: Sequence[psutil.Process]) -> float:
+    """CPU seconds of everything that is measured or measures."""
+    below = [each for process in databases for each in process.children(recursive=True)]
+    return serving.cpu() + cpu_seconds([*databases, *below]) + time.process_time()
+
+
+@contextmanager
+def _started(
+    contestant: Contestant, folder: Path, report: Report, starts: list[Figure], what: str
+) -> Iterator[Serving]:
+    began = time.perf_counter()
+    with visited(contestant, folder) as serving:
+        report.started = time.perf_counter() - began
+        until_first_run(int(serving.url.rpartition(":")[2]))
+        starts.append(Figure(f"{what}, answers", report.started, "s"))
+        starts.append(Figure(f"{what}, first run", time.perf_counter() - began, "s"))
+        yield serving
+
+
+async def measure(
+    serving: Serving, workloads: Sequence[Workload], scale: float, report: Report, starts: Sequence[Figure] = ()
+) -> None:
     """Do the workloads one after the other, and fill in the report."""
     client = Client(serving.url)
-    visit = Visit(client, serving.memory, scale)
+    asked = None
+    if serving.database_uri and serving.redis_uri:
+        asked = partial(counters, serving.database_uri, serving.redis_uri)
+    visit = Visit(client, serving.memory, scale, serving.cpu, asked, starts)
     try:
         for workload in workloads:
             began = time.monotonic()
@@ -84,7 +149,8 @@ async def measure(serving: Serving, workloads: Sequence[Workload], scale: float,
                     report.figures[workload.name] = list(await workload.measure(visit))
             except* NotServedError:
                 report.not_served.append(workload.name)
-            except* (WrongAnswerError, OSError, EOFError) as errors:
+            # a server may answer anything, and a figure that is missing hides no other
+            except* Exception as errors:
                 report.failed[workload.name] = _sentence(errors)
             says = report.failed.get(workload.name) or f"{time.monotonic() - began:.1f} s"
             print(f"    {workload.name}: {'not served' if workload.name in report.not_served else says}", flush=True)

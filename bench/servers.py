@@ -1,4 +1,4 @@
-"""The servers that are compared, each started fresh for a visit and ended after it.
+"""What a server is while it is measured, and on which processors it runs.
 
 Where there are two processors or more, a server has the first one to itself, and the client shares the others with the
 databases, which elsewhere are machines of their own. Without a way to say so (macOS) nothing is pinned.
@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
 import psutil
-from dev_server import DevServer
-from official_server import official
 
 from bench import ROOT
 
@@ -33,52 +31,53 @@ class Serving:
     pid: int
     #: What it prints.
     log: Path
+    #: Postgres and Redis that it shares with nobody for now, if there are any.
+    database_uri: str | None = None
+    redis_uri: str | None = None
 
     def memory(self) -> float:
         """MiB that its processes hold, without those of its databases."""
-        return sum(process.memory_info().rss for process in _tree(self.pid, databases=False)) / 2**20
+        return sum(process.memory_info().rss for process in tree(self.pid, databases=False)) / 2**20
+
+    def cpu(self) -> float:
+        """CPU seconds of its processes so far, of those that have ended too, without its databases."""
+        return cpu_seconds(tree(self.pid, databases=False))
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A server that can be started on an empty folder."""
+    """A server that can be started, on an empty folder or on what its last start has left there."""
 
     name: str
     start: Callable[[Path], AbstractContextManager[Serving]]
     #: Where its packages are.
     packages: Sequence[str]
+    #: What makes the databases empty that are not in the folder, before a visit and after it.
+    make_empty: Callable[[], None] = lambda: None
 
     def versions(self) -> dict[str, str]:
-        """Of what of LangGraph is in it."""
+        """Of what matters of its packages, and its Python."""
         found = distributions(path=list(self.packages))
-        return {each.name: each.version for each in found if each.name.startswith("langgraph")}
+        return {each.name: each.version for each in found if _matters(each.name)}
 
 
-@contextmanager
-def _ours(folder: Path) -> Iterator[Serving]:
-    server = DevServer(PROJECT / "langgraph.json", folder / "data")
-    try:
-        process = server.start().process
-        assert process is not None, "it has just been started"
-        yield Serving(server.url, process.pid, server.log)
-    finally:
-        server.close()
+_BROUGHT_ALONG = {
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "fastapi",
+    "starlette",
+    "sqlalchemy",
+    "asyncpg",
+    "psycopg",
+    "redis",
+    "orjson",
+}
 
 
-def ours() -> Contestant:
-    """This server as ``langgraph-serverless dev`` starts it, on Postgres and Valkey of its own."""
-    return Contestant("ours", _ours, sys.path)
-
-
-def reference(command: Path) -> Contestant:
-    """The official development server, whose state is in memory."""
-
-    @contextmanager
-    def start(folder: Path) -> Iterator[Serving]:
-        with official(command, PROJECT, folder) as server:
-            yield Serving(server.url, server.pid, server.log)
-
-    return Contestant("reference", start, [str(path) for path in command.parents[1].glob("lib/python*/site-packages")])
+def _matters(name: str) -> bool:
+    lower = name.lower()
+    return lower.startswith(("langgraph", "langhost", "aegra", "langchain-core")) or lower in _BROUGHT_ALONG
 
 
 def processors() -> list[int]:
@@ -93,29 +92,49 @@ def processors() -> list[int]:
 def visited(contestant: Contestant, folder: Path) -> Iterator[Serving]:
     """The contestant on its processor, and this process on the others."""
     allowed = processors()
-    _pin(os.getpid(), allowed[:1])  # what is started here inherits it
+    pin([psutil.Process()], allowed[:1])  # what is started here inherits it
     try:
         with contestant.start(folder) as serving:
-            for process in [psutil.Process(), *_tree(serving.pid, databases=True)]:
-                _pin(process.pid, allowed[1:])
+            pin([psutil.Process(), *tree(serving.pid, databases=True)], allowed[1:])
             yield serving
     finally:
-        _pin(os.getpid(), allowed)
+        pin([psutil.Process()], allowed)
 
 
-def _tree(pid: int, *, databases: bool) -> list[psutil.Process]:
-    root = psutil.Process(pid)
+def tree(pid: int, *, databases: bool) -> list[psutil.Process]:
+    """A process with all below it: those that are databases, or the others."""
     found = []
-    for process in [root, *root.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            if (process.name() in DATABASES) is databases:
-                found.append(process)
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                if (process.name() in DATABASES) is databases:
+                    found.append(process)
     return found
 
 
-def _pin(pid: int, cpus: list[int]) -> None:
-    """All threads of a process; those to come inherit it."""
-    if cpus and sys.platform == "linux":
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with suppress(ProcessLookupError):
-                os.sched_setaffinity(int(thread), cpus)
+def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
+    """Of these, and of their children that have ended."""
+    used = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            used += sum(process.cpu_times()[:4])
+    return used
+
+
+def machine_seconds() -> float:
+    """CPU seconds that the machine has been busy since it was started."""
+    times = psutil.cpu_times()
+    busy = ("user", "nice", "system", "irq", "softirq", "steal")
+    return sum(float(getattr(times, name, 0.0)) for name in busy)
+
+
+def pin(processes: Iterable[psutil.Process], cpus: Sequence[int]) -> None:
+    """All threads of these; those to come inherit it. Nothing if there are no processors to share out."""
+    if not cpus or sys.platform != "linux":
+        return
+    for process in processes:
+        with suppress(FileNotFoundError):
+            for thread in os.listdir(f"/proc/{process.pid}/task"):
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread), cpus)

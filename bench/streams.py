@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
-from bench.client import Frame, WrongAnswerError
-from bench.workloads import Figure, Visit, at_once, latencies, named
+from bench.client import Frame, Tally, WrongAnswerError
+from bench.workloads import Figure, Visit, at_once, latencies, loop, named
 
 #: Tokens in a stream whose rate is taken.
 MANY = 1000
@@ -33,7 +33,7 @@ def _tokens(count: int, **more: Any) -> dict[str, Any]:
 async def first_event(visit: Visit) -> list[Figure]:
     """From the request until ``metadata`` and until the first token; by one client, and by 16 at once."""
     figures: list[Figure] = []
-    for workers, often in ((1, 15), (16, 3)):
+    for workers, often in ((1, 10), (16, 3)):
         threads = [await visit.thread() for _ in range(workers)]
         metadata: list[float] = []
         token: list[float] = []
@@ -70,15 +70,64 @@ async def events_per_second(visit: Visit) -> list[Figure]:
     return figures
 
 
+async def tokens(visit: Visit) -> list[Figure]:
+    """1,000 tokens of a model that never lets others have a turn: until the first is read, and the rate of one stream and of 8."""
+    body = _tokens(visit.times(MANY))
+    body["input"]["breathless"] = True
+
+    async def stream() -> Tally:
+        found = await visit.client.tally("POST", "/runs/stream", body, b"messages")
+        if found.count < body["input"]["tokens"]:
+            raise WrongAnswerError(f"{found.count} of {body['input']['tokens']} tokens came")
+        return found
+
+    await stream()
+    alone = [await stream() for _ in range(visit.times(6))]
+    together: list[Tally] = []
+
+    async def run(worker: int) -> None:
+        together.append(await stream())
+
+    cpu, began = visit.cpu(), time.perf_counter()
+    await at_once(8, visit.times(2), run)
+    lasted, events = time.perf_counter() - began, sum(each.count for each in together)
+    return [
+        Figure("c1 first token", 1000 * statistics.median(each.first - each.began for each in alone), "ms"),
+        Figure("c1 in the stream", statistics.median(map(_pace, alone)), "events/s", more_is_better=True),
+        Figure("c8 first token", 1000 * statistics.median(each.first - each.began for each in together), "ms"),
+        Figure("c8 all", events / lasted, "events/s", more_is_better=True),
+        Figure("c8 cpu", 1e6 * (visit.cpu() - cpu) / events, "ms/1,000 events"),
+    ]
+
+
+def _pace(counted: Tally) -> float:
+    """Events per second between the first and the last."""
+    return (counted.count - 1) / max(counted.last - counted.first, 1e-6)
+
+
 async def supersteps(visit: Visit) -> list[Figure]:
-    """``updates`` per second inside one run of 20 supersteps on a thread, each of which is a checkpoint."""
-    thread, body = (
-        await visit.thread(),
-        {"assistant_id": "steps", "input": {"steps": STEPS}, "stream_mode": ["updates"]},
-    )
-    await visit.stream(body, thread=thread)
-    rates = [_rate(await visit.stream(body, thread=thread), b"updates", STEPS) for _ in range(visit.times(8))]
-    return [Figure("updates of 1 run", statistics.median(rates), "events/s", more_is_better=True)]
+    """Runs of 20 supersteps on a thread, each of which is a checkpoint: the pace of their ``updates``, and runs of 8 clients."""
+    given: dict[str, Any] = {"assistant_id": "steps", "input": {"steps": STEPS}}
+    body = {**given, "stream_mode": ["updates"]}
+    threads = [await visit.thread() for _ in range(8)]
+    await visit.stream(body, thread=threads[0])
+    rates, costs = [], []
+    for _ in range(visit.times(8)):
+        frames = await visit.stream(body, thread=threads[0])
+        rates.append(_rate(frames, b"updates", STEPS))
+        updates = named(frames, b"updates", STEPS)
+        costs.append((updates[-1].at - updates[0].at) / (STEPS - 1))
+
+    async def run(worker: int, number: int) -> None:
+        answer = await visit.client.json("POST", f"/threads/{threads[worker]}/runs/wait", given)
+        if answer.get("step") != STEPS:
+            raise WrongAnswerError(f"a run of {STEPS} supersteps said {answer!r:.300}")
+
+    return [
+        Figure("cost of one", 1000 * statistics.median(costs), "ms"),
+        Figure("updates of 1 run", statistics.median(rates), "events/s", more_is_better=True),
+        *(await loop(visit, 8, 160, 4.0, run)).figures("c8 runs", "run", rate=True),
+    ]
 
 
 async def resume(visit: Visit) -> list[Figure]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
@@ -22,10 +24,12 @@ class EchoState(TypedDict, total=False):
 
     text: str
     reply: str
+    #: When the node began, by the clock of the machine.
+    node_ts: float
 
 
 async def _echo(state: EchoState) -> EchoState:
-    return {"reply": state.get("text", "")}
+    return {"node_ts": time.time(), "reply": state.get("text", "")}
 
 
 echo = StateGraph(EchoState).add_node("echo", _echo).add_edge(START, "echo").add_edge("echo", END).compile()
@@ -84,19 +88,22 @@ class Tireless(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         for number in range(kwargs["tokens"]):
-            await asyncio.sleep(0)  # as one that comes from a network lets others have a turn
+            if not kwargs.get("breathless"):
+                await asyncio.sleep(0)  # as one that comes from a network lets others have a turn
             yield ChatGenerationChunk(message=AIMessageChunk(content=f"t{number} "))
 
 
 class TokensState(TypedDict, total=False):
-    """How many tokens to say, and what was said."""
+    """How many tokens to say, whether without giving others a turn, and what was said."""
 
     tokens: int
+    breathless: bool
     messages: Annotated[list[AnyMessage], add_messages]
 
 
 async def _say(state: TokensState) -> TokensState:
-    answer = await Tireless().bind(tokens=state["tokens"]).ainvoke("go")
+    model = Tireless().bind(tokens=state["tokens"], breathless=state.get("breathless", False))
+    answer = await model.ainvoke("go")
     return {"messages": [answer]}
 
 
@@ -115,6 +122,38 @@ async def _sleep(state: SleepyState) -> SleepyState:
 
 
 sleepy = StateGraph(SleepyState).add_node("sleep", _sleep).add_edge(START, "sleep").add_edge("sleep", END).compile()
+
+
+class BigState(TypedDict, total=False):
+    """How many bytes to carry through three supersteps, and which one this is."""
+
+    size: int
+    blob: str
+    touched: int
+
+
+async def _fill(state: BigState) -> BigState:
+    return {"blob": _BLOB[: state["size"]], "touched": 0}
+
+
+async def _touch(state: BigState) -> BigState:
+    return {"touched": state["touched"] + 1}
+
+
+#: Not to be compressed, and the same each time.
+_BLOB = base64.b85encode(random.Random(7).randbytes(800_000)).decode()
+
+bigstate = (
+    StateGraph(BigState)
+    .add_node("fill", _fill)
+    .add_node("touch", _touch)
+    .add_node("again", _touch)
+    .add_edge(START, "fill")
+    .add_edge("fill", "touch")
+    .add_edge("touch", "again")
+    .add_edge("again", END)
+    .compile()
+)
 
 
 class FootprintState(TypedDict, total=False):

@@ -14,10 +14,11 @@ from bench.rounds import Report, measure
 from bench.servers import PROJECT, Serving
 from bench.streams import first_event
 from bench.table import rows, table
-from bench.workloads import Workload
+from bench.targets import TARGETS, judged
+from bench.workloads import Figure, Workload
 
 #: Of the sizes that give figures.
-TINY = 0.02
+TINY = 0.005
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def serving(databases: Any, redis_uri: str, tmp_path_factory: pytest.TempPathFac
     try:
         process = server.start().process
         assert process is not None
-        yield Serving(server.url, process.pid, server.log)
+        yield Serving(server.url, process.pid, server.log, uri, redis_uri)
     finally:
         server.close()
         databases.drop(uri)
@@ -36,15 +37,27 @@ def serving(databases: Any, redis_uri: str, tmp_path_factory: pytest.TempPathFac
 
 async def test_all_workloads_come_to_figures(serving: Serving) -> None:
     report = Report("ours", 1, load=0.0, started=0.0)
-    await measure(serving, WORKLOADS, TINY, report)
+    starts = [Figure("on data, first run", 1.0, "s")]
+    await measure(serving, WORKLOADS, TINY, report, starts)
     assert not report.failed
     assert not report.not_served
     assert list(report.figures) == [workload.name for workload in WORKLOADS]
-    for figures in report.figures.values():
+    for workload, figures in report.figures.items():
         assert figures
-        assert all(math.isfinite(figure.value) and figure.value > 0 for figure in figures)
-    printed = table(rows([report]))
+        # CPU time comes in ticks, and what is counted may be none
+        least = 0.0 if workload == "counts" else 1e-9
+        assert all(
+            math.isfinite(figure.value) and figure.value >= (0.0 if figure.name.endswith("cpu") else least)
+            for figure in figures
+        )
+    found = rows([report])
+    printed = table(found)
     assert all(f"| {name} " in printed for name in report.figures)
+    verdicts = judged(found)
+    assert [verdict.target for verdict in verdicts] == list(TARGETS)
+    assert {verdict.met is None for verdict in verdicts if None not in {b.than for b in verdict.target.bounds}} == {
+        True
+    }
 
 
 async def test_a_wrong_answer_is_kept_in_place_of_figures(serving: Serving) -> None:
@@ -56,10 +69,19 @@ async def test_a_wrong_answer_is_kept_in_place_of_figures(serving: Serving) -> N
         await visit.stream({"assistant_id": "unknown"})
         return []
 
+    async def surprised(visit: Any) -> list[Any]:
+        return [(await visit.client.json("POST", "/threads", {}))["no_such_key"]]
+
     report = Report("ours", 1, load=0.0, started=0.0)
-    workloads = [Workload("a", "", missing), Workload("b", "", refused), Workload("c", "", first_event)]
+    workloads = [
+        Workload("a", "", missing),
+        Workload("b", "", refused),
+        Workload("s", "", surprised),
+        Workload("c", "", first_event),
+    ]
     await measure(serving, workloads, TINY, report)
     assert report.not_served == ["a"]
-    assert report.failed.keys() == {"b"}
+    assert report.failed.keys() == {"b", "s"}
+    assert "no_such_key" in report.failed["s"]
     assert "422" in report.failed["b"] or "404" in report.failed["b"]
     assert report.figures.keys() == {"c"}

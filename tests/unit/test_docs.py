@@ -66,7 +66,12 @@ def test_no_page_names_a_machine(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_make_targets_exist(page: Path) -> None:
-    makefiles = [ROOT / "Makefile", *(ROOT / "infra").rglob("*.mk"), *(ROOT / "tests").glob("contract/*/*.mk")]
+    makefiles = [
+        ROOT / "Makefile",
+        *(ROOT / "infra").rglob("*.mk"),
+        *(ROOT / "bench").glob("*.mk"),
+        *(ROOT / "tests").glob("contract/*/*.mk"),
+    ]
     targets = set(re.findall(r"^([a-z-]+):.*##", "\n".join(path.read_text() for path in makefiles), re.MULTILINE))
     # in code: the word is common in prose
     text = page.read_text(encoding="utf-8")
