@@ -34,6 +34,11 @@ SELECT gen_random_uuid(), md5(n::text)::uuid, gen_random_uuid(), 'g', jsonb_buil
     CASE WHEN n <= {RUNNING} THEN gen_random_uuid() END, CASE WHEN n <= {RUNNING} THEN now() + interval '1 h' END
 FROM generate_series(1, {PENDING}) n, LATERAL (SELECT now() - make_interval(secs => {PENDING} - n) AS at) s
 """
+# of every thread, so that to look for those of a few is worth the index
+_CHECKPOINTS = f"""
+INSERT INTO checkpoints (thread_id, checkpoint_id, checkpoint)
+SELECT md5(n::text)::uuid::text, '1', '{{}}' FROM generate_series(1, {PENDING}) n
+"""
 _CLAIM = {"owner": "w", "limit": 10, "lease": 30, "last_attempt": 3, "on_trial": False}
 
 
@@ -44,7 +49,8 @@ def connection(databases: Any) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute(_THREADS)
         connection.execute(_RUNS)
-        connection.execute("VACUUM ANALYZE lgs.thread, lgs.run")
+        connection.execute(_CHECKPOINTS)
+        connection.execute("VACUUM ANALYZE lgs.thread, lgs.run, checkpoints")
         yield connection
     databases.drop(uri)
 
@@ -84,9 +90,13 @@ def fairly(limits: GroupLimits) -> dict[str, Any]:
 
 
 def test_the_next_delayed_run_is_found_in_the_index(connection: psycopg.Connection[Any]) -> None:
-    read = explained(connection, queue.NEXT_DUE)
+    with connection.transaction(force_rollback=True):
+        # as it is planned for any number of claims
+        connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        connection.execute("SELECT lgs.next_due_v1()")
+        read = explained(connection, "SELECT lgs.next_due_v1()")
     print(f"\nnext_due: {read}")
-    assert (read.rows, read.scanned) == (1, set())
+    assert read.rows == 1
     assert read.blocks < 40
 
 
@@ -113,7 +123,7 @@ def test_a_fair_claim_in_vain_is_cheap(connection: psycopg.Connection[Any]) -> N
         connection.execute("DELETE FROM lgs.run WHERE concurrency_key <> 'flood'")
         read = explained(connection, queue.CLAIM_FAIRLY, fairly(GroupLimits(most=RUNNING)))
     print(f"\nclaim_fairly, one group, full: {read}")
-    assert (read.rows, read.scanned) == (0, set())
+    assert (read.rows, read.scanned) == (1, set())  # which says that there is none
     assert read.blocks < FEW + 10 * GROUPS  # what has just been deleted is still in the index
 
 

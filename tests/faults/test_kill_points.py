@@ -40,7 +40,7 @@ from langgraph_serverless.domain.runs import CancelAction, Durability, Run, RunR
 
 PROJECT = Path(__file__).parent / "project" / "langgraph.json"
 #: Of what a worker does all the time, the first time counts.
-PERIODIC = {"claim", "next_due", "requeue_expired", "claim_exhausted", "bury_webhooks", "runnable"}
+PERIODIC = {"claim", "requeue_expired", "claim_exhausted", "bury_webhooks", "runnable"}
 #: Runs that are killed at once, each in a database of its own.
 LANES = 3
 END = {"settle", "claim_webhooks", "webhook_delivered"}

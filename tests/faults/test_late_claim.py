@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import ClaimedRun, RunRequest, RunStatus
 from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.persistence.queue_rows import Look
 
 PROJECT = Path(__file__).parent / "project" / "langgraph.json"
 LEASE = 1.0
@@ -32,16 +32,16 @@ async def test_such_a_run_does_not_begin_under_that_lease(
     container: WorkerContainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blocked: float
 ) -> None:
     claims: list[ClaimedRun] = []
-    claim = QueueRepository.claim
+    look = QueueRepository.look
 
-    async def late(self: QueueRepository, **arguments: Any) -> Sequence[ClaimedRun]:
-        claimed = await claim(self, **arguments)
-        if claimed and not claims:
+    async def late(self: QueueRepository, **arguments: Any) -> Look:
+        found = await look(self, **arguments)
+        if found.runs and not claims:
             time.sleep(blocked)
-        claims.extend(claimed)
-        return claimed
+        claims.extend(found.runs)
+        return found
 
-    monkeypatch.setattr(QueueRepository, "claim", late)
+    monkeypatch.setattr(QueueRepository, "look", late)
     given = RunRequest(assistant_id="steps", input={"name": "l", "steps": 1, "seconds": 0})
     run = await container.runs.create(ANONYMOUS, given, thread_id=None)
     worker = container.worker()

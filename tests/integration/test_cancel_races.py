@@ -208,15 +208,15 @@ async def test_a_cancel_that_overtakes_the_answer_to_a_claim_is_not_missed(
 ) -> None:
     """Its message comes while the run is claimed and its worker does not know it yet; the next heartbeat is far away."""
     container = await worker_on(registry, heartbeat_interval=60.0, lease_duration=180.0, poll_interval=0.3)
-    claim, hear, heard = QueueRepository.claim, Taker.hear, asyncio.Event()
+    look, hear, heard = QueueRepository.look, Taker.hear, asyncio.Event()
 
     def noticed(taker: Taker) -> None:
         hear(taker)
         heard.set()
 
     async def overtaken(queue: QueueRepository, **arguments: Any) -> Any:
-        claims = await claim(queue, **arguments)
-        for claimed in claims:
+        found = await look(queue, **arguments)
+        for claimed in found.runs:
             run = claimed.run
             async with asyncio.timeout(10):
                 while not heard.is_set():  # the worker may not listen yet
@@ -224,10 +224,10 @@ async def test_a_cancel_that_overtakes_the_answer_to_a_claim_is_not_missed(
                         ANONYMOUS, thread_id, [run.run_id], CancelAction.INTERRUPT, "overtaking"
                     )
                     await asyncio.sleep(0.02)
-        return claims
+        return found
 
     monkeypatch.setattr(Taker, "hear", noticed)
-    monkeypatch.setattr(QueueRepository, "claim", overtaken)
+    monkeypatch.setattr(QueueRepository, "look", overtaken)
     request = RunRequest(assistant_id="wait", input={"seconds": 60, "log": []})
     run = await container.runs.create(ANONYMOUS, request, thread_id=thread_id)
 

@@ -191,7 +191,7 @@ async def ring_and_publish(redis_uri: str) -> None:
 def check(record: Record) -> None:
     """Of all commands, that a cluster of many nodes with sharded channels would take them too."""
     asked = Counter(name for name, _ in record.commands)
-    for name in ("evalsha", "eval", "subscribe", "publish", "blpop", "xrange", "xrevrange", "lua publish", "lua xadd"):
+    for name in ("evalsha", "eval", "subscribe", "publish", "blmpop", "xrange", "xrevrange", "lua publish", "lua xadd"):
         assert asked[name] > 0, f"{name} is not in the record"
     assert not {"multi", "exec", "watch", "mget", "select", "psubscribe", "ssubscribe", "script"} & asked.keys()
     slot: set[int] = set()

@@ -27,7 +27,7 @@ from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, MultitaskStrategy, RunRequest
 from langgraph_serverless.queue.slots import BoardKeys, SlotBoard
 from langgraph_serverless.queue.worker_function import WorkerFunction
-from langgraph_serverless.services.taking import Taker
+from langgraph_serverless.services.worker import Worker
 
 PROJECT = Path(__file__).parent.parent / "faults" / "project" / "langgraph.json"
 JOBS = 10
@@ -311,16 +311,16 @@ async def test_a_run_that_ends_between_a_look_and_the_wait_is_noticed(
 ) -> None:
     """Its slot is free, and nothing else wakes the worker but the time of the next poll."""
     monkeypatch.setenv("JOURNAL", str(tmp_path / "journal"))
-    next_due = Taker.next_due
+    wait = Worker._wait
 
-    async def slow(self: Taker) -> float | None:
-        while len(self._jobs):
+    async def slow(self: Worker, seconds: float) -> None:
+        while self.active:
             await asyncio.sleep(0.01)
         async with Redis.from_url(api.settings.redis_uri) as redis:  # the ring for it, which another worker has heard
             await redis.delete(BoardKeys(api.settings.redis_key_prefix).tokens)
-        return await next_due(self)
+        await wait(self, seconds)
 
-    monkeypatch.setattr(Taker, "next_due", slow)
+    monkeypatch.setattr(Worker, "_wait", slow)
     api = await worker_on(PROJECT, worker_function_name="worker", n_jobs_per_worker=JOBS, poll_interval=10 * PATIENCE)
     lambda_ = sites(api, cold_start=0, idle_grace=0.3)
     run = await api.runs.create(ANONYMOUS, request(0.05), thread_id=None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from langgraph_serverless.persistence.queue_rows import Look
 from langgraph_serverless.services import work_report, worker
 from langgraph_serverless.settings import Settings
 
@@ -52,7 +53,7 @@ class _Ears:
     def __init__(self) -> None:
         self.rung = asyncio.Event()
 
-    async def wait(self, seconds: float) -> bool:
+    async def wait(self, seconds: float, most: int) -> bool:
         await self.rung.wait()
         self.rung.clear()
         return True
@@ -70,10 +71,10 @@ async def test_a_ring_during_a_look_is_followed_by_another_look() -> None:
     ears = _Ears()
     looks = 0
 
-    async def claim(*, on_trial: bool, **_: Any) -> tuple[()]:
+    async def look(*, on_trial: bool, **_: Any) -> Look:
         nonlocal looks
         if on_trial:
-            return ()
+            return Look(runs=())
         looks += 1
         if looks == 2:
             ears.rung.set()
@@ -82,15 +83,12 @@ async def test_a_ring_during_a_look_is_followed_by_another_look() -> None:
             await asyncio.sleep(0)
         if looks == 3:
             consumer.stop()
-        return ()
-
-    async def next_due() -> float | None:
-        return 0.01 if looks == 1 else None  # the second look is nobody's ring
+        return Look(runs=(), due=0.01 if looks == 1 else None)  # the second look is nobody's ring
 
     async def nothing(*_: Any, **__: Any) -> Any:
         return SimpleNamespace(requeued=0)
 
-    queue: Any = SimpleNamespace(claim=claim, next_due=next_due, runnable=_none)
+    queue: Any = SimpleNamespace(look=look, limited=False, runnable=_none)
     others: Any = SimpleNamespace(sweep=nothing, ring=nothing, start=lambda: None, stop=lambda: None)
     consumer = worker.Worker(
         settings=Settings(database_uri="postgresql://nobody@127.0.0.1/nowhere", poll_interval=3600),

@@ -42,6 +42,8 @@ class RunPlan:
 
     metadata: dict[str, Any]
     kwargs: dict[str, Any]
+    #: Of the metadata, what counts more than the thread's, whatever that is.
+    said: dict[str, Any]
     #: Merged into the thread's metadata.
     thread_metadata: dict[str, Any]
     #: The thread's ``config``: the run's without the server's keys.
@@ -122,16 +124,14 @@ def plan_run(
     graph = (
         {"assistant_id": str(assistant_id)} if stateless else {"graph_id": graph_id, "assistant_id": str(assistant_id)}
     )
-    said = {
-        **assistant_metadata,
-        **thread_metadata,
-        **graph,
-        **(request.config.get("metadata") or {}),
-        **request.metadata,
-    }
+    said = {**graph, **(request.config.get("metadata") or {}), **request.metadata}
+    said["assistant_id"] = str(assistant_id)  # whatever a client says about it
     # checkpoints keep it, beside who has made them
-    metadata = {key: value for key, value in said.items() if not key.startswith(CALLERS_PREFIX)}
-    metadata["assistant_id"] = str(assistant_id)  # whatever a client says about it
+    said, known = (
+        {key: value for key, value in each.items() if not key.startswith(CALLERS_PREFIX)}
+        for each in (said, {**assistant_metadata, **thread_metadata})
+    )
+    metadata = {**known, **said}
     settings = {key: value for key, value in {**assistant_config, **request.config}.items() if key not in MERGED_KEYS}
     config = {"configurable": configurable, **settings, "metadata": metadata}
     durability = request.durability or default_durability
@@ -155,6 +155,7 @@ def plan_run(
     return RunPlan(
         metadata=metadata,
         kwargs=kwargs,
+        said=said,
         thread_metadata={"graph_id": graph_id, "assistant_id": str(assistant_id)},
         thread_config={"configurable": visible, **settings, **_sent_metadata(request)},
     )

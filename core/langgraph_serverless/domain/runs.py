@@ -146,6 +146,8 @@ class ClaimedRun:
     cancel: CancelRequest | None
     #: The metadata of the thread, which gains graph and assistant id at the first run.
     thread_metadata: Mapping[str, Any]
+    #: The thread has checkpoints, or may have: those of this run's earlier attempts among them.
+    has_checkpoints: bool = True
     #: Seconds from the time when it was due to its first claim; None of later ones.
     waited: float | None = None
     #: Of the request that has made it; its own, if a cron has.

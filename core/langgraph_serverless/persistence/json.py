@@ -43,6 +43,11 @@ def storable(value: Any) -> Any:
     return orjson.loads(_dumps(value))
 
 
+def same_json(one: Any, other: Any) -> bool:
+    """Whether both are written in the same way."""
+    return one is other or _dumps(one) == _dumps(other)
+
+
 def jsonb(value: Any) -> Jsonb:
     """Bind a document of plain JSON values to a ``jsonb`` parameter."""
     return Jsonb(value, dumps=_dumps)

@@ -13,41 +13,40 @@ import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import dict_row
 
 from langgraph_serverless.addresses import Address
-from langgraph_serverless.domain.encryption import SCOPE_KEY, UNREADABLE, scope_of
 from langgraph_serverless.domain.priorities import GroupLimits
 from langgraph_serverless.domain.run_kwargs import request_id_of
-from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome, correlation
-from langgraph_serverless.domain.trace_context import TraceContext
+from langgraph_serverless.domain.runs import CancelRequest, ClaimedRun, Lease, RunOutcome
 from langgraph_serverless.errors import LeaseLostError
-from langgraph_serverless.persistence.json import jsonb
+from langgraph_serverless.persistence.json import jsonb, same_json
 from langgraph_serverless.persistence.pool import Database, in_one_message, is_refusal
 from langgraph_serverless.persistence.priorities import limits
 from langgraph_serverless.persistence.queries import load_queries, one_after_another
-from langgraph_serverless.persistence.runs import origin_from, run_from_row
-from langgraph_serverless.persistence.sealing import document, fetch_readable, text
+from langgraph_serverless.persistence.queue_rows import (
+    ExhaustedRun,
+    Look,
+    Settled,
+    cancel_from,
+    claimed_from,
+    lease_from,
+)
+from langgraph_serverless.persistence.sealing import document, fetch_readable, is_sealed, text
 
 _SQL = load_queries(__file__)
 CLAIM = _SQL["claim"]
 WAIT_FOR_TURN = _SQL["wait_for_turn"]
 CLAIM_FAIRLY = _SQL["claim_fairly"]
 CLAIM_IN_TURN = one_after_another(WAIT_FOR_TURN, CLAIM_FAIRLY)
-NEXT_DUE = _SQL["next_due"]
 RUNNABLE = _SQL["runnable"]
 RUNNABLE_FAIRLY = _SQL["runnable_fairly"]
 HEARTBEAT = _SQL["heartbeat"]
-LOCK_THREAD_OF_RUN = _SQL["lock_thread_of_run"]
 SETTLE = _SQL["settle"]
-LOCK_AND_SETTLE = one_after_another(LOCK_THREAD_OF_RUN, SETTLE)
-RECORDED_CANCEL = _SQL["recorded_cancel"]
-SETTLE_ROLLBACK = _SQL["settle_rollback"]
-LOCK_AND_ROLL_BACK = one_after_another(LOCK_THREAD_OF_RUN, SETTLE_ROLLBACK)
+ROLL_BACK = _SQL["roll_back"]
 ALREADY_SETTLED = _SQL["already_settled"]
 HAND_OFF = _SQL["hand_off"]
 REQUEUE_EXPIRED = _SQL["requeue_expired"]
@@ -63,49 +62,9 @@ HAND_OFF_IN_TIME = one_after_another(LIMIT_STATEMENT, HAND_OFF)
 TURN_LOCK = 0x6C67_7374_7572
 #: Runs that are counted; whoever takes some of them counts again.
 MOST_RUNNABLE = 1000
+_NOTHING_TO_SAVE = {"save_rows": None, "save_blobs": None, "save_writes": None}
 #: Rows that one sweep takes back at most; the next sweep goes on.
 SWEEP_BATCH = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """What the end of a run leaves to be done."""
-
-    #: Its thread has further runs waiting.
-    more: bool
-    #: The webhook that was put into the outbox.
-    outbox_id: uuid.UUID | None
-    #: Notifications for other agents were put there too.
-    pushed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExhaustedRun:
-    """A run whose last attempt was lost, taken over in order to end it."""
-
-    lease: Lease
-    thread_id: uuid.UUID
-    graph_id: str
-    attempts: int
-    last_error: str | None
-    #: What its last worker had noted.
-    nodes: Sequence[str]
-    #: It was to be cancelled, which took its workers away as well.
-    cancel: CancelRequest | None
-    #: Of the request that has made it.
-    request_id: str | None
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What every line of the log says about it; see ``ClaimedRun.about``."""
-        return {
-            "run_id": str(self.lease.run_id),
-            "thread_id": str(self.thread_id),
-            "graph_id": self.graph_id,
-            "attempt": self.attempts,
-            "lease": self.lease.name,
-            **correlation(self.request_id, None),
-        }
 
 
 class QueueRepository:
@@ -116,10 +75,15 @@ class QueueRepository:
         self._database = database
         self._groups = groups
 
-    async def claim(
+    @property
+    def limited(self) -> bool:
+        """Whether the end of a run may let others begin, of its fairness group."""
+        return self._groups is not None
+
+    async def look(
         self, *, owner: str, limit: int, lease: float, last_attempt: int | None = None, on_trial: bool = False
-    ) -> Sequence[ClaimedRun]:
-        """Take up to ``limit`` runs, each with a lease of ``lease`` seconds.
+    ) -> Look:
+        """Take up to ``limit`` runs, each with a lease of ``lease`` seconds, and see when there will be more.
 
         Args:
             last_attempt: number of a run's last attempt, to tell runs that have no other from those that do.
@@ -145,14 +109,20 @@ class QueueRepository:
                     )
             except psycopg.errors.UniqueViolation:
                 # two workers took different runs of one thread at the same instant; the other one has it
-                return []
-            return [_claimed(row) for row in await fetch_readable(cursor)]
+                return Look(runs=(), again=True)
+            rows = await fetch_readable(cursor)
+        # there is one without a run if there is none with one
+        return Look(
+            runs=[claimed_from(row) for row in rows if row["run_id"] is not None],
+            due=rows[0]["next_due"] if rows else None,
+        )
 
-    async def next_due(self) -> float | None:
-        """Seconds until the earliest delayed run is due."""
-        async with self._database.connection() as connection:
-            row = await (await connection.execute(NEXT_DUE)).fetchone()
-            return row["seconds"] if row else None
+    async def claim(
+        self, *, owner: str, limit: int, lease: float, last_attempt: int | None = None, on_trial: bool = False
+    ) -> Sequence[ClaimedRun]:
+        """The runs of a ``look``."""
+        found = await self.look(owner=owner, limit=limit, lease=lease, last_attempt=last_attempt, on_trial=on_trial)
+        return found.runs
 
     async def runnable(self) -> int:
         """How many runs wait for nothing but a worker; at least that many if they are more than anybody wakes workers for."""
@@ -172,10 +142,14 @@ class QueueRepository:
         *,
         thread_error: Mapping[str, Any] | None,
         temporary_retention: float,
+        save: Mapping[str, Any] | None = None,
     ) -> Settled | CancelRequest:
-        """Write the end of a run in one transaction, with its webhook.
+        """Write the end of a run in one statement, with its webhook.
 
-        A cancel that has been recorded and that this outcome would lose is returned instead; nothing was written then.
+        A cancel that has been recorded and that this outcome would lose is returned instead; of the end nothing was written then.
+
+        Args:
+            save: what is left to be saved of its checkpoints (the saver's ``take``), in the same transaction; of a rollback nothing is.
 
         Raises:
             LeaseLostError: if the lease has ended; nothing was written.
@@ -187,31 +161,34 @@ class QueueRepository:
             "thread_error": document("thread", "error", thread_error) if thread_error is not None else None,
             "temporary_retention": temporary_retention,
         }
-        if not outcome.rollback:
-            parameters |= {
-                "status": outcome.status.value,
-                "output": document("run", "output", outcome.output),
-                "error": document("run", "error", outcome.error) if outcome.error is not None else None,
-                "last_error": text("run", "last_error", outcome.last_error),
-                "last_node": outcome.last_node,
-                "thread_status": outcome.thread_status,
-                "write_values": outcome.write_values,
-                "values": document("thread", "values", outcome.values),
-                "interrupts": document("thread", "interrupts", outcome.interrupts)
-                if outcome.interrupts is not None
-                else None,
-            }
-        statements = LOCK_AND_ROLL_BACK if outcome.rollback else LOCK_AND_SETTLE
-        # the lock is a statement of its own: what waits for it must look at the thread's runs afterwards
         async with self._database.connection() as connection:
-            cursor = await in_one_message(connection, statements, parameters)
+            if not outcome.rollback:
+                # as a rule it is; where it is encrypted, each is for itself
+                repeated = (
+                    outcome.write_values and not is_sealed(connection) and same_json(outcome.output, outcome.values)
+                )
+                parameters |= {
+                    "status": outcome.status.value,
+                    "output": None if repeated else document("run", "output", outcome.output),
+                    "output_is_values": repeated,
+                    "error": document("run", "error", outcome.error) if outcome.error is not None else None,
+                    "last_error": text("run", "last_error", outcome.last_error),
+                    "last_node": outcome.last_node,
+                    "thread_status": outcome.thread_status,
+                    "write_values": outcome.write_values,
+                    "values": document("thread", "values", outcome.values),
+                    "interrupts": document("thread", "interrupts", outcome.interrupts)
+                    if outcome.interrupts is not None
+                    else None,
+                    **(save or _NOTHING_TO_SAVE),
+                }
+            cursor = await connection.execute(ROLL_BACK if outcome.rollback else SETTLE, parameters)
             row = await cursor.fetchone()
-            if row is None:
-                cancel = await (await connection.execute(RECORDED_CANCEL, parameters)).fetchone()
-                if cancel is not None and (request := _cancel(cancel)) is not None:
-                    return request
-                raise LeaseLostError(f"run {lease.run_id} was settled or taken over by another worker")
-            return Settled(more=bool(row["more"]), outbox_id=row["outbox_id"], pushed=bool(row.get("pushed")))
+        if row is None:
+            raise LeaseLostError(f"run {lease.run_id} was settled or taken over by another worker")
+        if (request := cancel_from(row) if not outcome.rollback else None) is not None:
+            return request
+        return Settled(more=bool(row["more"]), outbox_id=row["outbox_id"], pushed=bool(row.get("pushed")))
 
     async def already_settled(self, lease: Lease, thread_id: uuid.UUID, *, rollback: bool) -> Settled | None:
         """What a settle left to be done whose answer was lost; None if it was not written, or the lease had ended."""
@@ -244,13 +221,13 @@ class QueueRepository:
             cursor = await connection.execute(CLAIM_EXHAUSTED, parameters)
             return [
                 ExhaustedRun(
-                    lease=_lease(row),
+                    lease=lease_from(row),
                     thread_id=row["thread_id"],
                     graph_id=row["graph_id"],
                     attempts=row["lost"],
                     last_error=row["last_error"],
                     nodes=row["nodes"] or (),
-                    cancel=_cancel(row),
+                    cancel=cancel_from(row),
                     request_id=request_id_of(row["kwargs"]),
                 )
                 for row in await fetch_readable(cursor)
@@ -300,7 +277,7 @@ class HeartbeatConnection:
         except psycopg.Error:
             self.close()
             raise
-        return {row["run_id"]: _cancel(row) for row in rows}
+        return {row["run_id"]: cancel_from(row) for row in rows}
 
     def _connect(self) -> psycopg.Connection[dict[str, Any]]:
         uri = self._address.current
@@ -362,42 +339,3 @@ def _cut(descriptor: int) -> None:
     """End a connection that another thread waits for."""
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
         connection.shutdown(socket.SHUT_RDWR)
-
-
-def _cancel(row: Mapping[str, Any]) -> CancelRequest | None:
-    return CancelRequest(CancelAction(row["cancel_action"]), row["cancel_reason"]) if row["cancel_action"] else None
-
-
-def _lease(row: Mapping[str, Any]) -> Lease:
-    epoch = row["attempt"] + row["handoffs"]
-    return Lease(
-        run_id=row["run_id"],
-        token=row["lease_token"],
-        epoch=epoch,
-        origin=origin_from(row),
-        # not read of runs that are only taken over in order to end them
-        tenant=row.get("tenant", ""),
-    )
-
-
-def _claimed(row: Mapping[str, Any]) -> ClaimedRun:
-    if UNREADABLE in row:
-        # it has been claimed, and is ended by whoever has: its runner finds nothing in its kwargs but this
-        kwargs = {UNREADABLE: row[UNREADABLE], SCOPE_KEY: scope_of(row["kwargs"])}
-        row = {**row, "kwargs": kwargs, "metadata": {}, "thread_metadata": {}}
-    return ClaimedRun(
-        run=run_from_row(row),
-        lease=_lease(row),
-        graph_id=row["graph_id"],
-        attempt=row["attempt"],
-        handoffs=row["handoffs"],
-        continued=row["continued"],
-        age=max(0.0, row["age"]),
-        temporary=row["temporary"],
-        cancel=_cancel(row),
-        thread_metadata=row["thread_metadata"],
-        waited=max(0.0, row["waited"]) if row["attempt"] == 1 and row["handoffs"] == 0 else None,
-        request_id=request_id_of(row["kwargs"]),
-        cron_id=row["cron_id"],
-        trace=TraceContext.from_json(row["trace"]),
-    )

@@ -19,20 +19,31 @@ WITH candidate AS (
     FOR UPDATE OF r SKIP LOCKED
 ), fresh AS (
     SELECT run_id, continued, gen_random_uuid() AS token FROM candidate
+), claimed AS (
+    UPDATE lgs.run r
+    SET status = 'running', resuming = false, attempt = r.attempt + 1,
+        lease_token = f.token, lease_owner = %(owner)s,
+        lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
+        lease_history = r.lease_history
+            || jsonb_build_object('token', f.token, 'owner', %(owner)s::text, 'at', clock_timestamp()),
+        started_at = COALESCE(r.started_at, clock_timestamp()), updated_at = clock_timestamp()
+    FROM fresh f, lgs.thread t
+    WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
+    RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary, t.created_at AS thread_made,
+        EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age,
+        EXTRACT(EPOCH FROM clock_timestamp() - r.available_at)::float8 AS waited,
+        (SELECT x.trace FROM lgs.run_trace x WHERE x.run_id = r.run_id) AS trace,
+        -- of a run that has begun before they may be newer than what this statement sees
+        r.attempt > 1 OR r.handoffs > 0
+            -- one by one through the index; of EXISTS the planner might read all checkpoints at once
+            OR (SELECT true FROM checkpoints c WHERE c.thread_id = r.thread_id::text LIMIT 1) IS NOT NULL AS has_checkpoints
 )
-UPDATE lgs.run r
-SET status = 'running', resuming = false, attempt = r.attempt + 1,
-    lease_token = f.token, lease_owner = %(owner)s,
-    lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
-    lease_history = r.lease_history
-        || jsonb_build_object('token', f.token, 'owner', %(owner)s::text, 'at', clock_timestamp()),
-    started_at = COALESCE(r.started_at, clock_timestamp()), updated_at = clock_timestamp()
-FROM fresh f, lgs.thread t
-WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
-RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary, t.created_at AS thread_made,
-    EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age,
-    EXTRACT(EPOCH FROM clock_timestamp() - r.available_at)::float8 AS waited,
-    (SELECT x.trace FROM lgs.run_trace x WHERE x.run_id = r.run_id) AS trace
+-- and when to look again, if these are all that could be had
+SELECT c.*, due.seconds AS next_due
+FROM (
+    SELECT CASE WHEN (SELECT count(*) FROM claimed) < %(limit)s THEN lgs.next_due_v1() END AS seconds
+) AS due
+LEFT JOIN claimed c ON true
 
 -- name: wait_for_turn
 -- Until this transaction ends, no other claim shares out runs between fairness groups: what it counts is what runs.
@@ -108,42 +119,31 @@ WITH RECURSIVE running AS MATERIALIZED (
     FOR UPDATE OF r SKIP LOCKED
 ), fresh AS (
     SELECT run_id, continued, gen_random_uuid() AS token FROM candidate
+), claimed AS (
+    UPDATE lgs.run r
+    SET status = 'running', resuming = false, attempt = r.attempt + 1,
+        lease_token = f.token, lease_owner = %(owner)s,
+        lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
+        lease_history = r.lease_history
+            || jsonb_build_object('token', f.token, 'owner', %(owner)s::text, 'at', clock_timestamp()),
+        started_at = COALESCE(r.started_at, clock_timestamp()), updated_at = clock_timestamp()
+    FROM fresh f, lgs.thread t
+    WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
+    RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary, t.created_at AS thread_made,
+        EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age,
+        EXTRACT(EPOCH FROM clock_timestamp() - r.available_at)::float8 AS waited,
+        (SELECT x.trace FROM lgs.run_trace x WHERE x.run_id = r.run_id) AS trace,
+        -- of a run that has begun before they may be newer than what this statement sees
+        r.attempt > 1 OR r.handoffs > 0
+            -- one by one through the index; of EXISTS the planner might read all checkpoints at once
+            OR (SELECT true FROM checkpoints c WHERE c.thread_id = r.thread_id::text LIMIT 1) IS NOT NULL AS has_checkpoints
 )
-UPDATE lgs.run r
-SET status = 'running', resuming = false, attempt = r.attempt + 1,
-    lease_token = f.token, lease_owner = %(owner)s,
-    lease_expires_at = clock_timestamp() + make_interval(secs => %(lease)s),
-    lease_history = r.lease_history
-        || jsonb_build_object('token', f.token, 'owner', %(owner)s::text, 'at', clock_timestamp()),
-    started_at = COALESCE(r.started_at, clock_timestamp()), updated_at = clock_timestamp()
-FROM fresh f, lgs.thread t
-WHERE r.run_id = f.run_id AND t.thread_id = r.thread_id
-RETURNING r.*, f.continued, t.metadata AS thread_metadata, t.temporary, t.created_at AS thread_made,
-    EXTRACT(EPOCH FROM clock_timestamp() - r.started_at)::float8 AS age,
-    EXTRACT(EPOCH FROM clock_timestamp() - r.available_at)::float8 AS waited,
-    (SELECT x.trace FROM lgs.run_trace x WHERE x.run_id = r.run_id) AS trace
-
--- name: next_due
--- Seconds until the earliest delayed run is due; null if none waits. One step into the queue's index for each priority: there
--- are few, and due runs are not read, of which there may be many.
-WITH RECURSIVE level AS (
-    (SELECT priority FROM lgs.run WHERE status = 'pending' ORDER BY priority LIMIT 1)
-    UNION ALL
-    SELECT following.priority
-    FROM level CROSS JOIN LATERAL (
-        SELECT r.priority FROM lgs.run r
-        WHERE r.status = 'pending' AND r.priority > level.priority
-        ORDER BY r.priority
-        LIMIT 1
-    ) AS following
-)
-SELECT EXTRACT(EPOCH FROM min(delayed.available_at) - clock_timestamp())::float8 AS seconds
-FROM level CROSS JOIN LATERAL (
-    SELECT r.available_at FROM lgs.run r
-    WHERE r.status = 'pending' AND r.priority = level.priority AND r.available_at > now()
-    ORDER BY r.available_at
-    LIMIT 1
-) AS delayed
+-- and when to look again, if these are all that could be had
+SELECT c.*, due.seconds AS next_due
+FROM (
+    SELECT CASE WHEN (SELECT count(*) FROM claimed) < %(limit)s THEN lgs.next_due_v1() END AS seconds
+) AS due
+LEFT JOIN claimed c ON true
 
 -- name: runnable
 -- How many runs workers could claim now, counted up to a limit: one of each thread where nothing runs, as in `claim`.
@@ -232,110 +232,22 @@ FROM held
 WHERE r.run_id = held.run_id
 RETURNING r.run_id, r.cancel_action, r.cancel_reason
 
--- name: lock_thread_of_run
--- Settling takes the thread before the run, as creating and cancelling do.
-SELECT t.thread_id
-FROM lgs.thread t
-WHERE t.thread_id = %(thread_id)s
-FOR UPDATE
-
 -- name: settle
--- The end of a run: its row, its thread and its webhook, if the lease is still held and no cancel has been recorded that this
--- end would lose (success after an interrupt, anything but a rollback after a rollback); no row otherwise.
-WITH settled AS (
-    UPDATE lgs.run r
-    SET status = %(status)s, resuming = false, output = %(output)s, error = %(error)s, last_error = %(last_error)s,
-        last_node = COALESCE(%(last_node)s, last_node),
-        finished_at = clock_timestamp(), updated_at = clock_timestamp(),
-        lease_token = NULL, lease_owner = NULL, lease_expires_at = NULL
-    WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
-      AND (cancel_action IS NULL OR (cancel_action = 'interrupt' AND %(status)s <> 'success'))
-    -- the whole row only where it is wanted, as it may be large
-    RETURNING run_id, thread_id, tenant, webhook, CASE WHEN webhook IS NOT NULL THEN r END AS row
-), queued AS (
-    SELECT EXISTS (
-        SELECT 1 FROM lgs.run r
-        WHERE r.thread_id = %(thread_id)s AND r.run_id <> %(run_id)s AND r.status IN ('pending', 'running')
-    ) AS more
-), marked AS (
-    UPDATE lgs.thread t
-    SET settled_status = %(thread_status)s,
-        status = CASE WHEN queued.more THEN 'busy' ELSE %(thread_status)s END,
-        channel_values = CASE WHEN %(write_values)s THEN %(values)s ELSE t.channel_values END,
-        interrupts = COALESCE(%(interrupts)s, t.interrupts),
-        error = %(thread_error)s,
-        updated_at = clock_timestamp(),
-        state_updated_at = CASE WHEN %(write_values)s THEN clock_timestamp() ELSE t.state_updated_at END,
-        purge_at = CASE WHEN t.temporary
-            THEN clock_timestamp() + make_interval(secs => %(temporary_retention)s) END
-    FROM settled, queued
-    WHERE t.thread_id = settled.thread_id
-    -- what the thread has now, and not the parameter once more: it is part of the message, and may be large
-    RETURNING t.thread_id, CASE WHEN settled.webhook IS NOT NULL AND NOT t.temporary THEN t.channel_values END AS values
-), noted AS (
-    INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload)
-    SELECT gen_random_uuid(), s.tenant, s.run_id, s.thread_id, s.webhook,
-        lgs.webhook_payload(s.row, %(status)s, m.values, %(error)s)
-    FROM settled s JOIN marked m USING (thread_id)
-    WHERE s.webhook IS NOT NULL
-    RETURNING outbox_id
-)
-SELECT settled.run_id, queued.more, (SELECT outbox_id FROM noted) AS outbox_id,
-    EXISTS (
-        SELECT 1 FROM lgs.a2a_push p
-        WHERE p.task_id = COALESCE((SELECT task_id FROM lgs.a2a_turn t WHERE t.run_id = settled.run_id), settled.run_id)
-    ) AS pushed
-FROM settled, queued
+-- The end of a run with its last checkpoints, its thread and its webhook (`migrations/0027`): no row if the lease has ended, the cancel
+-- that this end would lose if one has been recorded.
+SELECT s.more, s.outbox_id, s.pushed, s.cancel_action, s.cancel_reason
+FROM lgs.settle_v1(
+    %(run_id)s::uuid, %(token)s::uuid, %(thread_id)s::uuid,
+    %(save_rows)s::jsonb, %(save_blobs)s::bytea[], %(save_writes)s::bytea[],
+    %(status)s::text, %(output)s::jsonb, %(output_is_values)s::boolean, %(error)s::jsonb, %(last_error)s::text,
+    %(last_node)s::text, %(thread_status)s::text, %(write_values)s::boolean, %(values)s::jsonb, %(interrupts)s::jsonb,
+    %(thread_error)s::jsonb, %(temporary_retention)s::float8) AS s
 
--- name: recorded_cancel
--- The cancel that kept `settle` from writing, if the lease is still held.
-SELECT cancel_action, cancel_reason
-FROM lgs.run
-WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running' AND cancel_action IS NOT NULL
-
--- name: settle_rollback
--- The end of a run that was rolled back: its row, its checkpoints and its writes disappear, the thread is as it was before.
-WITH gone AS (
-    DELETE FROM lgs.run r
-    WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
-    RETURNING run_id, thread_id, tenant, lease_history, webhook, CASE WHEN webhook IS NOT NULL THEN r END AS row
-), tokens AS (
-    SELECT (entry ->> 'token')::uuid AS token FROM gone, jsonb_array_elements(gone.lease_history) AS entry
-), deleted_checkpoints AS (
-    DELETE FROM checkpoints c
-    USING gone
-    WHERE c.thread_id = gone.thread_id::text AND c.lease_token IN (SELECT token FROM tokens)
-), deleted_writes AS (
-    DELETE FROM checkpoint_writes w
-    USING gone
-    WHERE w.thread_id = gone.thread_id::text AND w.lease_token IN (SELECT token FROM tokens)
-), deleted_blobs AS (
-    DELETE FROM checkpoint_blobs b
-    USING gone
-    WHERE b.thread_id = gone.thread_id::text AND b.lease_token IN (SELECT token FROM tokens)
-), queued AS (
-    SELECT EXISTS (
-        SELECT 1 FROM lgs.run r
-        WHERE r.thread_id = %(thread_id)s AND r.run_id <> %(run_id)s AND r.status IN ('pending', 'running')
-    ) AS more
-), marked AS (
-    UPDATE lgs.thread t
-    SET status = CASE WHEN queued.more THEN 'busy' ELSE t.settled_status END,
-        error = %(thread_error)s,
-        updated_at = clock_timestamp(),
-        purge_at = CASE WHEN t.temporary
-            THEN clock_timestamp() + make_interval(secs => %(temporary_retention)s) END
-    FROM gone, queued
-    WHERE t.thread_id = gone.thread_id
-), noted AS (
-    INSERT INTO lgs.outbox (outbox_id, tenant, run_id, thread_id, url, payload)
-    SELECT gen_random_uuid(), tenant, run_id, thread_id, webhook,
-        lgs.webhook_payload(gone.row, 'rollback', NULL, %(thread_error)s)
-    FROM gone
-    WHERE webhook IS NOT NULL
-    RETURNING outbox_id
-)
-SELECT gone.run_id, queued.more, (SELECT outbox_id FROM noted) AS outbox_id FROM gone, queued
+-- name: roll_back
+-- The end of a run that was rolled back (`migrations/0027`); no row if the lease has ended.
+SELECT b.more, b.outbox_id
+FROM lgs.roll_back_v1(
+    %(run_id)s::uuid, %(token)s::uuid, %(thread_id)s::uuid, %(thread_error)s::jsonb, %(temporary_retention)s::float8) AS b
 
 -- name: already_settled
 -- What the end of a run leaves to be done, if this lease has written it; no row otherwise. Of a rollback, the run is gone.

@@ -152,15 +152,17 @@ class BellListener:
         self._cancel_outage = Outage("The quick way of cancels")
         self._connection: Any = None
 
-    async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - Redis does the waiting
+    async def wait(self, timeout: float, most: int = 1) -> bool:  # noqa: ASYNC109 - Redis does the waiting
         """Wait for a ring, at most this long; true if it rang. One call at a time.
+
+        Up to ``most`` rings are taken at once: for as many runs as the caller is going to look.
 
         While Redis is away this waits for the whole time: the caller polls the queue.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
         try:
-            rang = await self._pop(timeout)
+            rang = await self._pop(timeout, most)
         except (RedisError, OSError) as error:
             self._outage.begins(error)  # the caller polls after each wait
             await self.aclose()
@@ -173,12 +175,14 @@ class BellListener:
         self._outage.ends()
         return rang
 
-    async def _pop(self, seconds: float) -> bool:
+    async def _pop(self, seconds: float, most: int) -> bool:
         if self._connection is None:
             self._connection = _own_connection(self._pool)
             await self._connection.connect()
         # zero would wait forever
-        await self._connection.send_command("BLPOP", self._tokens, max(seconds, 0.01), check_health=False)
+        await self._connection.send_command(
+            "BLMPOP", max(seconds, 0.01), 1, self._tokens, "LEFT", "COUNT", most, check_health=False
+        )
         async with asyncio.timeout(seconds + _PATIENCE):
             answer = await self._connection.read_response(timeout=seconds + 2 * _PATIENCE)
         return answer is not None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from langgraph_serverless import tracing
@@ -54,6 +54,8 @@ class Jobs:
         self._clock: NodeClock | None = None
         #: How many have ended.
         self.ended = 0
+        #: Called when one has.
+        self.on_end: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -70,11 +72,6 @@ class Jobs:
         """Seconds that the slowest node has taken, ended or not; 0 if nobody takes the time."""
         return self._clock.slowest if self._clock is not None else 0.0
 
-    @property
-    def tasks(self) -> Set[asyncio.Task[None]]:
-        """To be waited for."""
-        return self._jobs.keys()
-
     def begin(self, claimed: ClaimedRun, *, asked: float) -> None:
         """Execute a run that has been claimed; ``asked`` is the monotonic time when the claim was sent."""
         job = Job(claimed, RunSignals(clock=self._clock))
@@ -88,6 +85,7 @@ class Jobs:
     def _end(self, task: asyncio.Task[None]) -> None:
         del self._jobs[task]
         self.ended += 1
+        self.on_end()
 
     async def drain(self, seconds: float) -> None:
         """Ask all graphs to stop at their next superstep boundary, and wait for them so long."""

@@ -10,52 +10,31 @@ asked before a connection is taken (``run_permits.py``).
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from langgraph_serverless import tracing
-from langgraph_serverless.domain.auth_filters import Filter, both, visible
-from langgraph_serverless.domain.ids import new_id
+from langgraph_serverless.domain.auth_filters import Filter, both
 from langgraph_serverless.domain.ports import Authorizer, Bell, EventAppender, WebhookPolicy, allow_all
 from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.domain.run_kwargs import check_request, context_keys, plan_run
+from langgraph_serverless.domain.run_kwargs import check_request
 from langgraph_serverless.domain.runs import (
     CancelAction,
-    Durability,
-    MultitaskStrategy,
     Run,
     RunRequest,
 )
 from langgraph_serverless.errors import NotFoundError
 from langgraph_serverless.persistence.pool import Connection, Database
-from langgraph_serverless.persistence.runs import LiveRun, NewRun, RunRepository, RunResult
+from langgraph_serverless.persistence.runs import RunRepository, RunResult
 from langgraph_serverless.services.catalog import GraphCatalog
 from langgraph_serverless.services.closing import close_streams
 from langgraph_serverless.services.idempotency import Once, claimed_transaction, keep
 from langgraph_serverless.services.priorities import Place, PriorityService
-from langgraph_serverless.services.quotas import check_queue
+from langgraph_serverless.services.quick_runs import QuickRuns
 from langgraph_serverless.services.run_cancels import RunCancels
+from langgraph_serverless.services.run_making import CreatedRun, RunMaker
 from langgraph_serverless.services.run_permits import RunPermit, permit_run
 from langgraph_serverless.settings import Settings
-
-NOT_FOUND = "Thread or assistant not found."
-#: A run that makes its thread and meets a delete of it between the two steps looks again.
-_ATTEMPTS = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreatedRun:
-    """A run that has been inserted, and the runs of its thread that had to make way for it."""
-
-    run: Run
-    #: Running: their workers have to be told.
-    cancelled: Sequence[uuid.UUID]
-    #: No worker had them: they have ended.
-    ended: Sequence[LiveRun]
-    #: It cannot begin yet, whoever looks.
-    waits: bool
 
 
 class RunService:
@@ -83,6 +62,10 @@ class RunService:
         self._authorize = authorize
         self._runs = RunRepository()
         self._cancels = RunCancels(self._runs, bell, settings, events)
+        self._maker = RunMaker(
+            catalog, settings, self._runs, self._cancels, priorities=self._priorities, webhooks=webhooks
+        )
+        self._quick = QuickRuns(database, self._maker, settings, self._priorities)
 
     @property
     def asks(self) -> bool:
@@ -132,9 +115,12 @@ class RunService:
     ) -> Run:
         """Queue what has been permitted."""
         await self._check_webhook(permit.request)
+        if once is None and (quick := await self._quick.create(caller, permit, thread_id)) is not None:
+            await self.announce([quick])
+            return quick.run
         (place,) = await self._priorities.places(caller, [(permit.request, thread_id)])
         async with claimed_transaction(self._database, caller, once) as connection:
-            created = await self._insert(connection, caller, permit, thread_id, place)
+            created = await self._maker.insert(connection, caller, permit, thread_id, place)
             await keep(connection, caller, once, created.run)
         await self.announce([created])
         return created.run
@@ -160,7 +146,7 @@ class RunService:
         else:
             check_request(request, stateless=thread_id is None)
             permit = replace(permit, request=request)
-        return await self._insert(connection, caller, permit, thread_id, place)
+        return await self._maker.insert(connection, caller, permit, thread_id, place)
 
     async def announce(self, created: Sequence[CreatedRun]) -> None:
         """Wake workers for committed runs, and tell those whose runs had to make way."""
@@ -184,7 +170,7 @@ class RunService:
         places = await self._priorities.places(caller, [(permit.request, None) for permit in permits])
         async with claimed_transaction(self._database, caller, once) as connection:
             wanted = zip(permits, places, strict=True)
-            created = [await self._insert(connection, caller, permit, None, place) for permit, place in wanted]
+            created = [await self._maker.insert(connection, caller, permit, None, place) for permit, place in wanted]
             runs = [each.run for each in created]
             await keep(connection, caller, once, runs)
         await self.announce(created)
@@ -193,88 +179,6 @@ class RunService:
     async def _check_webhook(self, request: RunRequest) -> None:
         if request.webhook is not None and self._webhooks is not None:
             await self._webhooks.check(request.webhook)
-
-    async def _insert(
-        self,
-        connection: Connection,
-        caller: Principal,
-        permit: RunPermit,
-        thread_id: uuid.UUID | None,
-        place: Place | None,
-    ) -> CreatedRun:
-        request, run_id = permit.request, permit.run_id
-        assistant_id = self._catalog.resolve_assistant(request.assistant_id)
-        stateless = thread_id is None
-        thread_id = thread_id or new_id()
-        makes_thread, made = stateless or request.if_not_exists == "create", False
-        target = None
-        for _ in range(_ATTEMPTS if makes_thread else 1):
-            if makes_thread:
-                temporary = stateless and request.on_completion == "delete"
-                made = await self._runs.ensure_thread(
-                    connection,
-                    thread_id,
-                    tenant=caller.tenant,
-                    metadata=request.metadata,
-                    temporary=temporary,
-                    ttl=None if temporary else self._catalog.manifest.thread_ttl,
-                )
-            # nobody waits for what he cannot see, nor keeps it from others
-            hidden = not made and permit.threads is not None
-            if hidden and not await self._runs.thread_is_visible(connection, thread_id, permit.threads):
-                continue
-            target = await self._runs.lock_for_create(connection, assistant_id=assistant_id, thread_id=thread_id)
-            if target is None or target.thread_id is not None:
-                break
-        if target is None or target.thread_id is None:
-            raise NotFoundError(NOT_FOUND)
-        # a thread that has just been made is the caller's, whatever a handler has forgotten to write into its metadata
-        if not made and not visible(target.thread_metadata, permit.threads):
-            raise NotFoundError(NOT_FOUND)
-        if not visible(target.metadata, permit.assistants):
-            raise NotFoundError(NOT_FOUND)
-        await check_queue(connection, target.tenant, request, self._settings.max_queued_runs)
-        strategy = request.multitask_strategy if target.thread_is_busy else MultitaskStrategy.ENQUEUE
-        cancelled, ended = await self._cancels.make_way(connection, thread_id, strategy, run_id)
-        graph = self._catalog.require(target.graph_id)
-        plan = plan_run(
-            request,
-            caller,
-            run_id=run_id,
-            thread_id=thread_id,
-            assistant_id=target.assistant_id,
-            graph_id=target.graph_id,
-            assistant_config=target.config,
-            assistant_context=target.context,
-            assistant_metadata=target.metadata,
-            thread_metadata={} if stateless else target.thread_metadata,
-            context_keys=context_keys(graph.schemas.get("context_schema")),
-            stateless=stateless,
-            now_ms=time.time_ns() // 1_000_000,
-            default_durability=Durability(self._settings.default_durability),
-        )
-        run, waits = await self._runs.insert(
-            connection,
-            NewRun(
-                run_id=run_id,
-                thread_id=thread_id,
-                tenant=target.tenant,
-                assistant_id=target.assistant_id,
-                graph_id=target.graph_id,
-                metadata=plan.metadata,
-                kwargs=plan.kwargs,
-                multitask_strategy=request.multitask_strategy,
-                webhook=request.webhook if self._webhooks is None or self._webhooks.sends else None,
-                cron_id=request.cron_id,
-                cron_due_at=request.cron_due_at,
-                priority=await self._priorities.keep(connection, thread_id, place),
-                after_seconds=max(0.0, request.after_seconds),
-                thread_metadata=plan.thread_metadata,
-                thread_config=plan.thread_config,
-                trace=tracing.of_new_run(run_id, thread_id, target.graph_id),
-            ),
-        )
-        return CreatedRun(run=run, cancelled=cancelled, ended=ended, waits=waits)
 
     # -- reading -------------------------------------------------------------------------------------------------
 

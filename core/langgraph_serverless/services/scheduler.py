@@ -28,8 +28,9 @@ from langgraph_serverless.persistence.store import StoreRepository
 from langgraph_serverless.persistence.system import SystemRepository
 from langgraph_serverless.services.priorities import Place, PriorityService
 from langgraph_serverless.services.queue import QueueService
+from langgraph_serverless.services.run_making import CreatedRun
 from langgraph_serverless.services.run_permits import RunPermit
-from langgraph_serverless.services.runs import CreatedRun, RunService
+from langgraph_serverless.services.runs import RunService
 from langgraph_serverless.services.webhooks import WebhookService
 from langgraph_serverless.telemetry import logger
 

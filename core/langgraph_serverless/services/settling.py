@@ -54,6 +54,8 @@ class Settler:
         self._courier = courier
         #: Its worker takes no more runs.
         self.leaving = False
+        #: Called when a run has left its worker's slot to the next one of its thread.
+        self.on_more: Callable[[], None] = lambda: None
 
     async def settle(self, claimed: ClaimedRun, signals: RunSignals, execution: Execution) -> RunOutcome:
         """End a run; then close its stream, send its webhook, and ring for the thread's next run. How it has ended.
@@ -77,8 +79,10 @@ class Settler:
         if settled.pushed and self._courier is not None:
             self._courier.send_left()
         if settled.more:
-            # a worker looks for its next run as soon as one has ended; only if it leaves, somebody else must come
-            await self._bell.ring(invoke=self.leaving)
+            # this worker has a slot for it now; only if it leaves, somebody else must come
+            self.on_more()
+            if self.leaving:
+                await self._bell.ring()
         return execution.outcome
 
     async def _settle(self, claimed: ClaimedRun, signals: RunSignals, outcome: RunOutcome) -> Settled | CancelRequest:

@@ -2,8 +2,8 @@
 
 ::
 
-    ┌▶ claim as many as there are free slots ──▶ a task each: execute ──▶ settle ─┐
-    └── wait: bell, a finished task, the next due run, the poll interval ◀────────┘
+    ┌▶ if there may be any: claim as many as there are free slots ──▶ a task each: execute ──▶ settle ─┐
+    └── wait: bell, a finished task, the next due run, the poll interval ◀─────────────────────────────┘
 
 The same loop serves a laptop and a function; a function adds a deadline and an idle limit. When it is to stop, nothing more
 is claimed and the graphs are asked to drain at their next superstep boundary; their runs go back to the queue without an
@@ -19,6 +19,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from langgraph_serverless.domain.ports import Bell, EventAppender
@@ -48,7 +49,7 @@ LAST_WEBHOOKS = 12.0
 class Ears(Protocol):
     """What a worker hears: rings, and cancels that have been recorded."""
 
-    async def wait(self, timeout: float) -> bool: ...  # noqa: ASYNC109
+    async def wait(self, timeout: float, most: int = 1) -> bool: ...  # noqa: ASYNC109
 
     def cancels(self) -> AsyncIterator[list[uuid.UUID]]: ...
 
@@ -92,6 +93,8 @@ class Worker:
         self._ticket = ticket
         self._courier = courier
         self._stop = asyncio.Event()
+        #: Something has happened that the loop has to see.
+        self._turn = asyncio.Event()
         self._hurry = asyncio.Event()
         self._report = WorkReport()
         self._ring: asyncio.Task[bool] | None = None
@@ -103,15 +106,18 @@ class Worker:
         self._taker = Taker(
             worker_id=self.worker_id, settings=settings, queue=queue, jobs=self._jobs, heartbeat=heartbeat
         )
+        self._jobs.on_end = self._turn.set
+        settler.on_more = self._taker.look_again
 
     def stop(self) -> None:
         """Claim nothing more, hand on what runs, and return. Call it on the worker's event loop."""
         self._stop.set()
+        self._turn.set()
 
     def hurry(self) -> None:
         """The same, without waiting for superstep boundaries: runs are released as they are."""
         self._hurry.set()
-        self._stop.set()
+        self.stop()
 
     @property
     def active(self) -> int:
@@ -175,10 +181,10 @@ class Worker:
             margin = max(floor, min(half, 2 * self._jobs.slowest_node))
             if left is not None and left < margin:
                 return "deadline"
-            if self._ring is not None and self._ring.done():
-                self._ring = None  # what it rang for is looked for now; a ring during the look is for the next one
-            ended = self._jobs.ended
-            claimed = await self._taker.take()
+            self._turn.clear()
+            self._hear()
+            if self._taker.due:
+                await self._taker.take()
             if self._jobs:
                 idle_since, had_none = time.monotonic(), False
             elif idle_grace is not None and (had_none or time.monotonic() - idle_since >= idle_grace):
@@ -190,42 +196,36 @@ class Worker:
                     return "idle"
                 had_none = False  # the database is away, or somebody holds a run for a moment
             await self._publish_slots()
-            if claimed and self._taker.free:
-                continue  # there may be more
-            limits = [self._settings.poll_interval]
+            if self._taker.due:
+                continue  # a slot or a run that the look has not seen
+            limits = [self._taker.seconds]
             if left is not None:
                 limits.append(max(0.0, left - margin))
             if idle_grace is not None and not self._jobs:
                 limits.append(max(0.0, idle_since + idle_grace - time.monotonic()))
-            await self._wait(min(limits), ended)
+            await self._wait(min(limits))
         return "stopped"
 
-    async def _wait(self, seconds: float, ended: int) -> None:
-        """Until something may have changed: a ring, a free slot, a delayed run that is due, the time.
-
-        Args:
-            ended: runs that had ended before the look.
-        """
-        if self._taker.free > 0:
-            due = await self._taker.next_due()
-            if due is not None:
-                seconds = min(seconds, max(0.01, due))
-            if self._ears is not None and self._ring is None:
-                self._ring = asyncio.create_task(self._ears.wait(self._settings.poll_interval))
-        elif self._ring is not None:
-            # a ring is for somebody who can take a run
-            await _ended(self._ring)
+    def _hear(self) -> None:
+        """What has rung is looked for now; a ring during the look is for the next one."""
+        if (ring := self._ring) is not None and ring.done():
             self._ring = None
-        if self._jobs.ended != ended:
-            return  # its slot has not been looked with, and nobody rings for what waits
-        stop = asyncio.create_task(self._stop.wait())
-        waiting: set[asyncio.Task[Any]] = {stop, *self._jobs.tasks}
-        if self._ring is not None:
-            waiting.add(self._ring)
-        try:
-            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stop.cancel()
+            if ring.exception() is not None or ring.result():
+                self._taker.look_again()
+
+    async def _wait(self, seconds: float) -> None:
+        """Until something may have changed: a ring, a run that has ended, the time."""
+        if self._taker.free <= 0:
+            if self._ring is not None:
+                # a ring is for somebody who can take a run
+                await _ended(self._ring)
+                self._ring = None
+        elif self._ears is not None and self._ring is None:
+            self._ring = asyncio.create_task(self._ears.wait(self._settings.poll_interval, self._taker.free))
+            self._ring.add_done_callback(lambda _: self._turn.set())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._turn.wait()
 
     async def _publish_slots(self) -> None:
         if self._slots is None:
