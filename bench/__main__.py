@@ -62,7 +62,7 @@ def _measured(arguments: argparse.Namespace) -> Results:
         print("measured:", *(each.name for each in those))
         reports = play(those, workloads, arguments.rounds, arguments.scale, shared.processes)
         used = versions(those, shared.versions())
-    print(f"{arguments.rounds} rounds took {(time.monotonic() - began) / 60:.1f} minutes")
+    print(f"{arguments.rounds} round(s) took {(time.monotonic() - began) / 60:.1f} minutes")
     return Results(at, arguments.rounds, arguments.scale, machine(), used, reports)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -70,7 +71,7 @@ def reference(command: Path) -> Contestant:
         with launched(whole, port, log, cwd=app, environ=environ) as pid:
             yield Serving(f"http://127.0.0.1:{port}", pid, log)
 
-    return Contestant("reference", start, _packages(command))
+    return Contestant("reference", start, _packages(command), python=_python(command))
 
 
 def aegra(command: Path, databases: Databases) -> Contestant:
@@ -93,7 +94,7 @@ def aegra(command: Path, databases: Databases) -> Contestant:
         "PYTHONPATH": ".",  # the copy of the project
     }
     start = _on_databases(whole, environ, (database, cache), health="/health")
-    return Contestant("aegra", start, _packages(command), lambda: databases.make_empty("aegra"))
+    return Contestant("aegra", start, _packages(command), lambda: databases.make_empty("aegra"), _python(command))
 
 
 def langhost(command: Path, databases: Databases) -> Contestant:
@@ -106,7 +107,7 @@ def langhost(command: Path, databases: Databases) -> Contestant:
 
     environ = {"DATABASE_URI": f"postgresql+asyncpg://{address}?sslmode=disable", "REDIS_URI": cache, "PYTHONPATH": ""}
     start = _on_databases(whole, environ, (f"postgresql://{address}", cache))
-    return Contestant("langhost", start, _packages(command), lambda: databases.make_empty("langhost"))
+    return Contestant("langhost", start, _packages(command), lambda: databases.make_empty("langhost"), _python(command))
 
 
 def _on_databases(
@@ -139,3 +140,9 @@ def _app(folder: Path) -> Path:
 
 def _packages(command: Path) -> list[str]:
     return [str(path) for path in command.absolute().parents[1].glob("lib/python*/site-packages")]
+
+
+def _python(command: Path) -> str:
+    """The version of the interpreter beside a command."""
+    said = subprocess.run([command.absolute().with_name("python"), "-V"], capture_output=True, text=True, check=False)
+    return said.stdout.strip().removeprefix("Python ") or "unknown"

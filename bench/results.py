@@ -47,7 +47,7 @@ class Results:
         found = self.rows()
         verdicts = judged(found)
         parts = [
-            f"median of {self.rounds} rounds (least..most); a ratio above 1 means that ours is better",
+            f"median of {_rounds(self.rounds)} (least..most); a ratio above 1 means that ours is better",
             table(found),
         ]
         if verdicts:
@@ -62,6 +62,10 @@ class Results:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
         return path
+
+
+def _rounds(number: int) -> str:
+    return f"{number} round{'s' if number > 1 else ''}"
 
 
 def now() -> str:
@@ -91,7 +95,7 @@ def publish(results: Results, what: str) -> list[Path]:
     path = results.keep(PUBLISHED / f"{results.at[:10]}-{what}.json")
     verdicts = judged(results.rows())
     PICTURE.write_text(
-        svg(groups(verdicts), f"How many times better ours is ({results.at[:10]}, median of {results.rounds} rounds)")
+        svg(groups(verdicts), f"How many times better ours is ({results.at[:10]}, median of {_rounds(results.rounds)})")
     )
     PAGE.write_text(with_figures(PAGE.read_text(), page_text(results, path)))
     return [path, PICTURE, PAGE]
@@ -138,7 +142,7 @@ def _provenance(results: Results, path: Path) -> str:
     databases = ", ".join(f"{name} {version}" for name, version in versions.get("databases", {}).items())
     return (
         f"Measured on {results.at[:10]}: {machine['processors']} processors ({machine['cpu']}), {memory} GiB, {machine['system']}"
-        f" {kernel}; {databases or 'no databases'}; {results.rounds} rounds{'' if results.scale == 1 else f' at scale {results.scale:g}'}."
+        f" {kernel}; {databases or 'no databases'}; {_rounds(results.rounds)}{'' if results.scale == 1 else f' at scale {results.scale:g}'}."
         f" Others kept {min(busy):.2f} to {max(busy):.2f} processors busy meanwhile. {'; '.join(named)}."
         f" Every figure of every visit, with all versions, is in [{path.name}](../../{path.relative_to(ROOT)})."
     )

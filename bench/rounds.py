@@ -20,7 +20,6 @@ from pathlib import Path
 
 import psutil
 import uvloop
-from official_server import DidNotStartError
 
 from bench import RESULTS
 from bench.client import Client, NotServedError
@@ -30,7 +29,7 @@ from bench.servers import Contestant, Serving, cpu_seconds, machine_seconds, vis
 from bench.workloads import Figure, Visit, Workload
 
 #: Seconds after which a workload is given up.
-PATIENCE = 75.0
+PATIENCE = 120.0
 
 
 @dataclass
@@ -61,7 +60,7 @@ def play(
     scale: float,
     databases: Sequence[psutil.Process] = (),
 ) -> list[Report]:
-    """All visits of all rounds; says what it does. A server that does not start is left out.
+    """All visits of all rounds; says what it does. Of a server that does not start there is a report without figures.
 
     Args:
         databases: what works for the servers besides them, and is no stranger.
@@ -73,8 +72,12 @@ def play(
         for contestant in [*contestants[first:], *contestants[:first]]:
             try:
                 reports.append(_visit(contestant, due, number + 1, scale, databases))
-            except DidNotStartError as error:
+            # one server that does not start, whyever, must not lose what others have come to
+            except Exception as error:
                 print(f"round {number + 1}, {contestant.name}: left out. {error}", flush=True)
+                reports.append(
+                    Report(contestant.name, number + 1, os.getloadavg()[0], 0.0, failed={"start": _sentence(error)})
+                )
         print(f"round {number + 1}: {time.monotonic() - began:.0f} s", flush=True)
     return reports
 

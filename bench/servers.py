@@ -7,6 +7,7 @@ databases, which elsewhere are machines of their own. Without a way to say so (m
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -55,10 +56,13 @@ class Contestant:
     #: What makes the databases empty that are not in the folder, before a visit and after it.
     make_empty: Callable[[], None] = lambda: None
 
+    python: str = platform.python_version()
+
     def versions(self) -> dict[str, str]:
-        """Of what matters of its packages, and its Python."""
+        """Of its Python, and of what matters of its packages."""
         found = distributions(path=list(self.packages))
-        return {each.name: each.version for each in found if _matters(each.name)}
+        packages = {each.name: each.version for each in found if _matters(each.name)}
+        return {"python": self.python, **dict(sorted(packages.items()))}
 
 
 _BROUGHT_ALONG = {

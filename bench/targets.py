@@ -61,7 +61,7 @@ def _t(said: str, workload: str, figure: str, *bounds: tuple[float, str] | float
 
 TARGETS = (
     _t("`runs/wait`, stateless, 1 client", "wait", "stateless c1 p50", (0.33, "langhost")),
-    _t("the same, 16 clients", "wait", "stateless c16", (4, "langhost")),
+    _t("`runs/wait`, stateless, 16 clients", "wait", "stateless c16", (4, "langhost")),
     _t("`runs/wait` on a thread, 1 client", "wait", "thread c1 p50", (0.4, "langhost")),
     _t("300 background runs drained", "drain", "runs", (4, "langhost"), (1, "reference")),
     _t("server CPU per background run", "drain", "runs cpu", (1, "reference")),

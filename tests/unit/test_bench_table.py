@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+from official_server import DidNotStartError
 
 from bench import results
 from bench.catalogue import WORKLOADS
 from bench.picture import Group, groups, place, svg
 from bench.results import BEGIN, END, PAGE, Results, page_text, read, with_figures
-from bench.rounds import Report
+from bench.rounds import Report, play
+from bench.servers import Contestant, Serving
 from bench.table import Row, Spread, rows, table
 from bench.targets import BEST, TARGETS, Bound, Target, Verdict, judged, summary, target_table
 from bench.workloads import Figure, latencies
@@ -157,6 +162,27 @@ def test_bars_are_ratios_from_one_to_either_side() -> None:
     assert len(bars) == 2
     assert worse < better  # one begins at 1 and the other ends there
     assert worse + float(bars[1].get("width", 0)) == pytest.approx(better, abs=0.2)
+
+
+def test_a_server_that_does_not_start_hides_no_other() -> None:
+    @contextmanager
+    def start(folder: Path) -> Iterator[Serving]:
+        raise DidNotStartError("it needs a license")
+        yield
+
+    emptied: list[str] = []
+    contestants = [Contestant(name, start, [], partial(emptied.append, name)) for name in ("ours", "aegra")]
+    reports = play(contestants, WORKLOADS, rounds=2, scale=1.0)
+    # another one first each time
+    assert [(report.server, report.round) for report in reports] == [
+        ("ours", 1),
+        ("aegra", 1),
+        ("aegra", 2),
+        ("ours", 2),
+    ]
+    assert all(report.failed == {"start": "DidNotStartError: it needs a license"} for report in reports)
+    assert emptied == [report.server for report in reports]
+    assert rows(reports) == judged(rows(reports)) == []
 
 
 def kept() -> Results:
