@@ -19,7 +19,7 @@ from langgraph_serverless.domain.runs import Lease
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.http.app import create_app
 from langgraph_serverless.persistence import pool as pool_module
-from langgraph_serverless.persistence.checkpoints import FencedSaver
+from langgraph_serverless.persistence.fenced_saver import FencedSaver
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.settings import Settings
 

@@ -40,7 +40,7 @@ from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.manifest import build_manifest
 from langgraph_serverless.execution.project import read_project
 from langgraph_serverless.execution.runner import Execution, RunSignals
-from langgraph_serverless.persistence.checkpoints import FencedSaver
+from langgraph_serverless.persistence.fenced_saver import FencedSaver
 from langgraph_serverless.persistence.invariants import INVARIANTS, find_broken
 from langgraph_serverless.persistence.queue import HeartbeatConnection, QueueRepository
 from langgraph_serverless.queue.heartbeat import Heartbeat

@@ -16,7 +16,7 @@ from langgraph_serverless.domain.principal import ANONYMOUS
 from langgraph_serverless.domain.runs import CancelAction, Durability, Lease, Run, RunRequest
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.project import read_project
-from langgraph_serverless.persistence.checkpoints import FencedSaver
+from langgraph_serverless.persistence.fenced_saver import FencedSaver
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"
 TABLES = ("checkpoints", "checkpoint_blobs", "checkpoint_writes")

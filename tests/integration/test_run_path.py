@@ -29,7 +29,7 @@ from langgraph_serverless.domain.runs import (
 from langgraph_serverless.errors import ConflictError, LeaseLostError, NotFoundError
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.project import read_project
-from langgraph_serverless.persistence.checkpoints import FencedSaver
+from langgraph_serverless.persistence.fenced_saver import FencedSaver
 from langgraph_serverless.persistence.queue import QueueRepository
 
 PROJECT = Path(__file__).parent.parent / "fixtures" / "projects" / "run_path" / "langgraph.json"

@@ -13,15 +13,16 @@ from functools import cached_property
 from typing import Any
 
 from langgraph_serverless.containers.graphs import GraphContainer
-from langgraph_serverless.domain.runs import Lease
+from langgraph_serverless.domain.runs import ClaimedRun, Durability
 from langgraph_serverless.event_loop import end_process
 from langgraph_serverless.execution.continuing import OnlyBegun
 from langgraph_serverless.execution.loader import GraphRegistry
 from langgraph_serverless.execution.runner import GraphRunner
-from langgraph_serverless.persistence.checkpoints import FencedSaver
+from langgraph_serverless.persistence.fenced_saver import FencedSaver
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.progress import ProgressRepository
 from langgraph_serverless.persistence.queue import HeartbeatConnection, QueueRepository
+from langgraph_serverless.persistence.write_behind import WriteBehind
 from langgraph_serverless.queue.bell import BellListener
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.queue.slots import SlotBoard
@@ -64,12 +65,22 @@ class WorkerContainer(GraphContainer):
             mask_errors=self.settings.mask_errors,
         )
 
-    async def _saver(self, lease: Lease) -> FencedSaver:
-        # a run's first lease has nothing to go on from
-        on_read = OnlyBegun(lease.run_id) if lease.epoch > 1 else None
+    async def _saver(self, claimed: ClaimedRun) -> tuple[FencedSaver, WriteBehind]:
+        lease = claimed.lease
         # its process acts for everybody; the run's state is its tenant's
         pool = await self.database.for_tenant(lease.tenant).pool()
-        return FencedSaver(pool, lease, self.serializer, on_read=on_read)
+        saver = FencedSaver(
+            pool,
+            lease,
+            self.serializer,
+            # that of a run that cannot be decrypted is not known, and it saves nothing
+            durability=Durability(claimed.run.kwargs.get("durability", Durability.SYNC)),
+            careful=claimed.attempt > 1,
+            new_thread=None if claimed.has_checkpoints else str(claimed.run.thread_id),
+            # a run's first lease has nothing to go on from
+            on_read=OnlyBegun(lease.run_id) if lease.epoch > 1 else None,
+        )
+        return saver, saver.unsaved
 
     def worker(self, ticket: str = "") -> Worker:
         """A new worker; its heartbeat has a connection of its own. ``ticket`` is what its function was invoked with."""

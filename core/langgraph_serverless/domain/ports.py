@@ -194,3 +194,28 @@ class Embedder(Protocol):
         Raises:
             EmbeddingError: if it cannot be had.
         """
+
+
+class Unsaved(Protocol):
+    """What a run has put into checkpoints and that is not in the database yet."""
+
+    async def flush(self) -> None:
+        """Return when all of it is.
+
+        Raises:
+            LeaseLostError: the run belongs to somebody else.
+            UnavailableError: it cannot be written now; nothing of it is lost.
+        """
+
+    async def take(self) -> Mapping[str, Any] | None:
+        """What to write together with the run's end; once more each time, until that ``written``.
+
+        Raises:
+            The same, and whatever the database has against it, once.
+        """
+
+    def written(self) -> None:
+        """What was taken is in the database, and nothing more is to come."""
+
+    def close(self) -> None:
+        """Write nothing any more."""

@@ -30,7 +30,7 @@ from langgraph_serverless import tracing
 from langgraph_serverless.domain import run_errors
 from langgraph_serverless.domain.encryption import require_readable
 from langgraph_serverless.domain.events import ERROR, METADATA, Event
-from langgraph_serverless.domain.ports import EventAppender
+from langgraph_serverless.domain.ports import EventAppender, Unsaved
 from langgraph_serverless.domain.progress import Progress
 from langgraph_serverless.domain.runs import CancelAction, CancelRequest, ClaimedRun, Lease, RunOutcome, RunStatus
 from langgraph_serverless.domain.serialization import dump_json, to_json
@@ -73,6 +73,8 @@ class RunSignals:
     clock: NodeClock | None = None
     #: When the graph has said something for the first time, by the monotonic clock.
     first_event: float | None = None
+    #: What is to be written before the run is given back, or with its end.
+    unsaved: Unsaved | None = None
     #: Whether the run's lease cannot have run out yet.
     held: Callable[[], bool] = lambda: True
 
@@ -112,9 +114,9 @@ class Execution:
 
 
 class SaverFactory(Protocol):
-    """Makes the saver of one lease."""
+    """Makes the saver of one lease, and what says what it has still to write."""
 
-    async def __call__(self, lease: Lease) -> BaseCheckpointSaver[Any]: ...
+    async def __call__(self, claimed: ClaimedRun) -> tuple[BaseCheckpointSaver[Any], Unsaved]: ...
 
 
 class GraphRunner:
@@ -192,11 +194,11 @@ class GraphRunner:
     async def _in_graph(self, attempt: _Attempt, signals: RunSignals, sink: EventSink) -> Execution:
         claimed, run = attempt.claimed, attempt.claimed.run
         require_readable(run.kwargs)
-        attempt.saver = await self._saver(claimed.lease)
+        saver = await self._open_saver(attempt, signals)
         if claimed.attempt > 1 or claimed.handoffs > 0:
             attempt.progress = await self._progress(claimed)
             signals.control.continues(str(run.run_id))
-        value, resuming = remaining_input(attempt.progress, claimed, attempt.saver.serde)
+        value, resuming = remaining_input(attempt.progress, claimed, saver.serde)
         attempt.config = graph_config(claimed, resuming=resuming)
         if claimed.attempt >= self._last_attempt:
             attempt.config = with_note(attempt.config, claimed, partial(self._note_nodes, claimed.lease))
@@ -213,7 +215,7 @@ class GraphRunner:
                 access_context="threads.create_run",
                 config=attempt.config,
                 store=attempt.store,
-                checkpointer=attempt.saver,
+                checkpointer=saver,
                 context=run.kwargs.get("context") or None,
             ) as graph,
         ):
@@ -221,7 +223,7 @@ class GraphRunner:
                 if isinstance(value, Command) and value.resume is not None:
                     await _require_state(attempt)
                 logger.info("run begun", extra=claimed.about | {"action": "run_begun", "resuming": resuming})
-                if not (attempt.progress.own and await stopped_at_breakpoint(graph, attempt.saver, run)):
+                if not (attempt.progress.own and await stopped_at_breakpoint(graph, saver, run)):
                     attempt.stream = GraphStream(
                         claimed,
                         attempt.progress,
@@ -235,6 +237,11 @@ class GraphRunner:
             signals.task = None
             timeout.reschedule(None)
             return await self._finished(graph, attempt, output, signals)
+
+    async def _open_saver(self, attempt: _Attempt, signals: RunSignals) -> BaseCheckpointSaver[Any]:
+        saver, signals.unsaved = await self._saver(attempt.claimed)
+        attempt.saver = saver
+        return saver
 
     @asynccontextmanager
     async def _limit(self, attempt: _Attempt, signals: RunSignals) -> AsyncIterator[asyncio.Timeout]:
@@ -326,7 +333,7 @@ class GraphRunner:
         """The thread's state after a failure; None if the graph itself cannot be opened any more."""
         claimed = attempt.claimed
         try:
-            saver = attempt.saver or await self._saver(claimed.lease)
+            saver = attempt.saver or (await self._saver(claimed))[0]
             async with (
                 asyncio.timeout(LAST_LOOK),
                 self._registry.graph(

@@ -1,23 +1,18 @@
-"""The checkpoint savers: LangGraph's, and for a running run the same with the fence in its writes.
+"""LangGraph's checkpoint saver as we read and write: ``Saver``. A running run's is ``FencedSaver`` (``fenced_saver.py``).
 
-Same tables and, but for backslashes, same reading as ``AsyncPostgresSaver``, so the stock saver can read what this one
-writes. The fenced one's writing differs in two ways. Each write is one statement that first looks for the run with this lease's token and locks that row (``FOR
-SHARE``) until the write has committed: once another worker holds the run nothing is written and ``LeaseLostError`` is
-raised. And the rows remember the token, so that a rollback finds exactly what its run has written.
+Same tables as ``AsyncPostgresSaver``, and the same rows but for one thing: texts that are long are kept as values of their own, like
+whatever is no primitive, so that they are not written again with each checkpoint. So either can read what the other has written.
 
-One saver per run: the stock class holds a lock around each query, which runs must not share.
+One saver per run or request: the stock class holds a lock around each query, which they must not share.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
 
-import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
@@ -26,25 +21,34 @@ from langgraph.checkpoint.base import (
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
-from psycopg import AsyncCursor
-from psycopg.rows import DictRow
-from psycopg.types.json import Jsonb
-from psycopg_pool import AsyncConnectionPool
 
-from langgraph_serverless.domain.runs import Lease
-from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.persistence.checkpoint_ids import draw_after
-from langgraph_serverless.persistence.pool import Connection, is_outage
+from langgraph_serverless.persistence.checkpoint_loading import Stored, blobs_of, loaded, stored
+from langgraph_serverless.persistence.checkpoint_memory import ChannelVersion
+from langgraph_serverless.persistence.checkpoint_rows import Typed
 from langgraph_serverless.persistence.queries import load_queries
 from langgraph_serverless.persistence.sealing import CheckpointDocument, blob, document
 
 _SQL = load_queries(__file__)
-NEWEST_CHECKPOINT = _SQL["newest_checkpoint"]
-PUT_CHECKPOINT = _SQL["put_checkpoint"]
-PUT_WRITES = _SQL["put_writes"]
-REPLACE_WRITES = _SQL["replace_writes"]
+BLOBS_OF_CHECKPOINTS = _SQL["blobs_of_checkpoints"]
+
+#: Characters of a text that stays in its checkpoint's document.
+SHORT = 1024
+#: The last form of checkpoints that keep in their parents what was sent with ``Send``; the stock saver knows how to read them.
+_OLD_FORM = 3
+
+
+class Parts(NamedTuple):
+    """What of a checkpoint goes where."""
+
+    #: with the values of channels that are in no row of their own
+    document: dict[str, Any]
+    metadata: CheckpointMetadata
+    #: new values with rows of their own
+    blobs: dict[ChannelVersion, Typed]
+    #: all values with rows of their own
+    own: list[ChannelVersion]
 
 
 class Saver(AsyncPostgresSaver):
@@ -57,17 +61,24 @@ class Saver(AsyncPostgresSaver):
     SELECT_SQL = AsyncPostgresSaver.SELECT_SQL.replace("bl.channel::bytea", "convert_to(bl.channel, 'UTF8')").replace(
         "cw.channel::bytea", "convert_to(cw.channel, 'UTF8')"
     )
+    #: The same with the thread's highest id of a checkpoint, whatever namespace it is in.
+    SELECT_ONE_SQL = SELECT_SQL.replace(
+        "    metadata,\n",
+        "    metadata,\n    (select max(c.checkpoint_id) from checkpoints c where c.thread_id = checkpoints.thread_id) as highest,\n",
+        1,
+    )
+    #: The same without values, which a list would have many times.
+    SELECT_LIST_SQL = SELECT_SQL[: SELECT_SQL.index("    (\n")] + SELECT_SQL[SELECT_SQL.rindex("    (\n") :]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         # transactions instead: see Database.transaction
         self.supports_pipeline = False
-
-    def _dump_blobs(self, *arguments: Any) -> list[Any]:
-        return [(*row[:5], _blob(row[5])) for row in super()._dump_blobs(*arguments)]
+        #: Long texts that have rows of their own, as far as this saver has seen.
+        self._texts: set[tuple[str, str, str, str]] = set()
 
     def _dump_writes(self, *arguments: Any) -> list[Any]:
-        return [(*row[:8], _blob(row[8])) for row in super()._dump_writes(*arguments)]
+        return [(*row[:8], blob("checkpoint", "blob", row[8])) for row in super()._dump_writes(*arguments)]
 
     async def aput(
         self,
@@ -77,14 +88,29 @@ class Saver(AsyncPostgresSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """As the stock saver; what it keeps in documents goes through ``sealing`` too."""
-        thread_id, namespace, parent_id, row, document, about = self._parts(config, checkpoint, metadata, new_versions)
+        configurable = config["configurable"]
+        thread_id, namespace = configurable["thread_id"], configurable["checkpoint_ns"]
+        parts = self._parts(config, checkpoint, metadata, new_versions)
+        rows = [
+            (thread_id, namespace, *key, kind, blob("checkpoint", "blob", value))
+            for key, (kind, value) in parts.blobs.items()
+        ]
         async with self._cursor(pipeline=True) as cursor:
-            if row:
-                await cursor.executemany(self.UPSERT_CHECKPOINT_BLOBS_SQL, row)
+            if rows:
+                await cursor.executemany(self.UPSERT_CHECKPOINT_BLOBS_SQL, rows)
             await cursor.execute(
-                self.UPSERT_CHECKPOINTS_SQL, (thread_id, namespace, checkpoint["id"], parent_id, document, about)
+                self.UPSERT_CHECKPOINTS_SQL,
+                (
+                    thread_id,
+                    namespace,
+                    checkpoint["id"],
+                    configurable.get("checkpoint_id"),
+                    CheckpointDocument("checkpoint", "checkpoint", parts.document),
+                    document("checkpoint", "metadata", parts.metadata),
+                ),
             )
-        return _config_of(thread_id, namespace, checkpoint)
+        self._texts.update((thread_id, namespace, *key) for key in parts.blobs)
+        return config_of(thread_id, namespace, checkpoint["id"])
 
     def _parts(
         self,
@@ -92,164 +118,102 @@ class Saver(AsyncPostgresSaver):
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
-    ) -> tuple[str, str, str | None, list[Any], Jsonb, Jsonb]:
-        """Thread, namespace, parent, rows of blobs, and the two documents of a checkpoint."""
+    ) -> Parts:
+        """Primitive values stay in the checkpoint's document, all others have rows of their own, as in the stock saver; so have long texts."""
         configurable = config["configurable"]
-        thread_id, namespace = configurable["thread_id"], configurable["checkpoint_ns"]
-        inline, blobs = _split_values(checkpoint["channel_values"])
-        changed = {channel: version for channel, version in new_versions.items() if channel in blobs}
-        return (
-            thread_id,
-            namespace,
-            configurable.get("checkpoint_id"),
-            self._dump_blobs(thread_id, namespace, blobs, changed) if changed else [],
-            CheckpointDocument("checkpoint", "checkpoint", {**checkpoint, "channel_values": inline}),
-            document("checkpoint", "metadata", get_serializable_checkpoint_metadata(config, metadata)),
+        place = configurable["thread_id"], configurable["checkpoint_ns"]
+        versions = checkpoint["channel_versions"]
+        inline: dict[str, Any] = {}
+        blobs: dict[ChannelVersion, Typed] = {}
+        own: list[ChannelVersion] = []
+        for channel, value in checkpoint["channel_values"].items():
+            new = channel in new_versions
+            key = (channel, str(new_versions[channel] if new else versions.get(channel)))
+            if value is None or isinstance(value, int | float | str):
+                if not (isinstance(value, str) and len(value) > SHORT and (new or self._has_text(*place, *key))):
+                    inline[channel] = value
+                    continue
+            elif isinstance(value, _DeltaSnapshot):
+                inline[channel] = True
+            own.append(key)
+            if new:
+                blobs[key] = self.serde.dumps_typed(value)
+        return Parts(
+            {**checkpoint, "channel_values": inline},
+            get_serializable_checkpoint_metadata(config, metadata),
+            blobs,
+            own,
         )
+
+    def _has_text(self, thread_id: str, namespace: str, channel: str, version: str) -> bool:
+        return (thread_id, namespace, channel, version) in self._texts
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The newest checkpoint, or the one that the config names; what this process writes then sorts after all there are."""
-        found = await super().aget_tuple(config)
-        if found is not None:
-            newest = found.config["configurable"]["checkpoint_id"]
-            if get_checkpoint_id(config):
-                async with self._cursor() as cursor:
-                    await cursor.execute(NEWEST_CHECKPOINT, {"thread_id": config["configurable"]["thread_id"]})
-                    row = await cursor.fetchone()
-                newest = max(newest, row["checkpoint_id"]) if row is not None else newest
-            draw_after(newest)
-        return found
-
-
-class FencedSaver(Saver):
-    """``Saver`` that writes only while ``lease`` is held."""
-
-    def __init__(
-        self,
-        pool: AsyncConnectionPool[Connection],
-        lease: Lease,
-        serde: SerializerProtocol | None = None,
-        *,
-        on_read: Callable[[RunnableConfig, CheckpointTuple], None] | None = None,
-    ) -> None:
-        """With ``on_read``, whoever reads a checkpoint is looked at before it gets it: what it has asked with, and what was found."""
-        super().__init__(pool, serde=serde)
-        self._pool = pool
-        self._lease = lease
-        self._on_read = on_read
-
-    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        found = await super().aget_tuple(config)
-        if found is not None and self._on_read is not None:
-            self._on_read(config, found)
-        return found
-
-    async def aput(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """Save a checkpoint and the channel values that are new in it, in one statement.
-
-        Raises:
-            LeaseLostError: if the run belongs to another worker by now.
-        """
-        thread_id, namespace, parent_id, rows, document, about = self._parts(config, checkpoint, metadata, new_versions)
-        await self._write(
-            PUT_CHECKPOINT,
-            {
-                "thread_id": thread_id,
-                "namespace": namespace,
-                "checkpoint_id": checkpoint["id"],
-                "parent_id": parent_id,
-                "checkpoint": document,
-                "metadata": about,
-                "channels": [row[2] for row in rows],
-                "versions": [row[3] for row in rows],
-                "types": [row[4] for row in rows],
-                "blobs": [row[5] for row in rows],
-            },
+        found, highest = await self._read(config)
+        if found is None:
+            return None
+        draw_after(highest)
+        read = await self._loaded(found, config)
+        self._texts.update(
+            (found.thread_id, found.namespace, *key)
+            for key in found.blobs
+            if isinstance(read.checkpoint["channel_values"][key[0]], str)
         )
-        return _config_of(thread_id, namespace, checkpoint)
+        return read
 
-    async def aput_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
-        """Save what a task has written before its superstep is complete.
+    async def _loaded(self, found: Stored, config: RunnableConfig) -> CheckpointTuple:
+        if found.checkpoint["v"] <= _OLD_FORM and found.parent:
+            exact: RunnableConfig = config_of(found.thread_id, found.namespace, found.checkpoint_id)
+            return await super().aget_tuple(exact) or await loaded(found, self.serde)
+        return await loaded(found, self.serde)
 
-        Raises:
-            LeaseLostError: if the run belongs to another worker by now.
-        """
+    async def _read(self, config: RunnableConfig) -> tuple[Stored | None, str]:
+        """What the database has, and the highest id of the namespace, or of the thread if the config names a checkpoint."""
         configurable = config["configurable"]
-        rows = self._dump_writes(
-            configurable["thread_id"],
-            configurable["checkpoint_ns"],
-            configurable["checkpoint_id"],
-            task_id,
-            task_path,
-            writes,
-        )
-        # special writes (errors, interrupts, resumes) have fixed places and replace what is there
-        special = all(write[0] in WRITES_IDX_MAP for write in writes)
-        await self._write(
-            REPLACE_WRITES if special else PUT_WRITES,
-            {
-                "thread_id": configurable["thread_id"],
-                "namespace": configurable["checkpoint_ns"],
-                "checkpoint_id": configurable["checkpoint_id"],
-                "task_id": task_id,
-                "task_path": task_path,
-                "indexes": [row[5] for row in rows],
-                "channels": [row[6] for row in rows],
-                "types": [row[7] for row in rows],
-                "blobs": [row[8] for row in rows],
-            },
-        )
-
-    @asynccontextmanager
-    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
-        async with self._reachable(), super()._cursor(pipeline=pipeline) as cursor:
-            yield cursor
-
-    @asynccontextmanager
-    async def _reachable(self) -> AsyncIterator[None]:
-        """Tells a database that is away from a fault of the graph: the run is not to blame and is tried again."""
-        try:
-            yield
-        except psycopg.Error as error:
-            if not (is_outage(error) or isinstance(error, psycopg.OperationalError)):
-                raise
-            raise UnavailableError(f"A checkpoint could not be read or written: {error}") from error
-
-    async def _write(self, statement: Any, parameters: dict[str, Any]) -> None:
-        fence = {"run_id": self._lease.run_id, "token": self._lease.token}
-        async with self._reachable(), self._pool.connection() as connection:
-            cursor = await connection.execute(statement, {**parameters, **fence})
+        place = (configurable["thread_id"], configurable.get("checkpoint_ns", ""))
+        checkpoint_id = get_checkpoint_id(config)
+        async with self._cursor() as cursor:
+            if checkpoint_id:
+                one = self.SELECT_ONE_SQL + "WHERE thread_id = %s AND checkpoint_ns = %s AND checkpoint_id = %s"
+                await cursor.execute(one, (*place, checkpoint_id), binary=True)
+            else:
+                newest = (
+                    self.SELECT_SQL + "WHERE thread_id = %s AND checkpoint_ns = %s ORDER BY checkpoint_id DESC LIMIT 1"
+                )
+                await cursor.execute(newest, place, binary=True)
             row = await cursor.fetchone()
-        if not row or not row["held"]:
-            raise LeaseLostError(f"run {self._lease.run_id} was settled or taken over by another worker")
+        if row is None:
+            return None, ""
+        return stored(row), row.get("highest") or row["checkpoint_id"]
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """As the stock saver, but that each value is read once for all checkpoints that have it."""
+        if config is None:
+            async for found in super().alist(config, filter=filter, before=before, limit=limit):
+                yield found
+            return
+        thread_id = config["configurable"]["thread_id"]
+        where, values = self._search_where(config, filter, before)
+        query = f"{self.SELECT_LIST_SQL}{where} ORDER BY checkpoint_id DESC{'' if limit is None else ' LIMIT %s'}"
+        async with self._cursor() as cursor:
+            await cursor.execute(query, [*values, *([] if limit is None else [int(limit)])], binary=True)
+            rows = await cursor.fetchall()
+            blobs: dict[str, dict[ChannelVersion, Typed]] = {row["checkpoint_ns"]: {} for row in rows}
+            if any((wanted := blobs_of(rows)).values()):
+                await cursor.execute(BLOBS_OF_CHECKPOINTS, {"thread_id": thread_id, **wanted}, binary=True)
+                for row in await cursor.fetchall():
+                    blobs[row["checkpoint_ns"]][row["channel"], row["version"]] = (row["type"], row["blob"])
+        for row in rows:
+            yield await self._loaded(stored(row, blobs[row["checkpoint_ns"]]), config)
 
 
-def _blob(value: bytes | None) -> bytes | None:
-    return None if value is None else blob("checkpoint", "blob", value)
-
-
-def _config_of(thread_id: str, namespace: str, checkpoint: Checkpoint) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint["id"]}}
-
-
-def _split_values(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Primitive values stay in the checkpoint's document, all others become blobs, as in the stock saver."""
-    inline: dict[str, Any] = {}
-    blobs: dict[str, Any] = {}
-    for channel, value in values.items():
-        if isinstance(value, _DeltaSnapshot):
-            blobs[channel] = value
-            inline[channel] = True
-        elif value is None or isinstance(value, str | int | float | bool):
-            inline[channel] = value
-        else:
-            blobs[channel] = value
-    return inline, blobs
+def config_of(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}}

@@ -19,7 +19,8 @@ _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 set_json_loads(orjson.loads)
 
 
-def _dumps(value: Any) -> bytes:
+def dump_jsonb(value: Any) -> bytes:
+    """The text of a document as ``jsonb`` takes it."""
     try:
         text = orjson.dumps(value)
     except TypeError:
@@ -40,14 +41,14 @@ def without_surrogates(value: Any) -> Any:
 
 def storable(value: Any) -> Any:
     """The same document as ``jsonb`` would keep it, for filters that are bound by others."""
-    return orjson.loads(_dumps(value))
+    return orjson.loads(dump_jsonb(value))
 
 
 def same_json(one: Any, other: Any) -> bool:
     """Whether both are written in the same way."""
-    return one is other or _dumps(one) == _dumps(other)
+    return one is other or dump_jsonb(one) == dump_jsonb(other)
 
 
 def jsonb(value: Any) -> Jsonb:
     """Bind a document of plain JSON values to a ``jsonb`` parameter."""
-    return Jsonb(value, dumps=_dumps)
+    return Jsonb(value, dumps=dump_jsonb)

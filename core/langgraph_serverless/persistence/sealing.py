@@ -75,6 +75,29 @@ class CheckpointDocument(Document):
         return jsonb({**self.obj, "channel_values": {**marks, INLINE: base64.b64encode(blob).decode()}})
 
 
+class CheckpointRows(Document):
+    """Rows as ``lgs.save_v1`` takes them: of each checkpoint the last two parts are JSON text already, its own document and its metadata."""
+
+    def __init__(self, rows: dict[str, Any]) -> None:
+        checkpoints = [
+            (*row[:4], orjson.Fragment(row[4]), orjson.Fragment(row[5])) for row in rows.get("checkpoints", ())
+        ]
+        super().__init__("checkpoint", "rows", {**rows, "checkpoints": checkpoints} if checkpoints else rows)
+        self._rows = rows
+
+    async def sealed(self, cipher: Cipher) -> Jsonb:
+        if "checkpoints" not in self._rows:
+            return self
+        sealed = await asyncio.gather(*(self._sealed_row(cipher, row) for row in self._rows["checkpoints"]))
+        return jsonb({**self._rows, "checkpoints": sealed})
+
+    @staticmethod
+    async def _sealed_row(cipher: Cipher, row: Sequence[Any]) -> Sequence[Any]:
+        checkpoint = CheckpointDocument("checkpoint", "checkpoint", orjson.loads(row[4]))
+        metadata = Document("checkpoint", "metadata", orjson.loads(row[5]))
+        return (*row[:4], (await checkpoint.sealed(cipher)).obj, (await metadata.sealed(cipher)).obj)
+
+
 class Blob(bytes):
     """Bytes that are encrypted where there is a cipher."""
 

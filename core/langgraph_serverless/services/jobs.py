@@ -172,6 +172,8 @@ class Jobs:
             logger.exception("run could not be executed", extra=claimed.about | {"action": "run_crashed"})
             self._report.lost += 1
         finally:
+            if job.signals.unsaved is not None:
+                job.signals.unsaved.close()
             self._heartbeat.release(claimed.lease)
             seconds = round(time.monotonic() - began, 4)
             logger.info("run %s", how, extra=claimed.about | {"action": f"run_{how}", "seconds": seconds})

@@ -86,16 +86,25 @@ class Settler:
         return execution.outcome
 
     async def _settle(self, claimed: ClaimedRun, signals: RunSignals, outcome: RunOutcome) -> Settled | CancelRequest:
-        return await self._until_written(
-            claimed,
-            signals,
-            lambda: self._queue.settle(
+        async def write() -> Settled | CancelRequest:
+            # each time anew: what was saved before may be gone with the database that had it
+            save = await signals.unsaved.take() if signals.unsaved is not None else None
+            settled = await self._queue.settle(
                 claimed.lease,
                 claimed.run.thread_id,
                 outcome,
                 thread_error=_thread_error(outcome, signals),
                 temporary_retention=self._settings.temporary_retention,
-            ),
+                save=save,
+            )
+            if signals.unsaved is not None and isinstance(settled, Settled):
+                signals.unsaved.written()
+            return settled
+
+        return await self._until_written(
+            claimed,
+            signals,
+            write,
             lambda: self._queue.already_settled(claimed.lease, claimed.run.thread_id, rollback=outcome.rollback),
         )
 
@@ -109,7 +118,13 @@ class Settler:
         # even; and the next owner shuts out whatever is sent after its first event.
         if self._log is not None and not signals.released:
             await self._log.seal(claimed.lease)
-        await self._until_written(claimed, signals, lambda: self._queue.hand_off(claimed.lease))
+
+        async def write() -> None:
+            if signals.unsaved is not None:
+                await signals.unsaved.flush()
+            await self._queue.hand_off(claimed.lease)
+
+        await self._until_written(claimed, signals, write)
         # at once: others that are to drain may take as long as their worker has
         await self._bell.ring()
 
@@ -121,7 +136,6 @@ class Settler:
         closing = [*execution.closing, end_marker(status=status, output=outcome.output)]
         try:
             await self._log.append(claimed.lease, closing)
-            await self._log.expire(claimed.run.run_id, self._settings.stream_retention)
         except (UnavailableError, LeaseLostError) as error:
             logger.warning("stream left open: %s", error, extra=claimed.about | {"action": "close_stream"})
 
