@@ -66,7 +66,8 @@ class QuickRuns:
                     raise NotFoundError(NOT_FOUND)
                 if outcome is not Outcome.STALE:
                     return created
-                del self._known[assistant_id]
+                if self._known.get(assistant_id) is assistant:  # nobody else has read it anew
+                    del self._known[assistant_id]
         return None
 
     def _may(self, permit: RunPermit) -> bool:
