@@ -39,9 +39,13 @@ class Bound:
         return measured >= self.factor if row.more_is_better else measured <= self.factor
 
     def said(self, row: Row) -> str:
+        """The bound, and in brackets what it came to."""
         sign = "≥" if row.more_is_better else "≤"
         number = f"{self.factor:g}"
-        return f"{sign} {number}" if self.than is None else f"{sign} {number} x {self.than}"
+        if self.than is None:
+            return f"{sign} {number}"
+        measured = self.measured(row)
+        return f"{sign} {number} x {self.than}{'' if measured is None else f' ({measured:.2f})'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def test_one_missed_bound_is_enough_and_an_open_one_leaves_it_open() -> None:
         Verdict(two, row(ours=100, langhost=20, more_is_better=True)),
     ]
     assert [verdict.met for verdict in verdicts] == [True, False, False, None]
-    assert verdicts[1].said == "≥ 4 x langhost and ≥ 1 x reference: **missed**"
+    assert verdicts[1].said == "≥ 4 x langhost (5.00) and ≥ 1 x reference (0.91): **missed**"
     assert summary(verdicts).startswith("1 of 4 targets are met; missed: drained, drained; open")
 
 
@@ -148,7 +148,7 @@ def measured() -> list[Row]:
 
 def test_the_table_of_targets_says_met_or_missed() -> None:
     assert target_table(judged(measured())).splitlines()[2] == (
-        "| history of 20 supersteps | ms   | ≤ 1 x reference: met | 2.00 |      6.00 |  1.00 |        3.00 |    0.50 |"
+        "| history of 20 supersteps | ms   | ≤ 1 x reference (0.33): met | 2.00 |      6.00 |  1.00 |        3.00 |    0.50 |"
     )
 
 
