@@ -14,18 +14,28 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from langgraph_serverless.redis_line import RedisLine
+
+#: A Redis that has not answered by then (seconds) is out of reach.
+PATIENCE = 3.0
+
 
 class Script:
-    """One script, on one client."""
+    """One script, on the line of one client; so it may run twice, if the answer to the first time was lost."""
 
     def __init__(self, redis: Redis, text: str) -> None:
-        self._redis = redis
+        self._line = RedisLine.of(redis)
         self._text = text
         self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(self, *, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
-        """What the script returns."""
+    async def __call__(self, *, keys: Sequence[str], args: Sequence[Any] = (), patience: float = PATIENCE) -> Any:
+        """What the script returns.
+
+        Raises:
+            TimeoutError: no answer within ``patience`` (seconds).
+            RedisError, OSError: as the client would.
+        """
         try:
-            return await self._redis.evalsha(self._digest, len(keys), *keys, *args)
+            return await self._line.ask("EVALSHA", self._digest, len(keys), *keys, *args, patience=patience)
         except NoScriptError:
-            return await self._redis.eval(self._text, len(keys), *keys, *args)
+            return await self._line.ask("EVAL", self._text, len(keys), *keys, *args, patience=patience)

@@ -40,20 +40,33 @@ def events(count: int, start: int = 0) -> list[Event]:
     return [Event(str(number), b"{}") for number in range(start, start + count)]
 
 
-async def test_the_first_event_goes_at_once_and_the_rest_in_batches_in_order() -> None:
+async def test_a_model_s_first_word_goes_at_once_with_what_was_before_it_and_the_rest_in_batches_in_order() -> None:
     log = Log()
     sink = EventSink(log, LEASE, on_lost=lambda: None)
-    await sink.emit(Event("0", b"{}"))
+    await sink.emit(Event("metadata", b"{}"))
     await asyncio.sleep(0)
-    assert log.batches == [["0"]]
+    assert log.batches == [], "it waits for company"
+    await sink.emit(Event("messages", b"{}"))
+    await asyncio.sleep(0)
+    assert log.batches == [["metadata", "messages"]]
     log.open.clear()
     for event in events(5, start=1):
         await sink.emit(event)
         await asyncio.sleep(0)
     log.open.set()
     await sink.drain()
-    assert [name for batch in log.batches for name in batch] == ["0", "1", "2", "3", "4", "5"]
-    assert len(log.batches) == 3
+    assert [name for batch in log.batches[1:] for name in batch] == ["1", "2", "3", "4", "5"]
+    assert len(log.batches) == 2
+
+
+async def test_what_nothing_follows_goes_out_by_itself() -> None:
+    log = Log()
+    sink = EventSink(log, LEASE, on_lost=lambda: None)
+    async with asyncio.timeout(10):
+        for number in range(3):
+            await sink.emit(Event(str(number), b"{}"))
+            while len(log.batches) <= number:
+                await asyncio.sleep(module.GATHER / 4)
 
 
 async def test_nothing_is_sent_for_a_lease_that_may_be_over() -> None:

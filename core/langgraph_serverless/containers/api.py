@@ -508,7 +508,7 @@ class ApiContainer:
         if redis is None or not 0 < self._rested_at < time.time() - _LONG_REST:
             return
         pool: Any = redis.connection_pool
-        for connection in pool._available_connections:
+        for connection in (*pool._available_connections, *pool._in_use_connections):
             # nobody on the other side may be there to agree
             await connection.disconnect(nowait=True)
 

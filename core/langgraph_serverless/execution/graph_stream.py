@@ -29,6 +29,7 @@ from langgraph_serverless.domain.runs import ClaimedRun
 from langgraph_serverless.execution.chunks import ChunkTranslator
 from langgraph_serverless.execution.continuing import Repeats, going_on
 from langgraph_serverless.execution.control import Control
+from langgraph_serverless.execution.giving_way import GivingWay
 from langgraph_serverless.execution.graph_output import GraphOutput, declared
 from langgraph_serverless.execution.protocol_chunks import MODES, Params, RecordTranslator
 from langgraph_serverless.execution.protocol_lifecycle import Status
@@ -125,6 +126,8 @@ class GraphStream:
             "stream_mode": translator.graph_modes,
             "subgraphs": subgraphs,
         }
+        if "events" in modes or "messages" in translator.graph_modes:
+            config = GivingWay(self._sink).in_config(config)
         if "events" in modes:
             async for event in graph.astream_events(value, config, version="v2", **arguments):
                 await self._emit(translator.graph_event(event, self._output.take, self._repeats))
@@ -153,6 +156,7 @@ class GraphStream:
             await self._emit(translator.records("values", first))
         # values as the state holds them: LangGraph would turn those of subgraphs, too, into the root's own class
         graph._output_mapper = graph._state_mapper = None
+        config = GivingWay(self._sink).in_config(config)
         config = translator.tool_errors.in_config(patch_configurable(config, {CONFIG_KEY_STREAM_MESSAGES_V2: True}))
         transformers = Transformers.of(graph)
         arguments |= {"stream_mode": sorted({*MODES, *transformers.modes}), "subgraphs": True, "version": "v2"}

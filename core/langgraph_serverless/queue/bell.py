@@ -94,25 +94,26 @@ class RedisBell:
         name = uuid.uuid4().hex[:12]
         start = int(function.start * 1000) if function is not None else 0
         arguments: list[Any] = [count, MOST_TOKENS, jobs, start, most, int(again), limit, name, ABSENT]
-        answer = await self._soon(lambda: script(keys=self._keys, args=arguments))
+        answer = await self._soon(lambda: script(keys=self._keys, args=arguments, patience=_SOON))
         return [ticket.decode() for ticket in answer] if answer is not None else None
 
     async def stir(self) -> None:
         if (redis := self._redis) is not None:
-            await self._soon(lambda: redis.delete(self._keys[-1]))
+            await self._soon(lambda: within(_SOON, redis.delete(self._keys[-1])))
 
     async def cancel(self, run_ids: Sequence[uuid.UUID]) -> None:
         if (redis := self._redis) is None or not run_ids:
             return
         # if nobody hears it, the next heartbeat reads the cancel from the run's row
-        await self._soon(lambda: redis.publish(self._channel, b"".join(run_id.bytes for run_id in run_ids)))
+        said = b"".join(run_id.bytes for run_id in run_ids)
+        await self._soon(lambda: within(_SOON, redis.publish(self._channel, said)))
 
     async def _soon(self, ask: Callable[[], Awaitable[T]]) -> T | None:
-        """The answer, unless Redis is out of order or has just shown that it hangs."""
+        """The answer, unless Redis is out of order or has just shown that it hangs; ``ask`` is not to take longer than ``_SOON``."""
         if time.monotonic() < self._silent_until:
             return None
         try:
-            answer = await within(_SOON, ask())
+            answer = await ask()
         except (RedisError, OSError) as error:
             if isinstance(error, TimeoutError | RedisTimeoutError):
                 self._silent_until = time.monotonic() + _PAUSE_AFTER_SILENCE

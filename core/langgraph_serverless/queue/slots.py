@@ -18,7 +18,6 @@ from collections.abc import Awaitable
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from langgraph_serverless.event_loop import within
 from langgraph_serverless.queue.outage import Outage
 from langgraph_serverless.redis_scripts import Script
 
@@ -33,7 +32,7 @@ _SOON = 1.0
 RING = """
 local runs, most_tokens, jobs = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local tickets = {}
-while redis.call('ZSCORE', KEYS[3], '+' .. ARGV[8] .. '.' .. (#tickets + 1)) do
+while jobs > 0 and redis.call('ZSCORE', KEYS[3], '+' .. ARGV[8] .. '.' .. (#tickets + 1)) do
   tickets[#tickets + 1] = '+' .. ARGV[8] .. '.' .. (#tickets + 1)
 end
 if #tickets > 0 then
@@ -44,8 +43,9 @@ local tokens = {}
 for number = 1, math.min(runs, most_tokens) do
   tokens[number] = '1'
 end
-redis.call('RPUSH', KEYS[1], unpack(tokens))
-redis.call('LTRIM', KEYS[1], -most_tokens, -1)
+if redis.call('RPUSH', KEYS[1], unpack(tokens)) > most_tokens then
+  redis.call('LTRIM', KEYS[1], -most_tokens, -1)
+end
 -- whoever works has polled the queue by then
 redis.call('PEXPIRE', KEYS[1], 60000)
 if jobs == 0 then
@@ -187,12 +187,13 @@ class SlotBoard:
             ticket: what it was invoked with, at the first time.
         """
         keys = [self._workers, self._coming, self._free, self._absent]
-        asking = self._publish(keys=keys, args=[worker_id, max(0, free), int(ttl * 1000), ticket])
+        asking = self._publish(keys=keys, args=[worker_id, max(0, free), int(ttl * 1000), ticket], patience=_SOON)
         return await self._said(asking)
 
     async def withdraw(self, *names: str) -> bool:
         """Take a worker off the board, or tickets whose invocations could not be made. Otherwise they expire."""
-        return await self._said(self._remove(keys=[self._workers, self._coming, self._free], args=names))
+        removing = self._remove(keys=[self._workers, self._coming, self._free], args=names, patience=_SOON)
+        return await self._said(removing)
 
     async def free_workers(self) -> int:
         """How many workers have a free slot; 0 if Redis does not answer."""
@@ -211,7 +212,7 @@ class SlotBoard:
 
     async def _said(self, asking: Awaitable[object]) -> bool:
         try:
-            await within(_SOON, asking)
+            await asking
         except (RedisError, OSError) as error:
             self._outage.begins(error)  # at worst a ring starts a function that is not needed
             return False

@@ -33,8 +33,9 @@ from redis.exceptions import RedisError
 from langgraph_serverless.domain.events import DELAYED, END, Event
 from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.event_loop import within
+from langgraph_serverless.redis_line import RedisLine
 from langgraph_serverless.streaming.keys import END_WORD, NEW_WORD, events_key, index_key
-from langgraph_serverless.streaming.reader import BATCH_BYTES, Reader, events_in, that_fit
+from langgraph_serverless.streaming.reader import BATCH_BYTES, Reader, events_of, that_fit
 
 logger = logging.getLogger("langgraph_serverless.streaming")
 
@@ -42,6 +43,8 @@ logger = logging.getLogger("langgraph_serverless.streaming")
 MOST_STREAMS_PER_FETCH, MOST_BYTES_PER_FETCH = 32, 2 * 2**20
 #: Between pings (seconds) on the connection that hears; silence for twice as long means that it is dead.
 PING_EVERY = 2.5
+#: A Redis that has not answered by then (seconds) is out of reach.
+LONGEST_FETCH = 3.0
 #: A client waits for the answer, and the run's row says as much (seconds).
 LONGEST_LOOK = 2.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -53,6 +56,8 @@ class EventHub:
 
     def __init__(self, redis: Redis, prefix: str, *, keepalive: float = 5.0) -> None:
         self._redis = redis
+        #: Its own: what is fetched may be large, and nobody's ring is to be behind it.
+        self._line = RedisLine(redis)
         self._prefix = prefix
         self._keepalive = keepalive
         self._readers: dict[bytes, set[Reader]] = {}
@@ -142,7 +147,8 @@ class EventHub:
         self._unsubscribe.discard(reader.key)
         self._subscribe.add(reader.key)
         self._to_steer.set()
-        self._wake([reader])
+        if not self._hears:  # otherwise that answer comes soon, and is followed by a look
+            self._wake([reader])
 
     def _detach(self, reader: Reader) -> None:
         self._dirty.discard(reader)
@@ -266,12 +272,9 @@ class EventHub:
         for reader in readers:
             groups.setdefault(reader.command(), []).append(reader)
         for commands in _in_parts(groups):
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                answers = await pipe.execute()
+            answers = await self._line.ask_all(commands, patience=LONGEST_FETCH)
             for command, entries in zip(commands, answers, strict=True):
-                group, batch = groups[command], that_fit(events_in(entries))
+                group, batch = groups[command], that_fit(events_of(entries))
                 if len(batch) == 1 and len(batch[0].data) > BATCH_BYTES:
                     batch = [self._large.setdefault((group[0].key, batch[0].id), batch[0])]
                 for reader in group:

@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import ClusterCrossSlotError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from langgraph_serverless.domain.events import Event
@@ -46,7 +46,7 @@ from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.event_loop import within
 from langgraph_serverless.redis_scripts import Script
 from langgraph_serverless.settings import Settings
-from langgraph_serverless.streaming.append_script import APPEND
+from langgraph_serverless.streaming.append_script import APPEND, ARGUMENTS
 from langgraph_serverless.streaming.keys import END_WORD, events_key, fence_key
 from langgraph_serverless.streaming.thread_index import ThreadIndex
 
@@ -125,6 +125,8 @@ class RedisEventLog:
         self._prefix = prefix
         self._append = Script(redis, APPEND)
         self._index = ThreadIndex(redis, prefix, settings)
+        #: Appends tell the index of the thread; not so in a cluster, where its keys are in another slot than those of the run.
+        self._tells = True
         self._bounds = (settings.stream_max_events, settings.stream_max_bytes)
         self._keep_ended = int(settings.stream_retention * 1000)
         self._keep_live = int((settings.stream_retention + settings.run_timeout) * 1000)
@@ -203,18 +205,34 @@ class RedisEventLog:
         keep = self._keep_ended if ended else self._keep_live
         word = END_WORD if ended else b""
         arguments: list[Any] = [lease.epoch, lease.token.bytes, tail.sent, keep, *self._bounds, word, int(sealed)]
+        keys = [events_key(self._prefix, lease.run_id), fence_key(self._prefix, lease.run_id)]
+        origin = lease.origin if self._tells else None
+        if origin is not None:
+            keys += self._index.keys(origin.thread_id)
+            arguments += [int(tail.begun), *self._index.about(lease.run_id, origin, tail.base)]
+        else:
+            arguments += [""] * (ARGUMENTS - len(arguments))
         for event in events:
             arguments += (event.name, event.data)
-        keys = [events_key(self._prefix, lease.run_id), fence_key(self._prefix, lease.run_id)]
-        total, begun = await within(LONGEST_CALL, self._append(keys=keys, args=arguments))
+        try:
+            total, begun, base = await self._append(keys=keys, args=arguments, patience=LONGEST_CALL)
+        except ClusterCrossSlotError:
+            # a cluster; refused as a whole, so nothing has been written
+            if origin is None:
+                raise
+            self._tells = False
+            return await self._call(lease, tail, events, sealed=sealed)
         if total < 0:
             return False
+        if origin is not None:
+            tail.total, tail.begun, tail.closed, tail.base = total, False, False, int(base)
+            return True
         tail.total, tail.begun, tail.closed = total, tail.begun or bool(begun), ended
         tail.brief = ended and (tail.brief or bool(begun))
         return True
 
     async def _tell(self, tail: _Tail) -> None:
-        """Tell the readers of the thread what they have to know of the run."""
+        """Tell the readers of the thread what they have to know of the run, if the append has not."""
         lease = tail.lease
         if lease.origin is None or not tail.untold:
             return

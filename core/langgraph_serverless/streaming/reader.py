@@ -27,10 +27,18 @@ Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 
 def events_in(entries: Sequence[Entry]) -> list[Event]:
-    """An answer of Redis."""
+    """An answer of Redis, as its client has taken it apart."""
     return [
         Event(fields[b"n"].decode(), fields[b"d"], entry_id.decode(), int(fields.get(b"i", b"-1")))
         for entry_id, fields in entries
+    ]
+
+
+def events_of(answer: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[Event]:
+    """The same, as Redis says it: names and values of an entry's fields in the order in which they were added."""
+    return [
+        Event(fields[1].decode(), fields[3], entry_id.decode(), int(fields[5]) if len(fields) > 5 else -1)
+        for entry_id, fields in answer
     ]
 
 

@@ -1,8 +1,8 @@
 """The index of a thread: which runs it has had, in the order in which their logs began, and what was written to its state.
 
 A stream that the hub follows as it follows a run's: ``run`` entries (``ThreadRun``) and ``state_update`` entries. A run is
-announced by whoever appends to its log, right after the first append of each lease and whenever the log has begun anew, so
-that neither a killed worker nor a lost Redis hides one; readers know a run that is announced again by its id.
+announced by whoever appends to its log, with the first append of each lease and whenever the log has begun anew (in the same script
+where the keys of both may be in one, otherwise right afterwards), so that neither a killed worker nor a lost Redis hides one; readers know a run that is announced again by its id.
 
 Beside it a hash remembers where the sequence numbers of the next run begin: behind those of the run before, once that one's end is
 in its log. If that is not known, a run has a base of its own (``first_base``). A run that ends without having been executed
@@ -28,6 +28,7 @@ from langgraph_serverless.errors import UnavailableError
 from langgraph_serverless.event_loop import within
 from langgraph_serverless.redis_scripts import Script
 from langgraph_serverless.settings import Settings
+from langgraph_serverless.streaming.announcing import ANNOUNCE
 from langgraph_serverless.streaming.keys import counter_key, events_key, index_key
 from langgraph_serverless.streaming.reader import Entry, events_in
 
@@ -58,48 +59,6 @@ local function close()
   redis.call('PEXPIRE', KEYS[2], ARGV[2])
 end
 """
-
-_ANNOUNCE = (
-    _BEGIN
-    + """
--- ... run id, its base if nobody knows better, JSON up to the base, most runs, sequence numbers that it has used ('' while it
--- goes on), whether that is all that there is of it.
-local run, size, brief = ARGV[3], tonumber(ARGV[7]), ARGV[8] == '1'
-local known = redis.call('HMGET', KEYS[2], 'run', 'base', 'next', 'floor')
-local mine, floor = known[1] == run, tonumber(known[4] or '0')
-local function text(number)
-  return string.format('%.0f', number)
-end
-if size and mine and word == '' then
-  redis.call('HSET', KEYS[2], 'next', text(math.max(floor, known[2] + size)))
-  close()
-  return known[2]
-end
-if size and not brief then
-  -- others have begun since
-  close()
-  return ARGV[4]
-end
-if not size and mine and not known[3] and word == '' then
-  close()
-  return known[2]
-end
-local base = tonumber(known[3]) or math.max(floor, tonumber(ARGV[4]))
-redis.call('XADD', KEYS[1], '*', 'n', 'run', 'd', ARGV[5] .. text(base) .. '}')
-redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[6])
-if not size then
-  redis.call('HSET', KEYS[2], 'run', run, 'base', text(base))
-  redis.call('HDEL', KEYS[2], 'next')
-elseif known[3] then
-  redis.call('HSET', KEYS[2], 'next', text(base + size))
-else
-  redis.call('HSET', KEYS[2], 'floor', text(base + size))
-end
-close()
-redis.call('PUBLISH', KEYS[1], word)
-return text(base)
-"""
-)
 
 _UPDATE = (
     _BEGIN
@@ -162,7 +121,7 @@ class ThreadIndex:
         self._redis = redis
         self._prefix = prefix
         self._keep = int((settings.stream_retention + settings.run_timeout) * 1000)
-        self._announce = Script(redis, _ANNOUNCE)
+        self._announce = Script(redis, ANNOUNCE)
         self._update = Script(redis, _UPDATE)
 
     async def announce(
@@ -184,10 +143,15 @@ class ThreadIndex:
         Raises:
             RedisError, OSError: the index is out of reach.
         """
-        head = origin.to_json(run_id)[:-1] + (b',"over":true,"base":' if brief else b',"base":')
-        arguments: list[Any] = [origin.made, self._keep, str(run_id), origin.base if base is None else base, head]
-        arguments += [MOST_RUNS, "" if entries is None else entries * origin.stride, int(brief)]
-        return int(await within(LONGEST_CALL, self._announce(keys=self._keys(origin.thread_id), args=arguments)))
+        said = self.about(run_id, origin, base)
+        arguments = [*said[:-1], "" if entries is None else entries * origin.stride, int(brief)]
+        return int(await self._announce(keys=self.keys(origin.thread_id), args=arguments, patience=LONGEST_CALL))
+
+    def about(self, run_id: uuid.UUID, origin: RunOrigin, base: int | None) -> list[Any]:
+        """What a script says to the index of a run: see ``announcing.py``."""
+        head = origin.to_json(run_id)[:-1]
+        own = origin.base if base is None else base
+        return [origin.made, self._keep, str(run_id), own, head, MOST_RUNS, origin.stride]
 
     async def state_updated(self, thread_id: uuid.UUID, made: int, data: bytes) -> None:
         """Tell the thread's readers that its state was written by hand.
@@ -197,7 +161,7 @@ class ThreadIndex:
         """
         arguments: list[Any] = [made, self._keep, data, MOST_UPDATES, UPDATES_BYTES]
         try:
-            await within(LONGEST_CALL, self._update(keys=self._keys(thread_id), args=arguments))
+            await self._update(keys=self.keys(thread_id), args=arguments, patience=LONGEST_CALL)
         except (RedisError, OSError) as error:
             raise UnavailableError("The thread's index is out of reach.") from error
 
@@ -231,13 +195,13 @@ class ThreadIndex:
             UnavailableError: Redis is out of reach.
         """
         try:
-            found = await within(LONGEST_CALL, self._redis.hget(self._keys(thread_id)[1], "next"))
+            found = await within(LONGEST_CALL, self._redis.hget(self.keys(thread_id)[1], "next"))
         except (RedisError, OSError) as error:
             raise UnavailableError("The thread's index is out of reach.") from error
         return int(found) if found is not None else None
 
     async def _view(self, thread_id: uuid.UUID, at: str) -> IndexView:
-        index, counter = self._keys(thread_id)
+        index, counter = self.keys(thread_id)
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.hmget(counter, "made", "next")
             pipe.xrange(index)
@@ -270,5 +234,6 @@ class ThreadIndex:
             found += [LogEnds(*some[i], last=ends[2 * i], before=ends[2 * i + 1]) for i in range(len(some))]
         return found
 
-    def _keys(self, thread_id: uuid.UUID) -> list[str]:
+    def keys(self, thread_id: uuid.UUID) -> list[str]:
+        """Its index and its counter."""
         return [index_key(self._prefix, thread_id), counter_key(self._prefix, thread_id)]
