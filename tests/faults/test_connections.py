@@ -174,8 +174,10 @@ async def test_a_checkpoint_on_a_read_only_server_is_no_fault_of_the_graph(datab
     lease = Lease(run_id=new_id(), token=new_id(), epoch=1)
     saver = FencedSaver(await database.pool(), lease)
     configurable = {"thread_id": str(new_id()), "checkpoint_ns": "", "checkpoint_id": str(new_id())}
+    await saver.aput_writes({"configurable": configurable}, [("a", 1)], "task")
     with pytest.raises(UnavailableError):
-        await saver.aput_writes({"configurable": configurable}, [("a", 1)], "task")
+        await saver.unsaved.flush()
+    saver.unsaved.close()
 
 
 async def test_what_is_written_after_cancelled_transactions_is_committed(settings: Settings) -> None:

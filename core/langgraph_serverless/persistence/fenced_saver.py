@@ -7,7 +7,7 @@ with this lease's token and locks that row until it has committed: once another 
 How long a moment is and what a commit waits for goes by the run's durability:
 
     sync    ``aput`` returns when all is on disk; the writes of a task wait a few milliseconds for others to go with
-    async   nothing waits: all is written a few milliseconds later, and the disk may follow even later
+    async   nothing waits: all is written a few milliseconds later, in a busy process a tenth of a second, and the disk may follow later
     exit    the same; as a rule all of it is part of the statement that ends the run
 
 What is left at the end is given to that statement (``take``), or written before the run is given back (``flush``).
@@ -52,6 +52,8 @@ SAVE = _SQL["save"]
 #: Seconds that rows wait for others to go with them.
 SYNC_DELAY = 0.005
 ASYNC_DELAY = 0.01
+#: The same in a process that has more to do than it gets done.
+ASYNC_PATIENCE = 0.1
 #: As ``lgs.save_v1`` says that what was committed before is gone.
 _GONE = "40001"
 
@@ -87,7 +89,9 @@ class FencedSaver(Saver):
         relaxed = not self._at_once and not careful
         delay = 0.0 if careful else SYNC_DELAY if self._at_once else ASYNC_DELAY
         #: What is not in the database yet.
-        self.unsaved = WriteBehind(self._save, delay=delay, relaxed=relaxed)
+        self.unsaved = WriteBehind(
+            self._save, delay=delay, patience=ASYNC_PATIENCE if relaxed else 0.0, relaxed=relaxed
+        )
 
     async def aput(
         self,

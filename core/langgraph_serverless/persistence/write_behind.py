@@ -2,10 +2,11 @@
 
 Whoever holds a run's lease is the only one who writes its thread's checkpoints, so nobody else misses what is still here. Promises:
 
-* What was put is written in the order in which it was put, one statement at a time, at the latest ``delay`` seconds later or when the
-  one before it has ended, or at once if it is much; and with ``flush`` before that returns.
-* What cannot be written is kept and written with what comes next. Whoever puts next waits for that, and is told if it fails again.
-  A lost lease, and whatever else is no outage, is told to everyone from then on.
+* What was put is written in the order in which it was put, one statement at a time, ``delay`` seconds later or when the one before it
+  has ended, or at once if it is much; and with ``flush`` before that returns. Where the process has more to do than it gets done, it may
+  be ``patience`` seconds later: each statement costs it time, and more comes together.
+* What cannot be written is kept and tried again. Whoever puts next waits for that, and is told if it fails again. A lost lease, and
+  whatever else is no outage, is told to everyone from then on.
 * With ``relaxed``, commits need not wait for the disk. What they have written is kept here until one that waits has followed, at most
   for a second, and each statement looks whether the last of it is still there: if the database has crashed, all of it is written again.
 
@@ -27,6 +28,10 @@ from langgraph_serverless.persistence.checkpoint_rows import Rows, parameters
 MUCH = 1 << 20
 #: Bytes for which whoever puts them waits.
 TOO_MUCH = 8 << 20
+#: The process is busy if it is called so much later than it wanted to be (seconds).
+LATE = 0.002
+#: Between attempts to write what nobody waits for (seconds).
+RETRY = 0.5
 #: For how long (seconds), and how many bytes, commits that do not wait for the disk may follow each other.
 RELAXED_FOR = 1.0
 RELAXED_BYTES = 1 << 20
@@ -38,9 +43,9 @@ Write = Callable[[Mapping[str, Any], bool], Awaitable[bool]]
 class WriteBehind:
     """What one saver has still to write."""
 
-    def __init__(self, write: Write, *, delay: float, relaxed: bool) -> None:
+    def __init__(self, write: Write, *, delay: float, patience: float = 0.0, relaxed: bool = False) -> None:
         self._write = write
-        self._delay = delay
+        self._delay, self._patience = delay, patience
         self._relaxed = relaxed
         self._loop = asyncio.get_running_loop()
         # what encrypts and for whom is the run's, and not of the node that happens to put
@@ -76,7 +81,7 @@ class WriteBehind:
         elif self._flight is None and self.pending.size > MUCH:
             self._begin()
         elif self._timer is None and not self._due and not self._closed:
-            self._timer = self._loop.call_later(self._delay, self._on_time, context=self._context)
+            self._wait(self._delay, self._loop.time() + self._patience)
 
     async def flush(self) -> None:
         """Return when everything is written.
@@ -128,10 +133,17 @@ class WriteBehind:
         self._closed = True
         self._stop_timer()
 
-    def _on_time(self) -> None:
+    def _wait(self, seconds: float, until: float) -> None:
+        due = self._loop.time() + seconds
+        self._timer = self._loop.call_at(due, self._on_time, due, until, context=self._context)
+
+    def _on_time(self, due: float, until: float) -> None:
         self._timer = None
+        now = self._loop.time()
         if self._flight is not None:
             self._due = True  # as soon as that has ended
+        elif now - due > LATE and now < until:
+            self._wait(self._delay, until)
         elif self.pending and not self._closed:
             self._begin()
 
@@ -174,6 +186,9 @@ class WriteBehind:
         if isinstance(failure, UnavailableError):
             self._failure = failure
             self._write_all_again()
+            if not self._closed:
+                self._stop_timer()
+                self._wait(RETRY, 0.0)
         elif failure is not None:
             self._failure = failure if isinstance(failure, Exception) else RuntimeError(repr(failure))
             # the database will not take them at any other time either
