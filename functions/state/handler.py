@@ -6,6 +6,7 @@ and answers what commands of the thread protocol ask about states; API Gateway s
 
 from functools import partial
 
+from langgraph_serverless import lean_clients  # noqa: F401 - before langgraph is imported
 from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.function_runtime import http_handler
 from langgraph_serverless.services import priorities, state_queries

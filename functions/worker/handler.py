@@ -5,6 +5,7 @@ The event is only a hint that there may be work; what to do is read from Postgre
 
 from typing import Any
 
+from langgraph_serverless import lean_clients  # noqa: F401 - before langgraph is imported
 from langgraph_serverless.containers.graphs import load_registry
 from langgraph_serverless.containers.worker import consume
 from langgraph_serverless.function_build import OwnBuild
