@@ -55,7 +55,13 @@ class Backend(Protocol):
 
 
 class _Nothing:
-    """The span of a process that makes none."""
+    """The span of a process that makes none, and the block around it."""
+
+    def __enter__(self) -> Span:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def name(self, name: str) -> None:
         pass
@@ -109,22 +115,21 @@ def active() -> bool:
     return _backend is not None
 
 
-@contextmanager
 def span(
     name: str, *, kind: str = "internal", parent: TraceContext | None = None, attributes: Attributes | None = None
-) -> Iterator[Span]:
+) -> AbstractContextManager[Span]:
     """Around something that the server does; below ``parent``, or below the span that is current.
 
     Args:
         kind: ``server``, ``client``, ``producer``, ``consumer`` or ``internal``.
     """
     if _backend is not None:
-        with _backend.span(name, kind, parent, attributes or {}) as made:
-            yield made
-        return
-    if parent is None:
-        yield _NOTHING
-        return
+        return _backend.span(name, kind, parent, attributes or {})
+    return _NOTHING if parent is None else _passed_on(parent)
+
+
+@contextmanager
+def _passed_on(parent: TraceContext) -> Iterator[Span]:
     token = _received.set(parent)
     try:
         yield _NOTHING

@@ -136,10 +136,10 @@ def _middleware(
     options = cors_options(container.settings, http.cors, own=user.origins if user is not None else None)
     cors, limit = Middleware(Cors, options=options), Middleware(BodyLimit, limit=container.settings.max_body_bytes)
     authentication = Middleware(Authentication, authenticator=container.authenticator)
-    context_for = container.cipher.context_for if container.cipher else None
     outside = [Middleware(SecurityHeaders), *([Middleware(BelowPrefix, prefix=prefix)] if prefix else [])]
     observed = Middleware(Observed, counter=counter, logged=http.logging_headers, passed=http.configurable_headers)
-    inside = [authentication, Middleware(EncryptionContext, context_for=context_for)]
+    cipher = container.cipher
+    inside = [authentication, *([Middleware(EncryptionContext, context_for=cipher.context_for)] if cipher else [])]
     if user is None:
         return [*outside, cors, observed, Middleware(PlainTarget), *inside, limit, Middleware(HeadAsGet)]
     inside = [Middleware(LastResort), Middleware(PlainTarget), *inside, Middleware(HeadAsGet)]

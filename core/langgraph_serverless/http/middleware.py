@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import parse_qsl
@@ -35,7 +36,7 @@ from langgraph_serverless.http.authentication import CLOSE, FOREIGN
 from langgraph_serverless.http.body import too_large
 from langgraph_serverless.http.responses import json_response
 from langgraph_serverless.numbers import REQUEST_BOUNDS, Histogram
-from langgraph_serverless.redaction import concealing_credentials
+from langgraph_serverless.redaction import CREDENTIALS, concealing_credentials
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import saying
 
@@ -45,6 +46,7 @@ logger = logging.getLogger("langgraph_serverless.http")
 _LONGEST_REQUEST_ID = 256
 REQUEST_ID = "x-request-id"
 _NO_HEADERS = HeaderRules()
+_NOTHING: AbstractContextManager[None] = nullcontext()
 #: Characters of a header's value in a log line.
 _LONGEST_LOGGED = 1024
 
@@ -74,6 +76,9 @@ class Cors(CORSMiddleware):
             self.preflight_headers["Access-Control-Allow-Private-Network"] = "true"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and all(name != b"origin" for name, _ in scope["headers"]):
+            await self._without_origin(scope, receive, send)
+            return
         origin = _header(scope, b"origin") if scope["type"] in ("http", "websocket") else ""
         if origin and origin.partition("://")[2] != _header(scope, b"host"):
             allowed = self.is_allowed_origin(origin)
@@ -83,6 +88,22 @@ class Cors(CORSMiddleware):
                 return
             scope[FOREIGN] = not (allowed and self._with_cookies)
         await super().__call__(scope, receive, send)
+
+    async def _without_origin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """No page has sent this. What Starlette would do, without its objects: to say that another origin may get another answer."""
+
+        async def vary(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                said = [value for name, value in headers if name.lower() == b"vary"]
+                if said:
+                    MutableHeaders(raw=headers)["vary"] = b", ".join([*said, b"Origin"]).decode("latin-1")
+                else:
+                    headers.append((b"vary", b"Origin"))
+                message["headers"] = headers
+            await send(message)
+
+        await self.app(scope, receive, vary)
 
 
 def cors_options(
@@ -150,10 +171,13 @@ class Observed:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        request_id, parent = _correlation(scope)
+        # of several of one name the first
+        sent = dict(reversed(scope["headers"]))
+        request_id, parent = _correlation(scope, sent)
         scope.setdefault("state", {})["request_id"] = request_id
         headers = self._headers(scope, request_id)
-        with saying(correlation(request_id, parent)), passing(headers), concealing_credentials(scope["headers"]):
+        secret = _NOTHING if CREDENTIALS.isdisjoint(sent) else concealing_credentials(scope["headers"])
+        with saying(correlation(request_id, parent)), passing(headers), secret:
             if scope["type"] == "http":
                 await self._observe(scope, receive, send, request_id, parent)
             else:  # each of its commands belongs to the trace; how long it is open says nothing
@@ -204,8 +228,14 @@ class Observed:
                 if status >= 500:
                     span.fail(str(status))
                 if logger.isEnabledFor(logging.INFO):
-                    fields = self._fields(scope, status, started, request_id)
-                    logger.info("%s %s %s", scope["method"], scope["path"], status, extra=fields)
+                    self._log(scope, status, self._fields(scope, status, started, request_id))
+
+    def _log(self, scope: Scope, status: int, fields: dict[str, Any]) -> None:
+        """As ``logger.info`` does, which would look through the stack for whoever calls it."""
+        values = (scope["method"], scope["path"], status)
+        logger.handle(
+            logger.makeRecord(logger.name, logging.INFO, __file__, 0, "%s %s %s", values, None, "_observe", fields)
+        )
 
     def _fields(self, scope: Scope, status: int, started: float, request_id: str) -> dict[str, Any]:
         headers = self._logged.selected(scope["headers"])
@@ -220,15 +250,17 @@ class Observed:
         }
 
 
-def _correlation(scope: Scope) -> tuple[str, TraceContext | None]:
+def _correlation(scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[str, TraceContext | None]:
     """What connects this request with others: its id, which is the client's, API Gateway's or ours, and its place in a trace."""
     event = scope.get("aws.event") or {}
     # of another function of the stack that has passed the request on; no client can write it
     passed = event.get(CORRELATION) or {}
-    parent = TraceContext.from_json(passed.get("trace")) or TraceContext.of(
-        _header(scope, b"traceparent"), _header(scope, b"tracestate")
-    )
-    sent = _header(scope, b"x-request-id")[:_LONGEST_REQUEST_ID]
+    parent = TraceContext.from_json(passed.get("trace"))
+    if parent is None and b"traceparent" in headers:
+        parent = TraceContext.of(
+            headers[b"traceparent"].decode("latin-1"), headers.get(b"tracestate", b"").decode("latin-1")
+        )
+    sent = headers.get(b"x-request-id", b"").decode("latin-1")[:_LONGEST_REQUEST_ID]
     named = passed.get("request_id") or sent or (event.get("requestContext") or {}).get("requestId")
     return str(named or uuid.uuid4()), parent
 

@@ -7,20 +7,23 @@ digits out on whole seconds. UUIDs and enums become strings.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 from starlette.responses import Response
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME
+_ZERO = timedelta(0)
 
 
 def _default(value: Any) -> Any:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise TypeError("a response holds a datetime without a time zone")
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
+        if value.tzinfo is not UTC and value.utcoffset() != _ZERO:
+            value = value.astimezone(UTC)
+        return value.isoformat() if value.microsecond else value.isoformat(timespec="microseconds")
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a response holds a {type(value).__name__}, which has no JSON form")

@@ -24,6 +24,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext, suppres
 from typing import Any, LiteralString, Self
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
@@ -140,11 +141,21 @@ class Database:
 
     @asynccontextmanager
     async def _taken(self) -> AsyncIterator[Connection]:
-        pool = await self._whole_pool()
+        pool = self._pool or await self._whole_pool()
         try:
-            async with pool.connection() as connection:
-                yield connection
+            connection = await pool.getconn()
+            try:
+                try:
+                    yield connection
+                except BaseException as error:
+                    if not _is_at_rest(connection):
+                        await connection.__aexit__(type(error), error, error.__traceback__)
+                    raise
+                if not _is_at_rest(connection):
+                    await connection.__aexit__(None, None, None)
                 self._last_use = _now()
+            finally:
+                await pool.putconn(connection)
         except (PoolTimeout, TooManyRequests) as error:
             raise UnavailableError("The database is out of reach or too busy; try again.") from error
         except psycopg.Error as error:
@@ -340,6 +351,12 @@ def is_outage(error: psycopg.Error) -> bool:
     # serialization failure, where the transaction has been rolled back, 25006: read-only since a failover, 25P03: the
     # server did not want to wait for us any longer
     return state.startswith(("08", "57P", "53", "40")) or state in {"25006", "25P03"}
+
+
+def _is_at_rest(connection: Connection) -> bool:
+    """Whether there is nothing to commit or to roll back; to find that out in vain costs more than the pool itself."""
+    pgconn = connection.pgconn
+    return pgconn.transaction_status == TransactionStatus.IDLE and not pgconn.pipeline_status
 
 
 def _now() -> tuple[float, float]:

@@ -15,7 +15,7 @@ from psycopg.rows import DictRow
 
 from langgraph_serverless.domain.auth_filters import Filter, visible
 from langgraph_serverless.domain.threads import Thread, ThreadField, ThreadStatus, Ttl, TtlStrategy
-from langgraph_serverless.persistence.filters import Search, column, fetch, fetch_count
+from langgraph_serverless.persistence.filters import Search, column, fetch, fetch_count, lasting
 from langgraph_serverless.persistence.json import jsonb
 from langgraph_serverless.persistence.pool import Connection
 from langgraph_serverless.persistence.queries import load_queries
@@ -33,7 +33,7 @@ DELETE_THREADS = _SQL["delete_threads"]
 COPY_THREAD = _SQL["copy_thread"]
 MEASURE_THREAD = _SQL["measure_thread"]
 
-_VISIBLE = sql.SQL("purge_at IS NULL")
+_VISIBLE = lasting(sql.SQL("purge_at IS NULL"))
 #: Fields whose column has another name.
 _COLUMNS = {ThreadField.VALUES: "channel_values"}
 #: What a search sorts by where it is more or less than the field itself. Those of one status come in the order of time.

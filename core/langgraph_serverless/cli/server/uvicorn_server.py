@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from langgraph_serverless.cli.server.one_write import OneWrite
 from langgraph_serverless.cli.server.slow_clients import patient_for
 from langgraph_serverless.cli.server.slow_requests import PromptRequests
 from langgraph_serverless.settings import Settings
@@ -83,7 +84,7 @@ def server_config(app: App, settings: Settings, *, connection_grace: float, **op
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=type("Protocol", (PromptRequests, patient_for(settings.stream_write_timeout)), {}),
+        http=type("Protocol", (OneWrite, PromptRequests, patient_for(settings.stream_write_timeout)), {}),
         ws="websockets-sansio",
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,  # a quarter of a megabyte for each socket
