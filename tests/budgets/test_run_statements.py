@@ -118,6 +118,7 @@ async def test_a_burst_is_not_claimed_one_by_one(container: WorkerContainer, sen
         # rings for runs that others have taken along are taken ten at a time
         while await container.redis.llen(f"{container.settings.redis_key_prefix}:{{queue}}:tokens"):
             await asyncio.sleep(0.01)
+    print(f"\n{runs} runs at once: {dict(sent)}")
     assert sent["settle"] == runs
     assert sent["claim"] <= runs + 10
 
@@ -194,7 +195,7 @@ async def test_what_functions_hold_is_valid(container: WorkerContainer) -> None:
             " WHERE run_id = %s RETURNING 1"
         )
         await call(begin, token, "interrupt", run)
-        assert await call(settle, run, token, thread, "success") == [(False, None, None, "interrupt")]
+        assert await call(settle, run, token, thread, "success") == [(False, None, False, "interrupt")]
         assert await call(settle, run, token, thread, "interrupted") == [(True, True, True, None)]
         roll_back = "SELECT more, outbox_id IS NOT NULL FROM lgs.roll_back_v1(%s, %s, %s, '{}', 60)"
         assert await call(roll_back, run, token, thread) == []
