@@ -21,7 +21,7 @@ _PATIENCE = 1.0
 async def run_start(visit: Visit) -> list[Figure]:
     """From ``run.start`` to the first ``values`` and the first ``messages`` event on a stream that was open before."""
     values, messages = [], []
-    for number in range(visit.times(10) + 1):
+    for number in range(visit.times(7) + 1):
         began, frames = await _one(visit)
         if number:  # connections and pools grow in the first one
             values.append(named(frames, b"values")[0].at - began)

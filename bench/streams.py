@@ -57,7 +57,7 @@ async def events_per_second(visit: Visit) -> list[Figure]:
     tokens = visit.times(MANY)
     threads = [await visit.thread() for _ in range(32)]
     await visit.stream(_tokens(tokens), thread=threads[0])
-    rates = [_rate(await visit.stream(_tokens(tokens), thread=threads[0])) for _ in range(visit.times(5))]
+    rates = [_rate(await visit.stream(_tokens(tokens), thread=threads[0])) for _ in range(visit.times(3))]
     figures = [Figure("1 stream", statistics.median(rates), "events/s", more_is_better=True)]
     for streams in (8, 32):
         together: list[Frame] = []
@@ -112,7 +112,7 @@ async def supersteps(visit: Visit) -> list[Figure]:
     threads = [await visit.thread() for _ in range(8)]
     await visit.stream(body, thread=threads[0])
     rates, costs = [], []
-    for _ in range(visit.times(8)):
+    for _ in range(visit.times(6)):
         frames = await visit.stream(body, thread=threads[0])
         rates.append(_rate(frames, b"updates", STEPS))
         updates = named(frames, b"updates", STEPS)
@@ -166,7 +166,7 @@ async def idle_streams(visit: Visit) -> list[Figure]:
         for path in paths:
             await _running(visit, path)
         token = []
-        for _ in range(visit.times(10)):
+        for _ in range(visit.times(7)):
             began = time.perf_counter()
             frames = await visit.stream(_tokens(10), thread=thread)
             token.append(named(frames, b"messages")[0].at - began)

@@ -85,7 +85,7 @@ async def _over(visit: Visit, path: str) -> bool:
 async def idle_start(visit: Visit) -> list[Figure]:
     """A background run on a server that has had nothing to do: from the POST until its node begins, and until ``join`` answers."""
     starts, answers, joins = [], [], []
-    stop = time.monotonic() + visit.seconds(13.0)
+    stop = time.monotonic() + visit.seconds(10.0)
     pause = random.Random(8)  # not in step with whatever looks once a second
     for number in range(visit.times(12) + 1):
         path = f"/threads/{await visit.thread()}"
