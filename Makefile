@@ -33,6 +33,8 @@ $(STAMPS)/setup: requirements/dev.txt pyproject.toml
 -include tests/contract/differential/compat.mk
 # The targets `bench` and `bench-peers`.
 -include bench/bench.mk
+# The targets `curves` and `cold-start-deployed`.
+-include bench/curves.mk
 
 JS_PACKAGES := tests/js/node_modules/.package-lock.json
 

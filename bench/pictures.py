@@ -1,7 +1,7 @@
 """Figures as pictures: small SVG files that a browser, GitHub and an editor show alike, drawn without a library.
 
-They have a background of their own, so that they can be read on a dark page, and the same figures give the same bytes. Two kinds: lines
-of a measure that grows with another one (either axis may be logarithmic), and bars of several servers beside one another.
+They have a background of their own, so that they can be read on a dark page, and the same figures give the same bytes. Here are lines of
+a measure that grows with another one, on axes that may be logarithmic, and the pen; ``picture.py`` draws the bars of servers with it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 640, 360
-_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 20, 44, 52
-_COLOURS = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#475569")
+_LEFT, _RIGHT, _TOP, _BOTTOM, _LINE = 74, 26, 48, 52, 16
+_COLOURS = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#475569", "#0891b2", "#be185d")
 _GRID, _INK = "#e2e8f0", "#1e293b"
 
 Points = Sequence[tuple[float, float]]
@@ -29,6 +29,7 @@ def line_chart(
         name: [(x, y) for x, y in points if (x > 0 or not log_x) and (y > 0 or not log_y)]
         for name, points in lines.items()
     }
+    top = _TOP + _LINE * max((line for _, line in _places(list(shown), _LEFT)), default=0)
     xs = sorted({x for points in shown.values() for x, _ in points}) or [1.0]
     ys = [y for points in shown.values() for _, y in points] or [1.0]
     x_marks = xs if log_x or len(xs) <= 6 else _marks(max(xs))
@@ -39,45 +40,24 @@ def line_chart(
         return _LEFT + _share(x, *x_ends, log=log_x) * (WIDTH - _LEFT - _RIGHT)
 
     def down(y: float) -> float:
-        return HEIGHT - _BOTTOM - _share(y, y_marks[0], y_marks[-1], log=log_y) * (HEIGHT - _TOP - _BOTTOM)
+        return HEIGHT - _BOTTOM - _share(y, y_marks[0], y_marks[-1], log=log_y) * (HEIGHT - top - _BOTTOM)
 
-    parts = [_text(_LEFT, 18, title, weight="bold", size=14)]
+    parts = [_text(_LEFT, 18, title, weight="bold", size=14), *_legend(list(shown), 36)]
     for y in y_marks:
         parts.append(_rule(_LEFT, down(y), WIDTH - _RIGHT, down(y)))
         parts.append(_text(_LEFT - 8, down(y) + 4, _short(y), anchor="end"))
     for x in x_marks:
-        parts.append(_rule(across(x), _TOP, across(x), HEIGHT - _BOTTOM))
+        parts.append(_rule(across(x), top, across(x), HEIGHT - _BOTTOM))
         parts.append(_text(across(x), HEIGHT - _BOTTOM + 16, _short(x), anchor="middle"))
     parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 14, x_label, anchor="middle"))
-    middle = (_TOP + HEIGHT - _BOTTOM) / 2
+    middle = (top + HEIGHT - _BOTTOM) / 2
     parts.append(_text(16, middle, y_label, anchor="middle", turn=f"rotate(-90 16 {middle:.0f})"))
     for number, points in enumerate(shown.values()):
         colour = _COLOURS[number % len(_COLOURS)]
         path = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{across(x):.1f}" cy="{down(y):.1f}" r="3" fill="{colour}"/>' for x, y in points]
-    parts += _legend(list(shown), 36)
     return _document(title, HEIGHT, parts)
-
-
-def bar_chart(title: str, unit: str, groups: Mapping[str, Mapping[str, float]], *, log: bool = False) -> str:
-    """Horizontal bars: one group for each name, in it one bar for each server, in the order of the first group and what others add."""
-    servers = list(dict.fromkeys(server for bars in groups.values() for server in bars))
-    most = max((value for bars in groups.values() for value in bars.values()), default=1.0)
-    least = min((value for bars in groups.values() for value in bars.values() if value > 0), default=1.0)
-    start = 10 ** math.floor(math.log10(least) - 0.3) if log else 0.0
-    left, thick, y = 190, 13, 52.0
-    parts = [_text(12, 18, f"{title} ({unit})", weight="bold", size=14), *_legend(servers, 38, left=12)]
-    for name, bars in groups.items():
-        parts.append(_text(left - 8, y + thick * len(bars) / 2 + 4, name, anchor="end"))
-        for server, value in bars.items():
-            long = max(1.0, _share(value, start, most, log=log) * (WIDTH - left - 70)) if value > 0 else 1.0
-            colour = _COLOURS[servers.index(server) % len(_COLOURS)]
-            parts.append(f'<rect x="{left}" y="{y:.1f}" width="{long:.1f}" height="{thick - 2}" fill="{colour}"/>')
-            parts.append(_text(left + long + 5, y + thick - 4, _short(value), size=10))
-            y += thick
-        y += 9
-    return _document(title, round(y + 6), parts)
 
 
 def _share(value: float, least: float, most: float, *, log: bool) -> float:
@@ -89,7 +69,9 @@ def _share(value: float, least: float, most: float, *, log: bool) -> float:
 
 def _marks(most: float) -> list[float]:
     """From 0 in steps that people count in, up to ``most`` or just beyond."""
-    step: float = 10 ** math.floor(math.log10(most)) if most > 0 else 1.0
+    if most <= 0:
+        return [0.0, 1.0]
+    step: float = 10 ** math.floor(math.log10(most))
     while most / step < 3:
         step /= 2 if most / step >= 1.5 else 5
     if most / step > 6:
@@ -110,14 +92,26 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def _places(names: Sequence[str], left: float) -> list[tuple[float, int]]:
+    """Where each name of a legend begins, and in which line."""
+    found: list[tuple[float, int]] = []
+    x, line = left, 0
+    for name in names:
+        width = 30 + 6.4 * len(name)
+        if x + width > WIDTH and x > left:
+            x, line = left, line + 1
+        found.append((x, line))
+        x += width
+    return found
+
+
 def _legend(names: Sequence[str], y: float, *, left: float = _LEFT) -> list[str]:
-    parts, x = [], left
-    for number, name in enumerate(names):
-        parts.append(
-            f'<rect x="{x:.0f}" y="{y - 9:.0f}" width="10" height="10" fill="{_COLOURS[number % len(_COLOURS)]}"/>'
-        )
-        parts.append(_text(x + 14, y, name))
-        x += 30 + 6.4 * len(name)
+    """Names with their colours, in as many lines as they need."""
+    parts: list[str] = []
+    for number, (name, (x, line)) in enumerate(zip(names, _places(names, left), strict=True)):
+        colour, down = _COLOURS[number % len(_COLOURS)], y + _LINE * line
+        parts.append(f'<rect x="{x:.0f}" y="{down - 9:.0f}" width="10" height="10" fill="{colour}"/>')
+        parts.append(_text(x + 14, down, name))
     return parts
 
 
