@@ -221,7 +221,11 @@ class FencedSaver(Saver):
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         with _reachable():
-            async with super()._cursor(pipeline=pipeline) as cursor:
+            if pipeline:
+                async with super()._cursor(pipeline=True) as cursor:
+                    yield cursor
+                return
+            async with self._pool.connection() as connection, connection.cursor(binary=True) as cursor:
                 yield cursor
 
     async def _save(self, parameters: Mapping[str, Any], relaxed: bool) -> bool:

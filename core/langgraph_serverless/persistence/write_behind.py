@@ -5,8 +5,8 @@ Whoever holds a run's lease is the only one who writes its thread's checkpoints,
 * What was put is written in the order in which it was put, one statement at a time, ``delay`` seconds later or when the one before it
   has ended, or at once if it is much; and with ``flush`` before that returns. Where the process has more to do than it gets done, it may
   be ``patience`` seconds later: each statement costs it time, and more comes together.
-* What cannot be written is kept and tried again. Whoever puts next waits for that, and is told if it fails again. A lost lease, and
-  whatever else is no outage, is told to everyone from then on.
+* What cannot be written is kept and tried again, twice a second; while the database is away, only those are told who want it to be
+  written before they go on, or have too much. A lost lease, and whatever else is no outage, is told to everyone from then on.
 * With ``relaxed``, commits need not wait for the disk. What they have written is kept here until one that waits has followed, at most
   for a second, and each statement looks whether the last of it is still there: if the database has crashed, all of it is written again.
 
@@ -71,14 +71,13 @@ class WriteBehind:
 
         Raises:
             LeaseLostError: what was put earlier has been refused.
-            UnavailableError: they cannot be written; they are kept.
+            UnavailableError: they cannot be written before this returns; they are kept.
         """
-        again = self._failure is not None
         self._raise_final()
         self.pending.add(rows)
-        if now or again or self.pending.size + self._sent.size > TOO_MUCH:
+        if now or self.pending.size + self._sent.size > TOO_MUCH:
             await self.flush()
-        elif self._flight is None and self.pending.size > MUCH:
+        elif self._flight is None and self._failure is None and self.pending.size > MUCH:
             self._begin()
         elif self._timer is None and not self._due and not self._closed:
             self._wait(self._delay, self._loop.time() + self._patience)
@@ -186,6 +185,7 @@ class WriteBehind:
         if isinstance(failure, UnavailableError):
             self._failure = failure
             self._write_all_again()
+            self._due = False
             if not self._closed:
                 self._stop_timer()
                 self._wait(RETRY, 0.0)
