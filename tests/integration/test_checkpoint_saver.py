@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from figures import Figures, sizes
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.conformance import checkpointer_test, validate
@@ -310,6 +313,57 @@ async def test_what_an_asynchronous_commit_has_lost_is_written_again(
     await end_with(container, saver)
     saver.unsaved.written()
     assert (await steps(fenced()).aget_state(on(thread_id))).values["left"] == 8
+
+
+class Large(TypedDict):
+    blob: bytes
+    items: list[str]
+    text: str
+    left: int
+
+
+@sizes(timeout=900, megabytes=(1, 5), steps=(200, 2000))
+async def test_large_states_and_long_histories_come_back(
+    container: WorkerContainer, fenced: MakeSaver, size: SimpleNamespace, figures: Figures
+) -> None:
+    """Values of megabytes that change now and then, over many supersteps; each is kept once."""
+    change = size.steps // 4
+
+    def step(state: Large) -> dict[str, Any]:
+        left = state["left"] - 1
+        if left % change:
+            return {"left": left}
+        return {"left": left, "blob": bytes([left % 251]) * size.megabytes * 10**6, "items": [f"{left}"] * 1000}
+
+    graph = StateGraph(Large)
+    graph.add_node("step", step)
+    graph.add_edge(START, "step")
+    graph.add_conditional_edges("step", lambda state: "step" if state["left"] > 0 else END)
+    thread_id = str(new_id())
+    saver = fenced(durability=Durability.ASYNC, new_thread=thread_id)
+    given = {"blob": b"", "items": [], "text": "t" * 10**6 * size.megabytes, "left": size.steps}
+    config = {**on(thread_id), "recursion_limit": size.steps + 5}
+    began = time.monotonic()
+    value = await graph.compile(checkpointer=saver).ainvoke(given, config, durability="async")
+    await saver.unsaved.flush()
+    took = time.monotonic() - began
+    began = time.monotonic()
+    reader = graph.compile(checkpointer=Saver(await container.database.pool()))
+    assert (await reader.aget_state(on(thread_id))).values == value
+    lefts, before = [], None
+    while page := [state async for state in reader.aget_state_history(on(thread_id), limit=100, before=before)]:
+        lefts += [state.values["left"] for state in page if "left" in state.values]
+        assert all(state.values.get("text", given["text"]) == given["text"] for state in page)
+        before = page[-1].config
+    read = time.monotonic() - began
+    assert lefts == list(range(size.steps + 1))
+    async with container.database.connection() as connection:
+        query = "SELECT sum(length(blob)) AS bytes, count(*) AS rows FROM checkpoint_blobs WHERE thread_id = %s"
+        row = await (await connection.execute(query, (thread_id,))).fetchone()
+    assert row is not None
+    figures("R23", megabytes=size.megabytes, checkpoints=size.steps + 2, per_superstep=took / size.steps, history=read)
+    # the text, once more in the input, and four times the value
+    assert row["bytes"] < 6.5 * size.megabytes * 10**6
 
 
 TABLES = ("checkpoints", "checkpoint_writes", "checkpoint_blobs")
