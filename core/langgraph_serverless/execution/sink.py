@@ -30,6 +30,9 @@ MAX_BATCH_BYTES = 2**20
 #: Between the beginnings of two appends, and from the run's beginning to the first one (seconds). An append costs worker and Redis
 #: as much as a superstep; nobody sees that an event is later by this much.
 GATHER = 0.004
+#: Where many runs share the loop they come forward more slowly, so it is longer there: by how late the loop is, which shows what one of its
+#: turns takes, times as many as a superstep needs, up to this (seconds).
+TURNS, LONGEST_GATHER = 16, 0.025
 #: Names of events that somebody is waiting for begin with one of these; the first such event of a run goes out at once.
 WORDS = ("messages", "custom", "events")
 
@@ -65,6 +68,7 @@ class EventSink:
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._not_before = self._loop.time() + GATHER
+        self._asked = 0.0
         self._spoken = False
         self._room = asyncio.Event()
         self._room.set()
@@ -88,7 +92,7 @@ class EventSink:
             elif self._enough or self._loop.time() >= self._not_before:
                 self._begin()
             elif self._timer is None:
-                self._timer = self._loop.call_at(self._not_before, self._begin)
+                self._timer = self._loop.call_at(self._not_before, self._on_time)
         if self._full:
             self._room.clear()
             await self._room.wait()
@@ -110,11 +114,20 @@ class EventSink:
         if self._flusher is not None:
             await asyncio.wait([self._flusher], timeout=seconds)
 
+    def _on_time(self) -> None:
+        self._timer = None
+        more = min(TURNS * (self._loop.time() - self._not_before), LONGEST_GATHER)
+        if more > GATHER:
+            self._timer = self._loop.call_later(more, self._begin)
+        else:
+            self._begin()
+
     def _begin(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._flusher is None and self._pending:
+            self._asked = self._loop.time()
             self._flusher = self._loop.create_task(self._flush())
 
     @property
@@ -136,9 +149,10 @@ class EventSink:
 
     async def _flush(self) -> None:
         log = self._log
+        gather = min(max(GATHER, TURNS * (self._loop.time() - self._asked)), LONGEST_GATHER)
         try:
             while self._pending and log is not None:
-                self._not_before = self._loop.time() + GATHER
+                self._not_before = self._loop.time() + gather
                 batch = self._next_batch()
                 if not self._full:
                     self._room.set()
@@ -152,7 +166,7 @@ class EventSink:
         finally:
             self._flusher = None
             if self._pending and self._timer is None:
-                self._timer = self._loop.call_at(self._not_before, self._begin)
+                self._timer = self._loop.call_at(self._not_before, self._on_time)
 
     async def _append(self, log: EventAppender, batch: list[Event]) -> None:
         try:
