@@ -18,9 +18,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.curves.guide import replaced
 from langgraph_serverless.domain.manifest import GraphManifest, Manifest, canonical
 
 ROOT = Path(__file__).parent.parent
+GUIDE = ROOT / "docs" / "guides" / "running-on-lambda.md"
 API = ("assistants", "threads", "runs", "stream", "crons", "store", "mcp", "a2a", "system", "app")
 FUNCTIONS = (*API, "scheduler", "migrate", "state", "worker")
 #: Milliseconds: C1 and C2 of the design.
@@ -125,10 +127,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bundle", type=Path, help="of 'langgraph-serverless build' (default: this checkout)")
     parser.add_argument("--python", default=sys.executable, help="of the version that the bundle is for")
+    parser.add_argument("--publish", action="store_true", help="write the table into docs/guides/running-on-lambda.md")
     arguments = parser.parse_args()
     with ExitStack() as stack:
         bundle = arguments.bundle.resolve() if arguments.bundle else stack.enter_context(checkout_bundle())
-        print(table(measure(arguments.functions, bundle, arguments.rounds, arguments.python)))
+        measured = table(measure(arguments.functions, bundle, arguments.rounds, arguments.python))
+    print(measured)
+    if arguments.publish:
+        GUIDE.write_text(replaced(GUIDE.read_text(), "imports", measured))
 
 
 if __name__ == "__main__":

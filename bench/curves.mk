@@ -6,4 +6,4 @@ curves: setup ## Runs per second, latencies, searches and storage while somethin
 	$(BIN)/python -m bench.curves $(ARGS)
 
 cold-start-deployed: setup setup-localstack ## Init Duration of every function on LocalStack; writes docs/guides/running-on-lambda.md
-	PUBLISH_COLD_STARTS=1 $(BIN)/python -m pytest tests/e2e/test_cold_starts.py -m slow -s $(ARGS)
+	PUBLISH_COLD_STARTS=1 PROJECT_WITHOUT_APP=1 $(BIN)/python -m pytest tests/e2e/test_cold_starts.py -m slow -s $(ARGS)
