@@ -15,8 +15,10 @@ import pytest
 from figures import Figures, sizes
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.serde.types import TASKS
 from langgraph.graph import END, START, StateGraph
 from worker_container import MakeContainer
 
@@ -389,3 +391,30 @@ async def test_a_lost_lease_is_told_at_the_next_put_and_at_the_end(
     with pytest.raises(LeaseLostError):
         await saver.unsaved.take()
     assert await written(container, "checkpoints", thread_id) == 0
+
+
+async def test_checkpoints_of_an_old_form_have_what_was_sent_with_them(
+    container: WorkerContainer, fenced: MakeSaver
+) -> None:
+    """Before its fourth form a checkpoint kept what was sent with ``Send`` in the writes of its parent."""
+    thread_id = str(new_id())
+    stock = AsyncPostgresSaver(await container.database.pool())  # type: ignore[arg-type]
+    first: Any = {
+        "v": 3,
+        "id": str(uuid6(clock_seq=-1)),
+        "ts": "2025",
+        "channel_values": {},
+        "channel_versions": {},
+        "versions_seen": {},
+    }
+    second = {**first, "id": str(uuid6(clock_seq=-1)), "channel_versions": {"left": "1"}}
+    config = await stock.aput(on(thread_id, checkpoint_ns=""), first, {"step": 0}, {})  # type: ignore[typeddict-item]
+    await stock.aput_writes(config, [(TASKS, "sent")], "task")
+    await stock.aput(config, second, {"step": 1}, {})  # type: ignore[typeddict-item]
+    expected = await stock.aget_tuple(on(thread_id))
+    assert expected is not None
+    assert expected.checkpoint["channel_values"][TASKS] == ["sent"]
+    for saver in (fenced(), Saver(await container.database.pool())):
+        assert await saver.aget_tuple(on(thread_id)) == expected
+        assert await saver.aget_tuple(on(thread_id)) == expected
+        assert [found async for found in saver.alist(on(thread_id), limit=1)] == [expected]

@@ -32,6 +32,7 @@ from langgraph_serverless.persistence.sealing import CheckpointDocument, blob, d
 
 _SQL = load_queries(__file__)
 BLOBS_OF_CHECKPOINTS = _SQL["blobs_of_checkpoints"]
+SAVE = _SQL["save"]
 
 #: Characters of a text that stays in its checkpoint's document.
 SHORT = 1024
@@ -154,7 +155,7 @@ class Saver(AsyncPostgresSaver):
         if found is None:
             return None
         draw_after(highest)
-        read = await self._loaded(found, config)
+        read = await self._loaded(found)
         self._texts.update(
             (found.thread_id, found.namespace, *key)
             for key in found.blobs
@@ -162,8 +163,8 @@ class Saver(AsyncPostgresSaver):
         )
         return read
 
-    async def _loaded(self, found: Stored, config: RunnableConfig) -> CheckpointTuple:
-        if found.checkpoint["v"] <= _OLD_FORM and found.parent:
+    async def _loaded(self, found: Stored) -> CheckpointTuple:
+        if is_old(found):
             exact: RunnableConfig = config_of(found.thread_id, found.namespace, found.checkpoint_id)
             return await super().aget_tuple(exact) or await loaded(found, self.serde)
         return await loaded(found, self.serde)
@@ -212,7 +213,12 @@ class Saver(AsyncPostgresSaver):
                 for row in await cursor.fetchall():
                     blobs[row["checkpoint_ns"]][row["channel"], row["version"]] = (row["type"], row["blob"])
         for row in rows:
-            yield await self._loaded(stored(row, blobs[row["checkpoint_ns"]]), config)
+            yield await self._loaded(stored(row, blobs[row["checkpoint_ns"]]))
+
+
+def is_old(found: Stored) -> bool:
+    """Whether a part of it is with its parent."""
+    return bool(found.parent) and found.checkpoint["v"] <= _OLD_FORM
 
 
 def config_of(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:

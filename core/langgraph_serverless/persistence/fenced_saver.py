@@ -42,12 +42,10 @@ from langgraph_serverless.persistence.checkpoint_ids import draw_after
 from langgraph_serverless.persistence.checkpoint_loading import Stored, loaded, remembered
 from langgraph_serverless.persistence.checkpoint_memory import CheckpointMemory
 from langgraph_serverless.persistence.checkpoint_rows import CheckpointRow, Rows, WriteRow
-from langgraph_serverless.persistence.checkpoints import _SQL, Saver, config_of
+from langgraph_serverless.persistence.checkpoints import SAVE, Saver, config_of, is_old
 from langgraph_serverless.persistence.json import dump_jsonb
 from langgraph_serverless.persistence.pool import Connection, is_outage
 from langgraph_serverless.persistence.write_behind import WriteBehind
-
-SAVE = _SQL["save"]
 
 #: Seconds that rows wait for others to go with them.
 SYNC_DELAY = 0.005
@@ -168,8 +166,9 @@ class FencedSaver(Saver):
                 self._memory.saw_none(thread_id, namespace)
             return None
         draw_after(highest)
-        self._remember(read, highest if wanted else None)
-        return await self._loaded(read, config)
+        if not is_old(read):
+            self._remember(read, highest if wanted else None)
+        return await self._loaded(read)
 
     def _remember(self, read: Stored, highest: str | None) -> None:
         place = (read.thread_id, read.namespace, read.checkpoint_id)
