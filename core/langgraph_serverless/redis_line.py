@@ -5,7 +5,8 @@ appends, rings and fetches of runs that happen at the same time share round trip
 when it is first asked something, belongs to the client's pool (whoever closes the client closes it), and opens itself again after it
 was lost. What was under way then is asked once more, so only what may be said twice is said on it.
 
-A line that has not answered in time is taken for dead, and everybody on it hears of that.
+A line on which nothing was heard since a command that was not answered in time is taken for dead, and everybody on it hears of that. One that
+answers others is slow, or this process is: then only that command has failed.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class RedisLine:
         self._opening: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        #: When an answer has come, by the loop's clock.
+        self._heard = 0.0
 
     @classmethod
     def of(cls, redis: Redis) -> RedisLine:
@@ -84,7 +87,8 @@ class RedisLine:
         answers: list[asyncio.Future[Any]] = [loop.create_future() for _ in commands]
         # nothing is awaited between these two that would let somebody else's command in between
         self._waiting.extend(answers)
-        timer = loop.call_at(until, _give_up, answers, connection)
+        # a loop that is late first takes what has come meanwhile
+        timer = loop.call_at(until, loop.call_soon, self._give_up, answers, connection, loop.time())
         try:
             await connection.send_packed_command(packed, check_health=False)
             return [await answer for answer in answers]
@@ -93,6 +97,13 @@ class RedisLine:
             for answer in answers:
                 if not answer.cancel() and not answer.cancelled():
                     answer.exception()  # seen, also that of one after the first
+
+    def _give_up(self, answers: Sequence[asyncio.Future[Any]], connection: Any, since: float) -> None:
+        late = [answer for answer in answers if not answer.done()]
+        for answer in late:
+            answer.set_exception(TimeoutError("Redis has not answered in time"))
+        if late and self._heard < since and connection._writer is not None:
+            connection._writer.close()  # whoever reads from it finds it closed
 
     async def _open_until(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
         if self._opening is None or self._loop is not loop:
@@ -119,6 +130,7 @@ class RedisLine:
             self._opening = None
 
     async def _read(self, connection: Any, waiting: _Waiting) -> None:
+        loop = asyncio.get_running_loop()
         failure: Exception = RedisConnectionError("The connection to Redis was closed.")
         try:
             while True:
@@ -128,6 +140,7 @@ class RedisLine:
                     answer = await connection.read_response(disable_decoding=True, timeout=math.inf)
                 except ResponseError as error:
                     refused = error
+                self._heard = loop.time()
                 future = waiting.popleft()
                 if future.done():
                     continue
@@ -147,15 +160,6 @@ class RedisLine:
             await connection.disconnect(nowait=True)
             connection.socket_timeout = self._pool.connection_kwargs.get("socket_timeout")
             await self._pool.release(connection)
-
-
-def _give_up(answers: Sequence[asyncio.Future[Any]], connection: Any) -> None:
-    for answer in answers:
-        if not answer.done():
-            answer.set_exception(TimeoutError("Redis has not answered in time"))
-    # whoever reads from it finds it closed
-    if connection._writer is not None:
-        connection._writer.close()
 
 
 def _seen(opening: asyncio.Task[None]) -> None:
