@@ -5,7 +5,8 @@
 they hold is a URI or, as RDS writes it, a JSON document of username, password, host, port and dbname. ``DATABASE_HOST`` wins over the
 host in either: RDS Proxy has another one than the secret says, and the secrets that RDS makes by itself say none.
 
-Errors name variables and secrets, never a value. Nothing is imported for this that a function with plain addresses pays for.
+Errors name variables and secrets, never a value. Nothing is imported for this that a function with plain addresses pays for; and boto3, whose
+import is a third of a cold start, only where a plain signed request does not come back with the secret (``signed_requests``).
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
+from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from langgraph_serverless.addresses import Address
 from langgraph_serverless.errors import SettingsError
 from langgraph_serverless.settings import Settings
+from langgraph_serverless.signed_requests import NotAnsweredError, ask_aws
 
 SECRET_SETTINGS = ("DATABASE_URI", "REDIS_URI", "WEBHOOK_SIGNING_SECRETS", "WEBHOOK_VARIABLES")
 #: Those that are addresses, with the fields of ``Settings`` that they become.
@@ -34,6 +37,10 @@ class SecretReader:
     """Reads the secrets that an environment names."""
 
     environ: Mapping[str, str]
+    #: What has been read without boto3, by setting.
+    _asked: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    #: boto3 makes clients in one thread at a time.
+    _making: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def read_all(self) -> tuple[dict[str, str], dict[str, Address]]:
         """The environment with its secrets as variables, and the addresses among them that can be read again.
@@ -60,17 +67,12 @@ class SecretReader:
         asked = [name for name in SECRET_SETTINGS if not self.environ.get(name) and self._source(name)]
         reads: dict[str, Callable[[], str]] = {name: partial(self._read, name) for name in SECRET_SETTINGS}
         if len(asked) > 1:
-            for name in asked:
-                self._provider(name)  # boto3 makes clients in one thread only
             with ThreadPoolExecutor(len(asked)) as threads:
                 reads |= {name: threads.submit(reads[name]).result for name in asked}
         return reads
 
     def _source(self, name: str) -> str:
         return self.environ.get(f"{name}_SECRET") or self.environ.get(f"{name}_PARAMETER") or ""
-
-    def _provider(self, name: str) -> Any:
-        return self._secrets if self.environ.get(f"{name}_SECRET") else self._parameters
 
     def _address(self, name: str, *, anew: bool = False) -> str:
         """In the form that ``Settings`` gives it, so that the two can be compared."""
@@ -97,13 +99,39 @@ class SecretReader:
         secret, parameter = self.environ.get(f"{name}_SECRET"), self.environ.get(f"{name}_PARAMETER")
         if not secret and not parameter:
             return ""
+        if anew or name not in self._asked:
+            try:
+                self._asked[name] = self._ask(secret, str(parameter))
+            except NotAnsweredError:
+                return self._fetch_by_boto3(name, secret, str(parameter), anew=anew)
+        return self._asked[name]
+
+    def _ask(self, secret: str | None, parameter: str) -> str:
+        """The value, by one request.
+
+        Raises:
+            NotAnsweredError: it does not come, or is no text.
+        """
+        ask = partial(ask_aws, environ=self.environ, within=CONNECT_WITHIN)
+        if secret:
+            found = ask("secretsmanager", "secretsmanager.GetSecretValue", {"SecretId": secret}).get("SecretString")
+        else:
+            wanted = {"Name": parameter, "WithDecryption": True}
+            found = (ask("ssm", "AmazonSSM.GetParameter", wanted).get("Parameter") or {}).get("Value")
+        if not isinstance(found, str):
+            raise NotAnsweredError
+        return found
+
+    def _fetch_by_boto3(self, name: str, secret: str | None, parameter: str, *, anew: bool) -> str:
         from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError  # noqa: PLC0415
 
         try:
+            with self._making:
+                provider = self._secrets if secret else self._parameters
             if secret:
-                value = self._secrets.get(secret, force_fetch=anew)
+                value = provider.get(secret, force_fetch=anew)
             else:
-                value = self._parameters.get(str(parameter), decrypt=True, force_fetch=anew)
+                value = provider.get(parameter, decrypt=True, force_fetch=anew)
         except GetParameterError as error:
             variable = f"{name}_SECRET" if secret else f"{name}_PARAMETER"
             raise SettingsError([f"{variable} names '{secret or parameter}', which cannot be read: {error}"]) from error
