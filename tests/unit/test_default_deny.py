@@ -56,6 +56,8 @@ EXEMPT = {
     "A2AService": "made of the use cases of assistants, threads and runs",
     "A2APushService": "made of the use cases of A2A and threads",
     "RunService.create_permitted": "takes the permit",
+    "RunMaker": "takes the permit",
+    "QuickRuns": "takes the permit",
 }
 
 

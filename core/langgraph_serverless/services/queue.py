@@ -19,7 +19,8 @@ from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.domain.threads import ThreadStatus
 from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.persistence.pool import Database
-from langgraph_serverless.persistence.queue import ExhaustedRun, QueueRepository
+from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.persistence.queue_rows import ExhaustedRun
 from langgraph_serverless.settings import Settings
 from langgraph_serverless.telemetry import logger
 

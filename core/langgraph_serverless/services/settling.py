@@ -21,7 +21,8 @@ from langgraph_serverless.domain.serialization import dump_json
 from langgraph_serverless.domain.threads import ThreadStatus
 from langgraph_serverless.errors import EncryptionError, LeaseLostError, UnavailableError
 from langgraph_serverless.execution.runner import Execution, RunSignals
-from langgraph_serverless.persistence.queue import QueueRepository, Settled
+from langgraph_serverless.persistence.queue import QueueRepository
+from langgraph_serverless.persistence.queue_rows import Settled
 from langgraph_serverless.queue.heartbeat import Heartbeat
 from langgraph_serverless.services.courier import Courier
 from langgraph_serverless.settings import Settings
