@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -90,6 +93,19 @@ def test_secrets_and_parameters_are_read_without_the_sdk(aws: Any, monkeypatch: 
     assert len(asked) == 2, "each of them once"
     addresses["database_uri"].instead_of("postgresql://db/app")
     assert len(asked) == 3, "and again when it was refused"
+
+
+def test_boto3_is_not_imported_for_it(aws: Any) -> None:
+    script = "from langgraph_serverless.function_secrets import SecretReader; import os, sys\n"
+    script += "print(SecretReader(os.environ).read_all()[0]['DATABASE_URI'], 'botocore' in sys.modules)"
+    environ = {
+        **aws[0],
+        "DATABASE_URI_SECRET": "app/db",
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout == "postgresql://db/app False\n", done.stderr
 
 
 @pytest.mark.parametrize(
