@@ -1,13 +1,13 @@
 """From rows of LangGraph's checkpoint tables to its tuples: how ``checkpoints.py`` reads.
 
-Rows are those of the stock saver's own query. Values are read where the caller is, and only large ones in a thread: going to a
+Rows are those of ``checkpoints.sql``. Values are read where the caller is, and only large ones in a thread: going to a
 thread and back takes longer than most values do.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -47,7 +47,7 @@ class Stored(NamedTuple):
 
 
 def stored(row: DictRow, blobs: Mapping[ChannelVersion, Typed] | None = None) -> Stored:
-    """What a row of the saver's query says; with ``blobs``, which has at least its own, the row has none."""
+    """What a row says; of a list, which has its values apart, with these."""
     checkpoint = row["checkpoint"]
     versions: Mapping[str, Any] = checkpoint["channel_versions"]
     if blobs is None:
@@ -111,20 +111,12 @@ def load(found: Stored, serde: SerializerProtocol) -> CheckpointTuple:
     )
 
 
-def blobs_of(rows: Iterable[DictRow]) -> dict[str, Sequence[str]]:
-    """Namespaces, channels and versions of the values that checkpoints may have in rows of their own."""
-    wanted: dict[tuple[str, str, str], None] = {}
-    for row in rows:
-        inline: Mapping[str, Any] = row["checkpoint"].get("channel_values") or {}
-        for channel, version in row["checkpoint"]["channel_versions"].items():
-            # a snapshot of a delta channel is marked with true
-            if channel not in inline or inline[channel] is True:
-                wanted[row["checkpoint_ns"], channel, str(version)] = None
-    return {
-        "namespaces": [key[0] for key in wanted],
-        "channels": [key[1] for key in wanted],
-        "versions": [key[2] for key in wanted],
-    }
+def values_by_namespace(rows: Sequence[DictRow]) -> dict[str, dict[ChannelVersion, Typed]]:
+    """The values that a list has with its first row."""
+    found: dict[str, dict[ChannelVersion, Typed]] = {}
+    for namespace, channel, version, kind, value in (rows[0]["all_values"] or ()) if rows else ():
+        found.setdefault(_text(namespace), {})[_text(channel), _text(version)] = (_text(kind), value)
+    return found
 
 
 def _config(thread_id: str, namespace: str, checkpoint_id: str) -> Any:

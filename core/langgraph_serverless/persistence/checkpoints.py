@@ -22,16 +22,19 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from psycopg.types.json import Jsonb
 
 from langgraph_serverless.persistence.checkpoint_ids import draw_after
-from langgraph_serverless.persistence.checkpoint_loading import Stored, blobs_of, loaded, stored
+from langgraph_serverless.persistence.checkpoint_loading import Stored, loaded, stored, values_by_namespace
 from langgraph_serverless.persistence.checkpoint_memory import ChannelVersion
 from langgraph_serverless.persistence.checkpoint_rows import Typed
 from langgraph_serverless.persistence.queries import load_queries
 from langgraph_serverless.persistence.sealing import CheckpointDocument, blob, document
 
 _SQL = load_queries(__file__)
-BLOBS_OF_CHECKPOINTS = _SQL["blobs_of_checkpoints"]
+NEWEST_CHECKPOINT = _SQL["newest_checkpoint"]
+NAMED_CHECKPOINT = _SQL["named_checkpoint"]
+LIST_CHECKPOINTS = _SQL["list_checkpoints"]
 SAVE = _SQL["save"]
 
 #: Characters of a text that stays in its checkpoint's document.
@@ -62,14 +65,6 @@ class Saver(AsyncPostgresSaver):
     SELECT_SQL = AsyncPostgresSaver.SELECT_SQL.replace("bl.channel::bytea", "convert_to(bl.channel, 'UTF8')").replace(
         "cw.channel::bytea", "convert_to(cw.channel, 'UTF8')"
     )
-    #: The same with the thread's highest id of a checkpoint, whatever namespace it is in.
-    SELECT_ONE_SQL = SELECT_SQL.replace(
-        "    metadata,\n",
-        "    metadata,\n    (select max(c.checkpoint_id) from checkpoints c where c.thread_id = checkpoints.thread_id) as highest,\n",
-        1,
-    )
-    #: The same without values, which a list would have many times.
-    SELECT_LIST_SQL = SELECT_SQL[: SELECT_SQL.index("    (\n")] + SELECT_SQL[SELECT_SQL.rindex("    (\n") :]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -172,17 +167,15 @@ class Saver(AsyncPostgresSaver):
     async def _read(self, config: RunnableConfig) -> tuple[Stored | None, str]:
         """What the database has, and the highest id of the namespace, or of the thread if the config names a checkpoint."""
         configurable = config["configurable"]
-        place = (configurable["thread_id"], configurable.get("checkpoint_ns", ""))
-        checkpoint_id = get_checkpoint_id(config)
+        wanted = {
+            "thread_id": configurable["thread_id"],
+            "namespace": configurable.get("checkpoint_ns", ""),
+            "checkpoint_id": get_checkpoint_id(config),
+        }
         async with self._cursor() as cursor:
-            if checkpoint_id:
-                one = self.SELECT_ONE_SQL + "WHERE thread_id = %s AND checkpoint_ns = %s AND checkpoint_id = %s"
-                await cursor.execute(one, (*place, checkpoint_id), binary=True)
-            else:
-                newest = (
-                    self.SELECT_SQL + "WHERE thread_id = %s AND checkpoint_ns = %s ORDER BY checkpoint_id DESC LIMIT 1"
-                )
-                await cursor.execute(newest, place, binary=True)
+            await cursor.execute(
+                NAMED_CHECKPOINT if wanted["checkpoint_id"] else NEWEST_CHECKPOINT, wanted, binary=True
+            )
             row = await cursor.fetchone()
         if row is None:
             return None, ""
@@ -201,19 +194,21 @@ class Saver(AsyncPostgresSaver):
             async for found in super().alist(config, filter=filter, before=before, limit=limit):
                 yield found
             return
-        thread_id = config["configurable"]["thread_id"]
-        where, values = self._search_where(config, filter, before)
-        query = f"{self.SELECT_LIST_SQL}{where} ORDER BY checkpoint_id DESC{'' if limit is None else ' LIMIT %s'}"
+        configurable = config["configurable"]
+        wanted = {
+            "thread_id": configurable["thread_id"],
+            "namespace": configurable.get("checkpoint_ns"),
+            "checkpoint_id": get_checkpoint_id(config),
+            "filter": Jsonb(filter) if filter else None,
+            "before": get_checkpoint_id(before) if before is not None else None,
+            "limit": limit,
+        }
         async with self._cursor() as cursor:
-            await cursor.execute(query, [*values, *([] if limit is None else [int(limit)])], binary=True)
+            await cursor.execute(LIST_CHECKPOINTS, wanted, binary=True)
             rows = await cursor.fetchall()
-            blobs: dict[str, dict[ChannelVersion, Typed]] = {row["checkpoint_ns"]: {} for row in rows}
-            if any((wanted := blobs_of(rows)).values()):
-                await cursor.execute(BLOBS_OF_CHECKPOINTS, {"thread_id": thread_id, **wanted}, binary=True)
-                for row in await cursor.fetchall():
-                    blobs[row["checkpoint_ns"]][row["channel"], row["version"]] = (row["type"], row["blob"])
+        values = values_by_namespace(rows)
         for row in rows:
-            yield await self._loaded(stored(row, blobs[row["checkpoint_ns"]]))
+            yield await self._loaded(stored(row, values.get(row["checkpoint_ns"], {})))
 
 
 def is_old(found: Stored) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -68,6 +69,9 @@ class Settler:
             settled = await self._settle(claimed, signals, execution.outcome)
         except EncryptionError as error:
             # nothing has been written; a later worker would get no further
+            if signals.unsaved is not None:
+                with suppress(EncryptionError):  # what cannot be encrypted is dropped
+                    await signals.unsaved.flush()
             execution = unencrypted(execution.outcome, error)
             settled = await self._settle(claimed, signals, execution.outcome)
         while isinstance(settled, CancelRequest):
