@@ -30,14 +30,24 @@ class Taker:
     """Fills the slots of one worker."""
 
     def __init__(
-        self, *, worker_id: str, settings: Settings, queue: QueueRepository, jobs: Jobs, heartbeat: Heartbeat
+        self,
+        *,
+        worker_id: str,
+        settings: Settings,
+        queue: QueueRepository,
+        jobs: Jobs,
+        heartbeat: Heartbeat,
+        deaf: bool = False,
     ) -> None:
+        """``deaf``: nobody can tell of runs that are made, so it looks whenever it has a reason to be awake."""
         self._worker_id = worker_id
         self._settings = settings
         self._queue = queue
         self._jobs = jobs
         self._heartbeat = heartbeat
         self._trials = Trials(settings)
+        #: After every run: it may have been what its fairness group had no room for.
+        self._looks_often = deaf or queue.limited
         self._heard = False
         #: Something has happened that the last look has not seen.
         self._again = True
@@ -68,7 +78,7 @@ class Taker:
         """Whether a look may find what the last one has not."""
         if self.free <= 0:
             return False
-        room = self._queue.limited and self._jobs.ended != self._ended
+        room = self._looks_often and self._jobs.ended != self._ended
         return self._again or self._filled or room or time.monotonic() >= self._next
 
     @property
@@ -86,11 +96,11 @@ class Taker:
         self._again, self._ended = False, self._jobs.ended
         self._next = time.monotonic() + self._settings.poll_interval
         taken = await self._claim(free)
-        self._filled = taken >= free
         if taken < free and self._trials.may_begin((job.claimed.attempt, job.began) for job in self._jobs):
             tried = await self._claim(1, on_trial=True)
             self._trials.looked(found=tried > 0)
             taken += tried
+        self._filled = taken >= free
         return taken
 
     async def waiting(self) -> int:

@@ -104,7 +104,12 @@ class Worker:
         )
         self._jobs = Jobs(runner=runner, heartbeat=heartbeat, settler=settler, report=self._report)
         self._taker = Taker(
-            worker_id=self.worker_id, settings=settings, queue=queue, jobs=self._jobs, heartbeat=heartbeat
+            worker_id=self.worker_id,
+            settings=settings,
+            queue=queue,
+            jobs=self._jobs,
+            heartbeat=heartbeat,
+            deaf=ears is None,
         )
         self._jobs.on_end = self._turn.set
         settler.on_more = self._taker.look_again
