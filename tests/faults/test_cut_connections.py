@@ -182,9 +182,8 @@ def rows_of(database_uri: str, table: str) -> int:
 #: A word of each message that a worker sends for a run.
 STATEMENTS = {
     "claim": [b"WITH candidate AS"],
-    "checkpoint": [b"INSERT INTO checkpoint_blobs"],
-    "writes": [b"INSERT INTO checkpoint_writes"],
-    "settle": [b"WITH settled AS"],
+    "save": [b"lgs.save_v1("],
+    "settle": [b"lgs.settle_v1("],
     "hand-off": [b"'{-1,end}', '\"handoff\"'"],
 }
 
@@ -236,7 +235,7 @@ async def test_a_worker_that_stands_still_while_it_settles_keeps_no_locks(
     """Nothing more than the message with the statement reaches the server, and it needs nothing more."""
 
     def rule(data: bytes, from_client: bool, connection: int) -> int | None:
-        if from_client and b"WITH settled AS" in data:
+        if from_client and b"lgs.settle_v1(" in data:
             proxy.flowing.clear()
         return None
 
