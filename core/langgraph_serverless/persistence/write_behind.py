@@ -110,9 +110,9 @@ class WriteBehind:
             LeaseLostError: what was put earlier has been refused.
             UnavailableError: it is too much for another statement, and cannot be written by itself.
         """
-        self._stop_timer()
         while self._flight is not None:
             await asyncio.wait([self._flight])
+        self._stop_timer()
         if self._is_final and (isinstance(self._failure, LeaseLostError) or not self._told):
             self._raise_final()
         if self._taken:
