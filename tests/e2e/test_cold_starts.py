@@ -1,4 +1,4 @@
-"""Cold starts of the deployed functions: what each takes until it is ready, what its first request takes, and what another one.
+"""Cold starts of the deployed functions: what each takes until it is ready, and what its first request takes.
 
 A function whose variables change starts anew. Its report lines are those of Lambda (``REPORT ... Init Duration``), by this machine's clock,
 so the test asserts none of them: `tests/budgets/test_imports.py` has what no clock changes. In full, and with ``PUBLISH_COLD_STARTS=1``
@@ -73,45 +73,39 @@ def ask(stack: Any, function: str) -> None:
     assert answer.status_code < 500, (function, answer.text)
 
 
-def cold_and_warm(stack: Any, function: str) -> tuple[float, float, float]:
-    """Milliseconds until it was ready, of its first request and of its second."""
+def cold_start(stack: Any, function: str) -> tuple[float, float]:
+    """Milliseconds until it was ready, and of its first request."""
     since = time.time()
     ask(stack, function)
-    ask(stack, function)
 
-    def told() -> tuple[float, float, float] | None:
-        lines = reports(stack, function, since)
-        cold = [(start, took) for took, start in lines if start is not None]
-        warm = [took for took, start in lines if start is None]
-        return (*cold[-1], warm[-1]) if cold and warm else None
+    def told() -> tuple[float, float] | None:
+        cold = [(start, took) for took, start in reports(stack, function, since) if start is not None]
+        return cold[-1] if cold else None
 
-    found: tuple[float, float, float] = until(told, f"reports of {function}", every=0.3)
+    found: tuple[float, float] = until(told, f"reports of {function}", every=0.3)
     return found
 
 
 @sizes(timeout=1800, rounds=(1, 3))
 def test_a_cold_start_is_reported(stack: Any, size: SimpleNamespace, figures: Callable[..., None]) -> None:
     functions = [name for name in FUNCTIONS if name in stack.functions] if size.full else ["threads"]
-    seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in functions}
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     for _ in range(size.rounds):
         for name in functions:
             with started_anew(stack, name):
-                seen[name].append(cold_and_warm(stack, name))
+                seen[name].append(cold_start(stack, name))
             if size.full:  # its variables are as they were, which is another start
-                seen[name].append(cold_and_warm(stack, name))
+                seen[name].append(cold_start(stack, name))
     medians = {name: [statistics.median(each) for each in zip(*rows, strict=True)] for name, rows in seen.items()}
-    for start, first, second in medians.values():
+    for start, first in medians.values():
         assert start > 0
         assert first > 0
-        assert second > 0
-    figures("C1, C2 deployed", **{name: f"{start:.0f}+{first:.0f} ms" for name, (start, first, _) in medians.items()})
+    figures("C1, C2 deployed", **{name: f"{start:.0f}+{first:.0f} ms" for name, (start, first) in medians.items()})
     if size.full and os.environ.get("PUBLISH_COLD_STARTS"):
         GUIDE.write_text(replaced(GUIDE.read_text(), "cold starts", table(medians)))
 
 
 def table(medians: dict[str, list[float]]) -> str:
-    lines = ["| function | init, ms | first request, ms | second, ms |", "| --- | ---: | ---: | ---: |"]
-    lines += [
-        f"| {name} | {start:.0f} | {first:.0f} | {second:.1f} |" for name, (start, first, second) in medians.items()
-    ]
+    lines = ["| function | init, ms | first request, ms |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {start:.0f} | {first:.0f} |" for name, (start, first) in medians.items()]
     return "\n".join(lines)
