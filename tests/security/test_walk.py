@@ -356,6 +356,10 @@ def test_nobody_gets_in(site: Site, figures: Figures) -> None:
 def test_another_tenants_things_are_not_there(site: Site, figures: Figures) -> None:
     """S2, S15: the walk."""
     before, requests, different = site.rows_of_alice(), 0, list[tuple[Any, ...]]()
+    for graph_id in ("echo", "ask"):
+        # what a process has read of the assistants that are his to use it does not read again
+        known = Sent(method="POST", path=f"/threads/{uuid.uuid4()}/runs", body={"assistant_id": graph_id})
+        assert site.ask(known, BOB).status == 404
     for each in doors():
         missing_names = nobody()
         hidden = site.ask(each.make(site.alice, site.bob), BOB, endless=each.endless)

@@ -42,7 +42,8 @@ class QuickRuns:
         self._settings = settings
         self._priorities = priorities
         self._assistants = AssistantRepository()
-        self._known: dict[uuid.UUID, Assistant] = {}
+        #: By tenant, where the database keeps them apart: who may not see it is answered by the statements of one that is not there.
+        self._known: dict[tuple[str, uuid.UUID], Assistant] = {}
 
     async def create(self, caller: Principal, permit: RunPermit, thread_id: uuid.UUID | None) -> CreatedRun | None:
         """The run, on this thread or on one of its own; None if it takes more than this.
@@ -54,11 +55,12 @@ class QuickRuns:
         if not self._may(permit):
             return None
         assistant_id = self._maker.catalog.resolve_assistant(permit.request.assistant_id)
+        key = (caller.tenant if self._settings.row_level_security else "", assistant_id)
         async with self._database.connection() as connection:
             if is_sealed(connection):
                 return None
             for _ in range(_ATTEMPTS):
-                assistant = await self._assistant(connection, assistant_id)
+                assistant = await self._assistant(connection, key)
                 if assistant.graph_id not in self._maker.catalog.graphs:
                     return None
                 outcome, created = await self._create(connection, caller, permit, assistant, thread_id)
@@ -66,8 +68,8 @@ class QuickRuns:
                     raise NotFoundError(NOT_FOUND)
                 if outcome is not Outcome.STALE:
                     return created
-                if self._known.get(assistant_id) is assistant:  # nobody else has read it anew
-                    del self._known[assistant_id]
+                if self._known.get(key) is assistant:  # nobody else has read it anew
+                    del self._known[key]
         return None
 
     def _may(self, permit: RunPermit) -> bool:
@@ -79,15 +81,15 @@ class QuickRuns:
             and not self._priorities.active
         )
 
-    async def _assistant(self, connection: Connection, assistant_id: uuid.UUID) -> Assistant:
-        if (known := self._known.get(assistant_id)) is not None:
+    async def _assistant(self, connection: Connection, key: tuple[str, uuid.UUID]) -> Assistant:
+        if (known := self._known.get(key)) is not None:
             return known
-        found = await self._assistants.get(connection, assistant_id)
+        found = await self._assistants.get(connection, key[1])
         if found is None:
             raise NotFoundError(NOT_FOUND)
         while len(self._known) >= MOST_ASSISTANTS:
             del self._known[next(iter(self._known))]
-        self._known[assistant_id] = found
+        self._known[key] = found
         return found
 
     async def _create(
