@@ -368,6 +368,22 @@ async def test_large_states_and_long_histories_come_back(
     assert row["bytes"] < 6.5 * size.megabytes * 10**6
 
 
+async def test_other_threads_are_written_at_once_and_never_remembered(
+    container: WorkerContainer, fenced: MakeSaver
+) -> None:
+    """A node may read and write threads of which its run is not the only writer."""
+    own, other = str(new_id()), str(new_id())
+    saver = fenced(durability=Durability.ASYNC, thread_id=own, new_thread=own)
+    stock = AsyncPostgresSaver(await container.database.pool())  # type: ignore[arg-type]
+    await steps(saver).ainvoke({"log": [], "text": LONG, "left": 2}, on(other), durability="async")
+    assert await written(container, "checkpoints", other) == 4
+    assert await saver.unsaved.take() is None
+    assert (await steps(saver).aget_state(on(other))).values["left"] == 0
+    await steps(stock).aupdate_state(on(other), {"left": 7})
+    state = await steps(saver).aget_state(on(other))
+    assert state.values == {"log": ["at 2", "at 1"], "text": LONG, "left": 7}
+
+
 TABLES = ("checkpoints", "checkpoint_writes", "checkpoint_blobs")
 
 

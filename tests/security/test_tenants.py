@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 from figures import Figures, sizes
+from langgraph.checkpoint.base import empty_checkpoint
 from psycopg import sql
 from psycopg.rows import dict_row
 from transaction_pooler import transaction_pooler
@@ -28,7 +29,7 @@ from langgraph_serverless.containers.state import StateContainer
 from langgraph_serverless.containers.worker import WorkerContainer
 from langgraph_serverless.domain.idempotency import Answer, IdempotencyKey
 from langgraph_serverless.domain.principal import Principal
-from langgraph_serverless.domain.runs import RunRequest
+from langgraph_serverless.domain.runs import Durability, Lease, RunRequest
 from langgraph_serverless.domain.tenants import acting_for, acting_tenant, item_root
 from langgraph_serverless.domain.threads import Thread
 from langgraph_serverless.errors import (
@@ -42,6 +43,7 @@ from langgraph_serverless.errors import (
 )
 from langgraph_serverless.http.app import create_app
 from langgraph_serverless.persistence.doctor import DoctorRepository
+from langgraph_serverless.persistence.fenced_saver import FencedSaver
 from langgraph_serverless.persistence.migrate import migrate, missing_migrations
 from langgraph_serverless.persistence.pool import Database
 from langgraph_serverless.persistence.store import Entry, StoreRepository
@@ -583,6 +585,35 @@ async def test_a_run_remembers_for_its_tenant(owner: Connection, settings: Setti
             assert [found[1] for found in row["output"]["found"]] == [{"text": f"of {tenant}"}], row
     finally:
         await worker.aclose()
+
+
+@pytest.mark.parametrize("durability", list(Durability))
+async def test_the_end_of_a_run_writes_nothing_to_threads_of_other_tenants(
+    owner: Connection, database: Database, durability: Durability
+) -> None:
+    """Whoever ends runs may write everywhere, and writes what is left of their checkpoints; their nodes may not."""
+    lease = Lease(run_id=IDS[A], token=uuid.uuid4(), epoch=1, tenant=A)
+    owner.execute(
+        "UPDATE lgs.run SET status = 'running', finished_at = NULL, lease_token = %s, lease_owner = 'w', "
+        "lease_expires_at = now() + interval '1 hour' WHERE run_id = %s",
+        (lease.token, lease.run_id),
+    )
+    before = contents(owner)
+    pool = await database.as_system().for_tenant(A).pool()
+    saver = FencedSaver(pool, lease, durability=durability, thread_id=str(IDS[A]))
+    theirs: Any = {"configurable": {"thread_id": str(IDS[B]), "checkpoint_ns": "", "checkpoint_id": "1"}}
+    assert await saver.aget_tuple(theirs) is None
+    with pytest.raises(AccessError):
+        await saver.aput(theirs, empty_checkpoint(), {"step": 1}, {})
+    with pytest.raises(AccessError):
+        await saver.aput_writes(theirs, [("channel", "value")], "task")
+    assert await saver.unsaved.take() is None
+    assert contents(owner) == before
+    # its own is written as ever
+    own: Any = {"configurable": {"thread_id": str(IDS[A]), "checkpoint_ns": ""}}
+    await saver.aput(own, empty_checkpoint(), {"step": 1}, {})
+    await saver.unsaved.flush()
+    assert contents(owner) != before
 
 
 async def test_a_cron_runs_for_its_tenant(owner: Connection, settings: Settings) -> None:

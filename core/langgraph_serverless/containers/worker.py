@@ -76,6 +76,7 @@ class WorkerContainer(GraphContainer):
             # that of a run that cannot be decrypted is not known, and it saves nothing
             durability=Durability(claimed.run.kwargs.get("durability", Durability.SYNC)),
             careful=claimed.attempt > 1,
+            thread_id=str(claimed.run.thread_id),
             new_thread=None if claimed.has_checkpoints else str(claimed.run.thread_id),
             # a run's first lease has nothing to go on from
             on_read=OnlyBegun(lease.run_id) if lease.epoch > 1 else None,

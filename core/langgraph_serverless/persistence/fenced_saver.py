@@ -41,7 +41,7 @@ from langgraph_serverless.errors import LeaseLostError, UnavailableError
 from langgraph_serverless.persistence.checkpoint_ids import draw_after
 from langgraph_serverless.persistence.checkpoint_loading import Stored, loaded, remembered
 from langgraph_serverless.persistence.checkpoint_memory import CheckpointMemory
-from langgraph_serverless.persistence.checkpoint_rows import CheckpointRow, Rows, WriteRow
+from langgraph_serverless.persistence.checkpoint_rows import CheckpointRow, Rows, WriteRow, parameters
 from langgraph_serverless.persistence.checkpoints import SAVE, Saver, config_of, is_old
 from langgraph_serverless.persistence.json import dump_jsonb
 from langgraph_serverless.persistence.pool import Connection, is_outage
@@ -69,12 +69,14 @@ class FencedSaver(Saver):
         *,
         durability: Durability = Durability.SYNC,
         careful: bool = False,
+        thread_id: str | None = None,
         new_thread: str | None = None,
         on_read: Callable[[RunnableConfig, CheckpointTuple], None] | None = None,
     ) -> None:
         """
         Args:
             careful: write everything without delay, and to the disk: the run has lost a worker before.
+            thread_id: the run's own; None: all are. Of others it is not the only writer, and they may be others' to see.
             new_thread: this thread has no checkpoint.
             on_read: whoever reads a checkpoint is looked at before it gets it: what it has asked with, and what was found.
         """
@@ -82,6 +84,7 @@ class FencedSaver(Saver):
         self._pool = pool
         self._lease = lease
         self._on_read = on_read
+        self._thread_id = thread_id
         self._memory = CheckpointMemory(new_thread=new_thread)
         self._at_once = durability is Durability.SYNC
         relaxed = not self._at_once and not careful
@@ -114,6 +117,10 @@ class FencedSaver(Saver):
         for key, value in parts.blobs.items():
             rows.put_blob((thread_id, namespace, *key), value)
         rows.put_checkpoint(place, row)
+        if not self._owns(thread_id):
+            await self._save_at_once(rows)
+            self._texts.update((thread_id, namespace, *key) for key in parts.blobs)
+            return config_of(*place)
         self._memory.put(place, row, parts.blobs, parts.own)
         await self.unsaved.put(rows, now=self._at_once)
         return config_of(*place)
@@ -138,8 +145,12 @@ class FencedSaver(Saver):
             row = WriteRow(task_path, channel, self.serde.dumps_typed(value), special)
             key = (task_id, WRITES_IDX_MAP.get(channel, index))
             rows.put_write((*place, *key), row)
-            self._memory.put_write(place, key, row)
-        await self.unsaved.put(rows)
+            if self._owns(place[0]):
+                self._memory.put_write(place, key, row)
+        if self._owns(place[0]):
+            await self.unsaved.put(rows)
+        else:
+            await self._save_at_once(rows)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As ``Saver``, with what has been put and is not in the database yet."""
@@ -148,7 +159,9 @@ class FencedSaver(Saver):
         configurable = config["configurable"]
         thread_id, namespace = configurable["thread_id"], configurable.get("checkpoint_ns", "")
         known, space = self._memory.find(thread_id, namespace, get_checkpoint_id(config))
-        if known:
+        if not self._owns(thread_id):
+            found = await super().aget_tuple(config)
+        elif known:
             found = await loaded(remembered(thread_id, namespace, space), self.serde) if space is not None else None
         else:
             found = await self._found(config, thread_id, namespace)
@@ -209,7 +222,19 @@ class FencedSaver(Saver):
         await super().aprune(thread_ids, strategy=strategy)
 
     def _has_text(self, thread_id: str, namespace: str, channel: str, version: str) -> bool:
-        return self._memory.has_blob(thread_id, namespace, channel, version)
+        return self._memory.has_blob(thread_id, namespace, channel, version) or super()._has_text(
+            thread_id, namespace, channel, version
+        )
+
+    def _owns(self, thread_id: str) -> bool:
+        return self._thread_id is None or thread_id == self._thread_id
+
+    async def _save_at_once(self, rows: Rows) -> None:
+        """What is another thread's: it is seen by others at once, and row-level security says whether it may be written at all. The end of a
+        run is written by who may write everywhere."""
+        given = parameters(rows, None)
+        if given is not None:
+            await self._save(given, False)
 
     async def _there(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Do it on the saver's own event loop; a synchronous node may have one of its own."""
