@@ -43,7 +43,23 @@ def test_rows_are_kept_as_the_tables_would_keep_them() -> None:
     assert first.then(second).writes[KEY] == write(b"third", replaces=True)
     # a plain write does not take the place of an error
     assert second.then(first).writes[KEY] == write(b"third", replaces=True)
-    assert second.witness == KEY
+
+
+def test_what_says_that_rows_are_there_was_not_there_before() -> None:
+    place, other = ("thread", "", "c1"), ("thread", "", "c2")
+    rows, later = Rows(), Rows()
+    assert rows.witness is None
+    rows.put_write(KEY, write(b"answer", replaces=True))
+    assert rows.witness == KEY
+    rows.put_checkpoint(place, CheckpointRow(None, b"{}", b"{}"))
+    # another answer takes the place of one that may be on disk
+    rows.put_write(KEY, write(b"other answer", replaces=True))
+    assert rows.witness == place
+    # the last statement's, if it has any
+    later.put_write((*other, "task", 0), write(b"value"))
+    assert rows.then(later).witness == (*other, "task", 0)
+    assert later.then(rows).witness == place
+    assert later.then(Rows()).witness == (*other, "task", 0)
 
 
 def test_parameters_of_nothing_are_none() -> None:

@@ -42,7 +42,7 @@ class WriteRow(NamedTuple):
 class Rows:
     """What is to be written in one statement."""
 
-    __slots__ = ("_last", "blobs", "checkpoints", "size", "writes")
+    __slots__ = ("_surety", "_witness", "blobs", "checkpoints", "size", "writes")
 
     def __init__(self) -> None:
         self.blobs: dict[BlobKey, Typed] = {}
@@ -50,7 +50,9 @@ class Rows:
         self.writes: dict[WriteKey, WriteRow] = {}
         #: About as many bytes.
         self.size = 0
-        self._last: CheckpointKey | WriteKey | None = None
+        #: Says that they are there, and how surely: what replaces a row may have found it there.
+        self._witness: CheckpointKey | WriteKey | None = None
+        self._surety = 0
 
     def __bool__(self) -> bool:
         return bool(self.checkpoints or self.writes or self.blobs)
@@ -64,13 +66,14 @@ class Rows:
         before = self.checkpoints.get(key)
         self.checkpoints[key] = row if before is None else row._replace(parent=before.parent)
         self.size += len(row.document) + len(row.metadata)
-        self._last = key
+        if before is None:
+            self._testify(key, 2)
 
     def put_write(self, key: WriteKey, row: WriteRow) -> None:
         if row.replaces or key not in self.writes:
             self.writes[key] = row
             self.size += len(row.value[1])
-            self._last = key
+            self._testify(key, 0 if row.replaces else 1)
 
     def add(self, later: Rows) -> None:
         """Put everything that was put into the other."""
@@ -86,6 +89,8 @@ class Rows:
         both = Rows()
         both.add(self)
         both.add(later)
+        if later._witness is not None:  # of the last statement
+            both._witness, both._surety = later._witness, later._surety
         return both
 
     def concern(self, thread_id: str, namespace: str | None) -> bool:
@@ -99,7 +104,11 @@ class Rows:
     @property
     def witness(self) -> Sequence[str | int] | None:
         """The key of one of them: while that row is there, all of them are, and all that were written before."""
-        return self._last
+        return self._witness
+
+    def _testify(self, key: CheckpointKey | WriteKey, surety: int) -> None:
+        if self._witness is None or surety >= self._surety:
+            self._witness, self._surety = key, surety
 
 
 def parameters(rows: Rows, after: Sequence[str | int] | None) -> Mapping[str, Any] | None:

@@ -98,8 +98,8 @@ class WriteBehind:
             flight = cast("asyncio.Task[None]", self._flight)
             # who waits here may be cancelled; what is being written is not
             await asyncio.wait([flight])
+            self._raise_final()
             if mine and self._failure is not None:
-                self._told = True
                 raise self._failure
 
     async def take(self) -> Mapping[str, Any] | None:
