@@ -75,7 +75,14 @@ class RedisLine:
         return await self._ask(loop, commands, until)
 
     def _is_open(self, loop: asyncio.AbstractEventLoop) -> bool:
-        return self._connection is not None and self._connection.is_connected and self._loop is loop
+        connection = self._connection
+        return (
+            connection is not None
+            and self._loop is loop
+            and connection.is_connected
+            # whoever reads from it may not have been told yet, and uvloop lets nobody write to it
+            and not connection._writer.is_closing()
+        )
 
     async def _ask(
         self, loop: asyncio.AbstractEventLoop, commands: Sequence[tuple[Any, ...]], until: float
@@ -90,7 +97,8 @@ class RedisLine:
         # a loop that is late first takes what has come meanwhile
         timer = loop.call_at(until, loop.call_soon, self._give_up, answers, connection, loop.time())
         try:
-            await connection.send_packed_command(packed, check_health=False)
+            # As redis-py would, without waiting for room to write: a Redis that hangs makes none, and who asks waits for the answer anyway.
+            connection._writer.writelines(packed)
             return [await answer for answer in answers]
         finally:
             timer.cancel()
@@ -103,7 +111,8 @@ class RedisLine:
         for answer in late:
             answer.set_exception(TimeoutError("Redis has not answered in time"))
         if late and self._heard < since and connection._writer is not None:
-            connection._writer.close()  # whoever reads from it finds it closed
+            # whoever reads from it finds it closed; `close` would first wait until all that has been written is gone
+            connection._writer.transport.abort()
 
     async def _open_until(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
         if self._opening is None or self._loop is not loop:
