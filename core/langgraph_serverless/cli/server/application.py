@@ -96,9 +96,9 @@ class ServerApplication:
         ticking = None
         if self._scheduler is not None:
             ticking = asyncio.create_task(_every(self._settings.scheduler_interval, self._scheduler.scheduler.tick))
-        garbage.settle()
         try:
-            yield
+            with garbage.settled():
+                yield
         finally:
             if ticking is not None:
                 ticking.cancel()

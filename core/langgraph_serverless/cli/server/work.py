@@ -60,13 +60,13 @@ async def _work(container: WorkerContainer, status: StatusServer | None) -> bool
     executor = use_threads_for(container.settings)
     worker = container.worker()
     _listen_to_signals(worker, status)
-    garbage.settle()
     if status is not None:
         status.start(lambda: worker.metrics)
     logger.info("working", extra={"action": "working", "worker": worker.worker_id})
     try:
-        async with serving_beside(container):
-            report = await worker.work()
+        with garbage.settled():
+            async with serving_beside(container):
+                report = await worker.work()
     except Exception:
         logger.exception("the worker has ended", extra={"action": "worker_crashed"})
         return True
