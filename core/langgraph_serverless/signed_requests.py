@@ -25,6 +25,8 @@ _SPECIAL = (
     "AWS_USE_FIPS_ENDPOINT",
     "AWS_USE_DUALSTACK_ENDPOINT",
     "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )
 #: Regions of other partitions, whose endpoints have another domain.
 _ELSEWHERE = ("cn-", "us-iso", "eu-isoe", "eusc-")
@@ -48,12 +50,17 @@ def ask_aws(
     Raises:
         NotAnsweredError: there is none, for whatever reason.
     """
-    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
+    region, asked = (environ.get(name) or "" for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
+    if region and asked and region != asked:
+        raise NotAnsweredError  # boto3 goes by the second, and another region may have a secret of the same name
+    region = region or asked
     if not region or region.startswith(_ELSEWHERE) or any(environ.get(name) for name in _SPECIAL):
         raise NotAnsweredError
     own = "SECRETS_MANAGER" if service == "secretsmanager" else service.upper()
     endpoint = environ.get(f"AWS_ENDPOINT_URL_{own}") or environ.get("AWS_ENDPOINT_URL")
     address = urlsplit(endpoint or f"https://{service}.{region}.amazonaws.com")
+    if address.path.strip("/") or address.query or "@" in address.netloc:
+        raise NotAnsweredError
     content = json.dumps(body).encode()
     headers = {"content-type": "application/x-amz-json-1.1", "host": address.netloc, "x-amz-target": target}
     signed = _signed(headers, content, environ, f"{region}/{service}/aws4_request", datetime.now(UTC))

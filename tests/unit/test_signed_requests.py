@@ -55,7 +55,7 @@ def aws() -> Iterator[tuple[dict[str, str], list[tuple[dict[str, str], bytes]]]]
     """Variables of a function, and what the service was asked."""
     asked: list[Any] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Service", (Aws,), {"asked": asked}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield {**ENVIRON, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}, asked
     server.shutdown()
     server.server_close()
@@ -115,6 +115,9 @@ def test_boto3_is_not_imported_for_it(aws: Any) -> None:
         {"AWS_REGION": "cn-north-1"},
         {"AWS_REGION": ""},
         {"HTTPS_PROXY": "http://127.0.0.1:1"},
+        {"AWS_DEFAULT_REGION": "us-east-1"},
+        {"AWS_DEFAULT_PROFILE": "other"},
+        {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
         {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
         {"DATABASE_URI_SECRET": "gone"},
         {"DATABASE_URI_SECRET": "broken"},
@@ -132,6 +135,14 @@ def test_whatever_is_not_simple_is_left_to_the_sdk(
     environ = {**aws[0], "DATABASE_URI_SECRET": "app/db", **changed}
     found, _ = SecretReader(environ).read_all()
     assert found["DATABASE_URI"].startswith("postgresql://by-boto3/")
+
+
+def test_an_endpoint_below_a_path_is_left_to_the_sdk(aws: Any) -> None:
+    environ, asked = aws
+    environ["AWS_ENDPOINT_URL"] += "/below"
+    with pytest.raises(NotAnsweredError):
+        ask_aws("ssm", "AmazonSSM.GetParameter", {"Name": "app/redis"}, environ, within=5)
+    assert not asked
 
 
 def test_an_error_shows_no_credential() -> None:
