@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from figures import Figures, sizes
 from langgraph.channels.delta import DeltaChannel
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -382,6 +382,24 @@ async def test_other_threads_are_written_at_once_and_never_remembered(
     await steps(stock).aupdate_state(on(other), {"left": 7})
     state = await steps(saver).aget_state(on(other))
     assert state.values == {"log": ["at 2", "at 1"], "text": LONG, "left": 7}
+
+
+async def test_what_is_put_while_the_database_answers_is_the_newest(fenced: MakeSaver) -> None:
+    first, later = empty_checkpoint(), empty_checkpoint()
+    config = on(str(new_id()), checkpoint_ns="")
+    await fenced().aput(config, first, {}, {})
+    saver = fenced(durability=Durability.ASYNC)
+    read = saver._read
+
+    async def slow(config: Any) -> Any:
+        found = await read(config)
+        await saver.aput(config, later, {}, {})
+        return found
+
+    saver._read = slow  # type: ignore[method-assign]
+    assert (await saver.aget_tuple(config)).config["configurable"]["checkpoint_id"] == first["id"]
+    saver._read = read  # type: ignore[method-assign]
+    assert (await saver.aget_tuple(config)).config["configurable"]["checkpoint_id"] == later["id"]
 
 
 TABLES = ("checkpoints", "checkpoint_writes", "checkpoint_blobs")

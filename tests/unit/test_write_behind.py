@@ -250,6 +250,30 @@ async def test_what_is_taken_is_given_again_until_it_is_written() -> None:
     assert await behind.take() is None
 
 
+async def test_what_is_put_after_the_end_is_refused() -> None:
+    behind = WriteBehind(Database().write, delay=60, relaxed=True)
+    await behind.put(checkpoint(0))
+    assert await behind.take() is not None
+    behind.written()
+    with pytest.raises(LeaseLostError):
+        await behind.put(checkpoint(1))
+    assert await behind.take() is None
+
+
+async def test_who_is_told_of_an_outage_is_also_told_of_a_refusal() -> None:
+    database = Database()
+    behind = WriteBehind(database.write, delay=60, relaxed=True)
+    database.failures = [UnavailableError("away"), ValueError("refused")]
+    await behind.put(checkpoint(0))
+    with pytest.raises(UnavailableError):
+        await behind.flush()
+    behind._begin()
+    await until(lambda: behind._flight is None)
+    with pytest.raises(ValueError, match="refused"):
+        await behind.take()
+    behind.close()
+
+
 async def test_who_waits_may_be_cancelled_and_it_is_written() -> None:
     database = Database()
     behind = WriteBehind(database.write, delay=60)

@@ -34,6 +34,8 @@ class Space:
     blobs: dict[ChannelVersion, Typed] = field(default_factory=dict)
     #: Checkpoint to task and index to what was written, of those that are not older than the newest.
     writes: dict[str, dict[tuple[str, int], WriteRow]] = field(default_factory=dict)
+    #: How often something was put there.
+    puts: int = 0
 
 
 class CheckpointMemory:
@@ -60,6 +62,11 @@ class CheckpointMemory:
         """Whether this value of a channel has a row of its own."""
         space = self._spaces.get((thread_id, namespace))
         return space is not None and (channel, version) in space.blobs
+
+    def puts(self, thread_id: str, namespace: str) -> int:
+        """How often something was put there: what was read before the last time is not the newest."""
+        space = self._spaces.get((thread_id, namespace))
+        return space.puts if space is not None else 0
 
     def saw_none(self, thread_id: str, namespace: str) -> None:
         """The database has no checkpoint there."""
@@ -95,6 +102,7 @@ class CheckpointMemory:
         """A checkpoint is put, with the values that are new in it; ``own`` are all its values that have rows of their own."""
         thread_id, namespace, checkpoint_id = place
         space = self._space(thread_id, namespace)
+        space.puts += 1
         bound = self._bound(thread_id, namespace)
         known = {**blobs, **space.blobs}
         if bound is None or not (checkpoint_id > bound or checkpoint_id == space.checkpoint_id):
@@ -107,6 +115,7 @@ class CheckpointMemory:
     def put_write(self, place: tuple[str, str, str], key: tuple[str, int], row: WriteRow) -> None:
         thread_id, namespace, checkpoint_id = place
         space = self._space(thread_id, namespace)
+        space.puts += 1
         if checkpoint_id < space.checkpoint_id:
             return
         writes = space.writes.setdefault(checkpoint_id, {})

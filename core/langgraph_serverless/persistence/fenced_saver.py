@@ -172,14 +172,16 @@ class FencedSaver(Saver):
     async def _found(self, config: RunnableConfig, thread_id: str, namespace: str) -> CheckpointTuple | None:
         if self.unsaved.concern(thread_id, namespace):
             await self.unsaved.flush()
+        puts = self._memory.puts(thread_id, namespace)
         read, highest = await self._read(config)
         wanted = get_checkpoint_id(config)
+        still = self._memory.puts(thread_id, namespace) == puts
         if read is None:
-            if not wanted:
+            if not wanted and still:
                 self._memory.saw_none(thread_id, namespace)
             return None
         draw_after(highest)
-        if not is_old(read):
+        if still and not is_old(read):
             self._remember(read, highest if wanted else None)
         return await self._loaded(read)
 

@@ -70,16 +70,18 @@ class WriteBehind:
         """Keep rows to be written soon; with ``now``, return when they are.
 
         Raises:
-            LeaseLostError: what was put earlier has been refused.
+            LeaseLostError: what was put earlier has been refused, or the run is over.
             UnavailableError: they cannot be written before this returns; they are kept.
         """
         self._raise_final()
+        if self._closed:  # a task that the graph has left behind
+            raise LeaseLostError("the run is over, nothing is saved of it any more")
         self.pending.add(rows)
         if now or self.pending.size + self._sent.size > TOO_MUCH:
             await self.flush()
         elif self._flight is None and self._failure is None and self.pending.size > MUCH:
             self._begin()
-        elif self._timer is None and not self._due and not self._closed:
+        elif self._timer is None and not self._due:
             self._wait(self._delay, self._loop.time() + self._patience)
 
     async def flush(self) -> None:
