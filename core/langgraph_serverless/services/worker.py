@@ -179,7 +179,7 @@ class Worker:
         floor = self._settings.worker_deadline_margin
         if floor >= 2 * half:
             floor = half  # it would leave at once, and invoke itself for ever
-        idle_since, had_none = time.monotonic(), True
+        idle_since, had_none, ended = time.monotonic(), True, 0
         while not self._stop.is_set():
             left = remaining() if remaining is not None else None
             # however slow its nodes are, a function works for half of its time
@@ -190,8 +190,9 @@ class Worker:
             self._hear()
             if self._taker.due:
                 await self._taker.take()
-            if self._jobs:
-                idle_since, had_none = time.monotonic(), False
+            if self._jobs or self._jobs.ended != ended:
+                # from the end of the last run, however long that took
+                idle_since, had_none, ended = time.monotonic(), False, self._jobs.ended
             elif idle_grace is not None and (had_none or time.monotonic() - idle_since >= idle_grace):
                 # first nobody may count on this worker, then a last look: a run in between is not missed
                 await self._withdraw()
