@@ -196,6 +196,8 @@ async def test_streams_go_on_in_the_next_invocation(
         for one in invocations[:-1]:
             if one.error is None and b'"detail"' in bytes(one.body):
                 continue  # refused by a machine that stood still for a moment, and asked again
+            if one.error is None and b'{"token":%d}' % (size.tokens - 1) in bytes(one.body):
+                continue  # it has told all, and its client came back to be sure
             assert one.error is not None, bytes(one.body)[-500:]
             assert json.loads(one.error)["errorType"] == "TimeIsUpError"
             assert bytes(one.body).endswith(b"\n")  # after a whole event, a heartbeat or a newline
