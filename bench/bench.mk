@@ -1,9 +1,8 @@
 # Ours beside the servers of others. Included by the Makefile.
 # Each peer has an environment of its own: nothing of ours imports it (docs/adr/0039-side-by-side.md).
 
-# aegra and langhost need Python 3.12: a command of your own, or the first of these that works.
-PYTHON312 ?= $(shell for python in python3.12 $$HOME/.pyenv/versions/3.12.*/bin/python3.12 $$HOME/.local/bin/python3.12 \
-	$(abspath $(PYTHON)) $(PYTHON); do $$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo $$python && break; done)
+# aegra and langhost need Python 3.12: the one on the PATH, or a command that you name.
+PYTHON312 ?= $(shell for python in python3.12 $(PYTHON); do $$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo $$python && break; done)
 AEGRA_VENV ?= .venv-bench-aegra
 LANGHOST_VENV ?= .venv-bench-langhost
 
